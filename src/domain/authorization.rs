@@ -1,0 +1,207 @@
+//! Authorizations: an owner's command, as checked and kept.
+
+use fob_verify::region::Region;
+use fob_verify::window::Recurring;
+
+use super::function::FunctionCode;
+use super::id::{AuthorizationId, FleetId, IdentityId, TerminalId, TokenId, VehicleId};
+use super::refusal::{Refusal, RefusalCode};
+use super::time::{UnixTime, Window};
+
+/// Wrong PINs after which a code set is locked.
+pub const PIN_ATTEMPTS_MAX: u32 = 5;
+
+/// How the keys of an authorization are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signing {
+    /// One signature for each key.
+    Each,
+    /// Whatever serves best at the moment.
+    Auto,
+}
+
+impl Signing {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Each => "each",
+            Self::Auto => "auto",
+        }
+    }
+
+    /// The way of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Each, Self::Auto].into_iter().find(|way| way.name() == name)
+    }
+}
+
+/// Where an authorization stands. Expiry is not a state: it is a matter of the time of asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizationState {
+    /// Its code set may be redeemed.
+    Open,
+    /// Its code set has been redeemed.
+    Redeemed,
+    /// Nothing may be issued on it for now.
+    Suspended,
+    /// It was withdrawn.
+    Cancelled,
+}
+
+impl AuthorizationState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Redeemed, Self::Suspended, Self::Cancelled];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Redeemed => "redeemed",
+            Self::Suspended => "suspended",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// Whom a code set is for; `None` leaves it open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipient {
+    /// Only this identity.
+    pub identity: Option<IdentityId>,
+    /// Only this registered terminal.
+    pub terminal: Option<TerminalId>,
+}
+
+/// Who gave the command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// A fleet's back end, by bearer token.
+    Token(TokenId),
+    /// An owner terminal, by signed command.
+    Terminal(TerminalId),
+}
+
+/// An owner's command: which vehicle, which functions, when, where, how often and for whom.
+///
+/// Its id is also its code set's: an authorization has one code set at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authorization {
+    /// Its id, UUIDv7.
+    pub id: AuthorizationId,
+    /// Its fleet.
+    pub fleet: FleetId,
+    /// 1 at first; a change makes the next.
+    pub version: u32,
+    /// The vehicle.
+    pub vehicle: VehicleId,
+    /// The functions, ascending.
+    pub functions: Box<[FunctionCode]>,
+    /// When the keys may be used.
+    pub window: Window,
+    /// Until when the code set may be redeemed.
+    pub redeem_by: UnixTime,
+    /// Where the keys may be used.
+    pub region: Option<Box<Region>>,
+    /// At which hours of the week the keys may be used; `None` is always.
+    pub recurring: Option<Box<Recurring>>,
+    /// How often each function may be used, ascending by code; a function not listed has no limit.
+    pub max_uses: Box<[(FunctionCode, u32)]>,
+    /// Whom the code set is for.
+    pub recipient: Recipient,
+    /// Whether redemption asks for the PIN.
+    pub pin: bool,
+    /// How its keys are signed; `None` leaves it to the configuration.
+    pub signing: Option<Signing>,
+    /// Where it stands.
+    pub state: AuthorizationState,
+    /// When it was made.
+    pub created_at: UnixTime,
+    /// Who gave the command.
+    pub author: Author,
+}
+
+impl Authorization {
+    /// Whether its code set may be redeemed at `now`, apart from who asks.
+    ///
+    /// # Errors
+    /// `code_set_redeemed`, `authorization_suspended`, `code_set_cancelled` or `code_set_expired`.
+    pub fn check_open(&self, now: UnixTime) -> Result<(), Refusal> {
+        match self.state {
+            AuthorizationState::Redeemed => Err(RefusalCode::CodeSetRedeemed.into()),
+            AuthorizationState::Suspended => Err(RefusalCode::AuthorizationSuspended.into()),
+            AuthorizationState::Cancelled => Err(RefusalCode::CodeSetCancelled.into()),
+            AuthorizationState::Open if self.expired(now) => {
+                Err(RefusalCode::CodeSetExpired.into())
+            }
+            AuthorizationState::Open => Ok(()),
+        }
+    }
+
+    /// Whether the time to redeem it has passed at `now`.
+    pub fn expired(&self, now: UnixTime) -> bool {
+        now >= self.redeem_by.min(self.window.not_after)
+    }
+
+    /// How often `function` may be used.
+    pub fn max_uses(&self, function: FunctionCode) -> Option<u32> {
+        let at = self.max_uses.binary_search_by_key(&function, |(code, _)| *code).ok()?;
+        Some(self.max_uses[at].1)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An open authorization of functions 1 and 3, from 100 to 200, to be redeemed by 150.
+    pub(crate) fn sample() -> Authorization {
+        Authorization {
+            id: AuthorizationId([7; 16]),
+            fleet: FleetId([1; 16]),
+            version: 1,
+            vehicle: VehicleId::parse("V-1").expect("a vehicle id"),
+            functions: [1, 3].into(),
+            window: Window { not_before: 100, not_after: 200 },
+            redeem_by: 150,
+            region: None,
+            recurring: None,
+            max_uses: [(3, 2)].into(),
+            recipient: Recipient::default(),
+            pin: false,
+            signing: None,
+            state: AuthorizationState::Open,
+            created_at: 50,
+            author: Author::Token(TokenId([9; 16])),
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_refusal() {
+        let code = |authorization: &Authorization, now| authorization.check_open(now).map_err(|r| r.code);
+        let open = sample();
+        assert_eq!(code(&open, 149), Ok(()));
+        assert_eq!(code(&open, 150), Err(RefusalCode::CodeSetExpired));
+        assert_eq!(
+            code(&Authorization { redeem_by: 900, ..open.clone() }, 200),
+            Err(RefusalCode::CodeSetExpired)
+        );
+        for (state, expected) in [
+            (AuthorizationState::Redeemed, RefusalCode::CodeSetRedeemed),
+            (AuthorizationState::Suspended, RefusalCode::AuthorizationSuspended),
+            (AuthorizationState::Cancelled, RefusalCode::CodeSetCancelled),
+        ] {
+            assert_eq!(code(&Authorization { state, ..open.clone() }, 0), Err(expected));
+        }
+    }
+
+    #[test]
+    fn uses_are_limited_by_function() {
+        assert_eq!(sample().max_uses(3), Some(2));
+        assert_eq!(sample().max_uses(1), None);
+    }
+}

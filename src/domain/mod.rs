@@ -1,0 +1,37 @@
+//! Floor 1: the rules. What a fleet, a vehicle, an authorization, a code set, an epoch and a
+//! bundle are, and when the answer is no.
+//!
+//! Deliberately not here: I/O, clocks, async, locks. Time comes in as an argument; whoever calls
+//! these functions twice with the same arguments gets the same answer twice.
+
+pub mod authorization;
+pub mod bundle;
+pub mod code_set;
+pub mod epoch;
+pub mod fleet;
+pub mod function;
+pub mod id;
+pub mod identity;
+pub mod refusal;
+pub mod status;
+pub mod terminal;
+pub mod time;
+pub mod token;
+pub mod vehicle;
+
+pub use authorization::{Author, Authorization, AuthorizationState, Recipient, Signing};
+pub use bundle::{Bundle, KeyRecord};
+pub use code_set::CodeSet;
+pub use epoch::{Epoch, EpochState};
+pub use fleet::{Fleet, FleetSettings};
+pub use function::{Catalogue, FunctionCode};
+pub use id::{
+    AuthorizationId, BundleId, EpochId, FleetId, FleetName, IdentityId, KeyId, TerminalId, TokenId,
+    VehicleId,
+};
+pub use identity::{Identity, Licence, Status};
+pub use refusal::{Refusal, RefusalCode};
+pub use terminal::Terminal;
+pub use time::{UnixTime, Window};
+pub use token::{Scope, Scopes, Token};
+pub use vehicle::Vehicle;

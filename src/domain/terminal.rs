@@ -1,0 +1,22 @@
+//! Terminals: devices with a key of their own. An owner terminal signs commands, a borrower
+//! terminal redeems; the same device may do both.
+
+use fob_verify::HolderKey;
+
+use super::id::{FleetId, IdentityId, TerminalId};
+use super::identity::Status;
+
+/// A registered device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// Its fleet.
+    pub fleet: FleetId,
+    /// Its id within the fleet.
+    pub id: TerminalId,
+    /// Whose device it is.
+    pub identity: IdentityId,
+    /// Its public key.
+    pub key: HolderKey,
+    /// Suspended terminals neither sign commands nor redeem.
+    pub status: Status,
+}

@@ -1,0 +1,303 @@
+//! Stage 1, admit: in the caller's thread, read the book without a lock, check every rule,
+//! reserve the code set, hand over once. Nothing here waits on I/O.
+
+use std::sync::Arc;
+
+use crossbeam::channel::TrySendError;
+use fob_verify::HolderKey;
+use tokio::sync::oneshot;
+
+use super::book::FleetBook;
+use super::reserve::{Outcome, RequestKey, Reservation, Reserved};
+use super::{Engine, Failure, batch, hsm_unavailable, jws, shutting_down};
+use crate::domain::authorization::PIN_ATTEMPTS_MAX;
+use crate::domain::{
+    Authorization, AuthorizationState, CodeSet, IdentityId, Refusal, RefusalCode, Status, Terminal,
+    TerminalId, Vehicle,
+};
+use crate::store::{Applied, Redemption, Write};
+
+/// Times one request is admitted anew after somebody else's failure before it is told to wait.
+const ADMISSIONS_MAX: usize = 3;
+
+/// A redemption as asked for: decoded, not yet believed.
+pub struct RedemptionRequest {
+    /// The code set, as text.
+    pub code_set: String,
+    /// Who redeems.
+    pub identity: IdentityId,
+    /// The PIN, where one was given.
+    pub pin: Option<String>,
+    /// The proof of the terminal's key, a compact JWS.
+    pub proof: String,
+}
+
+/// Who presented which code set with which key: all three proven.
+struct Presented {
+    authorization: Arc<Authorization>,
+    fleet: Arc<FleetBook>,
+    identity: IdentityId,
+    holder: HolderKey,
+    request: RequestKey,
+    pin: Option<String>,
+    pin_right: bool,
+}
+
+/// A redemption that every rule allows, and whose code set is reserved for it.
+pub struct Admitted {
+    pub(super) reservation: Reservation,
+    pub(super) authorization: Arc<Authorization>,
+    pub(super) fleet: Arc<FleetBook>,
+    pub(super) vehicle: Arc<Vehicle>,
+    pub(super) identity: IdentityId,
+    pub(super) holder: HolderKey,
+    pub(super) thumbprint: [u8; 32],
+    pub(super) terminal: Option<TerminalId>,
+}
+
+enum Admission {
+    /// Its outcome will be told.
+    Waiting(oneshot::Receiver<Outcome>),
+    /// It has been redeemed, by this request or another.
+    Redeemed,
+    /// The PIN has to be counted and compared first.
+    PinAsked,
+}
+
+impl Engine {
+    /// Redeems a code set: admits, waits for the commit, answers. The same request again is
+    /// answered with the same bundle.
+    ///
+    /// # Errors
+    /// Every refusal of the rules; `busy`, `hsm_unavailable`, `store_unavailable` or
+    /// `shutting_down`, after which the same request may be sent again.
+    pub async fn redeem(&self, asked: RedemptionRequest) -> Result<Arc<Redemption>, Failure> {
+        let mut presented = self.present(asked)?;
+        let deadline = tokio::time::sleep(self.shared.settings.answer_within);
+        tokio::pin!(deadline);
+        for _ in 0..=ADMISSIONS_MAX {
+            match self.admit(&presented)? {
+                Admission::Redeemed => return self.read_back(&presented).await,
+                Admission::PinAsked => {
+                    self.check_pin(&presented).await?;
+                    presented.pin_right = true;
+                }
+                Admission::Waiting(outcome) => {
+                    let outcome = tokio::select! {
+                        outcome = outcome => outcome.unwrap_or(Outcome::Released),
+                        () = &mut deadline => return Err(self.shared.too_late().into()),
+                    };
+                    match outcome {
+                        Outcome::Issued(redemption) => return Ok(redemption),
+                        Outcome::Refused(refusal) => return Err(refusal.into()),
+                        Outcome::Released => {}
+                    }
+                }
+            }
+        }
+        Err(self.shared.busy("others keep failing to redeem this code set").into())
+    }
+
+    /// What a code set is for, to somebody who holds it.
+    ///
+    /// # Errors
+    /// `code_set_malformed`, `code_set_unknown`, and what [`Authorization::check_open`] refuses.
+    pub fn preview(&self, code_set: &str) -> Result<Arc<Authorization>, Refusal> {
+        let (authorization, _) = self.believe(&CodeSet::parse(code_set)?)?;
+        authorization.check_open(self.shared.clock.unix())?;
+        Ok(authorization)
+    }
+
+    /// The authorization a code set stands for. Says nothing about its state to somebody who does
+    /// not hold all of id, secret and codes, and takes as long for an unknown id as for a wrong
+    /// secret.
+    fn believe(&self, claimed: &CodeSet) -> Result<(Arc<Authorization>, Arc<FleetBook>), Refusal> {
+        let shared = &self.shared;
+        let unknown = || Refusal::new(RefusalCode::CodeSetUnknown).field("code_set");
+        let Some(authorization) = shared.book.authorization(claimed.id) else {
+            shared.code_set_key.matches_nothing(claimed);
+            return Err(unknown());
+        };
+        let Authorization { fleet, version, functions, .. } = &*authorization;
+        if !shared.code_set_key.matches(claimed, *fleet, *version, functions) {
+            return Err(unknown());
+        }
+        let fleet = shared.book.fleet(*fleet).ok_or_else(unknown)?;
+        Ok((authorization, fleet))
+    }
+
+    fn present(&self, asked: RedemptionRequest) -> Result<Presented, Refusal> {
+        let claimed = CodeSet::parse(&asked.code_set)?;
+        let (authorization, fleet) = self.believe(&claimed)?;
+        let shared = &self.shared;
+        let audience = &shared.settings.public_url;
+        let holder = jws::check_proof(&asked.proof, audience, claimed.nonce(), shared.clock.unix())?;
+        let request =
+            RequestKey { identity: asked.identity.clone(), thumbprint: holder.thumbprint() };
+        Ok(Presented {
+            authorization,
+            fleet,
+            identity: asked.identity,
+            holder,
+            request,
+            pin: asked.pin,
+            pin_right: false,
+        })
+    }
+
+    fn admit(&self, presented: &Presented) -> Result<Admission, Refusal> {
+        let shared = &self.shared;
+        // The book may have moved on since this request last looked.
+        let authorization = shared
+            .book
+            .authorization(presented.authorization.id)
+            .filter(|now| now.version == presented.authorization.version)
+            .ok_or_else(|| Refusal::new(RefusalCode::CodeSetUnknown).field("code_set"))?;
+        if authorization.state == AuthorizationState::Redeemed {
+            return Ok(Admission::Redeemed);
+        }
+        shared.check_door()?;
+        let now = shared.clock.unix();
+        authorization.check_open(now)?;
+        let (vehicle, terminal) = check_rules(presented, &authorization)?;
+        if authorization.pin && !presented.pin_right {
+            return Ok(Admission::PinAsked);
+        }
+        if shared.book.active_epoch().is_none_or(|epoch| !epoch.window.contains(now)) {
+            return Err(hsm_unavailable().detail("no issuing key is active"));
+        }
+        let id = authorization.id;
+        let still_open = || match shared.book.authorization(id) {
+            Some(again) => again.check_open(now),
+            None => Err(RefusalCode::CodeSetUnknown.into()),
+        };
+        let reserved = shared.reservations.reserve(id, presented.request.clone(), still_open);
+        let (reserved, outcome) = match reserved {
+            Err(refusal) if refusal.code == RefusalCode::CodeSetRedeemed => {
+                return Ok(Admission::Redeemed);
+            }
+            other => other?,
+        };
+        if let Reserved::Mine(reservation) = reserved {
+            self.hand_over(Admitted {
+                reservation,
+                authorization,
+                fleet: Arc::clone(&presented.fleet),
+                vehicle,
+                identity: presented.identity.clone(),
+                holder: presented.holder,
+                thumbprint: presented.request.thumbprint,
+                terminal,
+            })?;
+        }
+        Ok(Admission::Waiting(outcome))
+    }
+
+    /// The one hand-off: a full queue refuses at the door.
+    fn hand_over(&self, admitted: Admitted) -> Result<(), Refusal> {
+        let (item, refusal) = match self.queue.try_send(batch::Item::Redeem(Box::new(admitted))) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(item)) => (item, self.shared.busy("the queue is full")),
+            Err(TrySendError::Disconnected(item)) => (item, shutting_down()),
+        };
+        if let batch::Item::Redeem(admitted) = item {
+            admitted.reservation.resolve(Outcome::Refused(refusal.clone()));
+        }
+        Err(refusal)
+    }
+
+    /// Counts the attempt durably, then compares. Rules that do not depend on the PIN come before
+    /// it, so that no attempt is spent on a request that could not succeed.
+    async fn check_pin(&self, presented: &Presented) -> Result<(), Refusal> {
+        let Authorization { id, fleet, version, .. } = *presented.authorization;
+        let Some(pin) = &presented.pin else {
+            return Err(Refusal::new(RefusalCode::PinRequired).field("pin"));
+        };
+        let applied = self.write(vec![Write::PinAttempt(id, version)]).await?;
+        match applied.first() {
+            Some(Applied::PinAttempts(attempts)) if *attempts <= PIN_ATTEMPTS_MAX => {}
+            Some(Applied::PinAttempts(_)) => return Err(RefusalCode::PinLocked.into()),
+            _ => return Err(RefusalCode::CodeSetUnknown.into()),
+        }
+        if self.shared.code_set_key.pin_matches(pin, fleet, id, version) {
+            return Ok(());
+        }
+        Err(Refusal::new(RefusalCode::PinWrong).field("pin"))
+    }
+
+    async fn read_back(&self, presented: &Presented) -> Result<Arc<Redemption>, Failure> {
+        let id = presented.authorization.id;
+        let found = self.bundle_of(id).await?;
+        let redeemed = found.ok_or_else(|| {
+            Failure::Fault(format!("authorization {id} is redeemed and has no bundle"))
+        })?;
+        let bundle = &redeemed.bundle;
+        let same = bundle.identity == presented.request.identity
+            && bundle.thumbprint == presented.request.thumbprint;
+        if !same {
+            return Err(RefusalCode::CodeSetRedeemed.into());
+        }
+        Ok(Arc::new(Redemption { signed: redeemed, terminal: None, status_next: 0 }))
+    }
+}
+
+/// Every rule about who may redeem what, apart from the PIN's value.
+fn check_rules(
+    presented: &Presented,
+    authorization: &Authorization,
+) -> Result<(Arc<Vehicle>, Option<TerminalId>), Refusal> {
+    let fleet = &presented.fleet;
+    if fleet.fleet.status != Status::Active {
+        return Err(Refusal::new(RefusalCode::Forbidden).detail("the fleet is suspended"));
+    }
+    let vehicle = fleet
+        .vehicle(authorization.vehicle.as_str())
+        .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle))?;
+    if vehicle.status != Status::Active {
+        return Err(Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended"));
+    }
+    vehicle.check_functions(&authorization.functions)?;
+    let identity = fleet.identity(presented.identity.as_str()).ok_or_else(|| {
+        Refusal::new(RefusalCode::UnknownIdentity).field("identity.id")
+    })?;
+    if identity.status != Status::Active {
+        return Err(RefusalCode::IdentitySuspended.into());
+    }
+    if authorization.recipient.identity.as_ref().is_some_and(|only| *only != presented.identity) {
+        return Err(RefusalCode::RecipientMismatch.into());
+    }
+    let terminal = check_terminal(presented, authorization)?;
+    Ok((vehicle, terminal))
+}
+
+/// Which registered terminal redeems, if it is one: beside the code set a redemption needs a
+/// registered terminal of that identity, an authorization bound to that terminal, or the PIN,
+/// unless the fleet has opened redemption. An identity that has terminals redeems with those.
+fn check_terminal(
+    presented: &Presented,
+    authorization: &Authorization,
+) -> Result<Option<TerminalId>, Refusal> {
+    let mismatch = |why| Refusal::new(RefusalCode::TerminalMismatch).field("proof").detail(why);
+    let fleet = &presented.fleet;
+    let known = fleet.terminals_of(presented.identity.as_str());
+    let is_this = |terminal: &&Arc<Terminal>| {
+        terminal.key == presented.holder && terminal.status == Status::Active
+    };
+    let terminal = known.iter().find(is_this).map(|terminal| terminal.id.clone());
+    if let Some(only) = &authorization.recipient.terminal {
+        return match terminal {
+            Some(terminal) if terminal == *only => Ok(Some(terminal)),
+            _ => Err(mismatch("this code set is bound to another terminal")),
+        };
+    }
+    if terminal.is_some() {
+        return Ok(terminal);
+    }
+    if !known.is_empty() {
+        return Err(mismatch("this identity redeems with its registered terminals only"));
+    }
+    if authorization.pin || fleet.fleet.settings.open_redemption {
+        return Ok(None);
+    }
+    Err(mismatch("register this terminal, bind the authorization to it, or ask for a PIN"))
+}

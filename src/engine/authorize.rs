@@ -1,0 +1,211 @@
+//! Authorization commands: checked against the rules, integrated into a code set, made durable.
+
+use std::sync::Arc;
+
+use fob_verify::region::Region;
+
+use super::authenticate::{BackEnd, OwnerCommand};
+use super::book::FleetBook;
+use super::{Engine, Failure};
+use crate::domain::function::FunctionRef;
+use crate::domain::{
+    Author, Authorization, AuthorizationState, FunctionCode, Recipient, Refusal, RefusalCode,
+    Signing, Status, UnixTime, VehicleId, Window,
+};
+use crate::store::{Applied, NewAuthorization, Request, Write};
+
+/// What an owner asks for: decoded, not yet checked.
+#[derive(Clone, Debug)]
+pub struct AuthorizationSpec {
+    /// The vehicle.
+    pub vehicle: VehicleId,
+    /// Its functions.
+    pub functions: Vec<FunctionRef>,
+    /// From when the keys may be used.
+    pub not_before: UnixTime,
+    /// First second in which they may not any more.
+    pub not_after: UnixTime,
+    /// Where they may be used.
+    pub region: Option<Region>,
+    /// How often each function may be used.
+    pub max_uses: Vec<(FunctionRef, u32)>,
+    /// Whom the code set is for.
+    pub recipient: Recipient,
+    /// Whether redemption asks for a PIN.
+    pub pin: bool,
+    /// Until when it may be redeemed; `None` is as long as the window.
+    pub redeem_by: Option<UnixTime>,
+    /// How its keys are signed.
+    pub signing: Option<Signing>,
+}
+
+impl Engine {
+    /// Authorizes on a back end's behalf.
+    ///
+    /// # Errors
+    /// What the rules refuse; `command_replayed` where `request` was used for something else.
+    pub async fn authorize_for_fleet(
+        &self,
+        caller: &BackEnd,
+        spec: AuthorizationSpec,
+        request: Option<Request>,
+    ) -> Result<Arc<Authorization>, Failure> {
+        let author = Author::Token(caller.token.id);
+        let authorization = Arc::new(self.draft(&caller.fleet, spec, author)?);
+        self.commit_authorization(NewAuthorization { authorization, request, command: None }).await
+    }
+
+    /// Authorizes on an owner's behalf: only vehicles its identity owns.
+    ///
+    /// # Errors
+    /// As [`Engine::authorize_for_fleet`], and `forbidden` for a vehicle of somebody else.
+    pub async fn authorize_for_owner(
+        &self,
+        caller: &OwnerCommand,
+        spec: AuthorizationSpec,
+    ) -> Result<Arc<Authorization>, Failure> {
+        let vehicle = caller.fleet.vehicle(spec.vehicle.as_str());
+        if vehicle.is_some_and(|vehicle| vehicle.owner.as_ref() != Some(&caller.terminal.identity)) {
+            return Err(Refusal::new(RefusalCode::Forbidden)
+                .field("vehicle")
+                .detail("an owner terminal authorizes only vehicles its identity owns")
+                .into());
+        }
+        let author = Author::Terminal(caller.terminal.id.clone());
+        let authorization = Arc::new(self.draft(&caller.fleet, spec, author)?);
+        let (request, command) = (Some(caller.request), Some(caller.evidence.clone()));
+        self.commit_authorization(NewAuthorization { authorization, request, command }).await
+    }
+
+    /// The code set of an authorization, as text.
+    ///
+    /// # Errors
+    /// A fault: what was let in can be written.
+    pub fn code_set(&self, authorization: &Authorization) -> Result<String, Failure> {
+        let Authorization { fleet, id, version, functions, .. } = authorization;
+        self.shared
+            .code_set_key
+            .text(*fleet, *id, *version, functions)
+            .map_err(|refusal| Failure::Fault(refusal.to_string()))
+    }
+
+    /// The PIN of an authorization, where it asks for one.
+    pub fn pin(&self, authorization: &Authorization) -> Option<String> {
+        let Authorization { fleet, id, version, .. } = *authorization;
+        authorization.pin.then(|| self.shared.code_set_key.pin(fleet, id, version))
+    }
+
+    fn draft(&self, fleet: &FleetBook, spec: AuthorizationSpec, author: Author) -> Result<Authorization, Refusal> {
+        let unix_ms = self.clock().unix_ms();
+        let now = unix_ms / 1000;
+        let vehicle = fleet
+            .vehicle(spec.vehicle.as_str())
+            .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
+        let catalogue = fleet.catalogue();
+        let functions = catalogue.resolve(&spec.functions)?;
+        vehicle.check_functions(&functions)?;
+        let window = Window::new(spec.not_before, spec.not_after, now)?;
+        let redeem_by = spec.redeem_by.unwrap_or(window.not_after);
+        self.check_times(window, redeem_by, now)?;
+        let max_uses = max_uses(&spec.max_uses, &functions, |one| {
+            Ok(catalogue.resolve(std::slice::from_ref(one))?[0])
+        })?;
+        check_recipient(fleet, &spec.recipient)?;
+        Ok(Authorization {
+            id: self.shared.ids.authorization(unix_ms),
+            fleet: fleet.fleet.id,
+            version: 1,
+            vehicle: vehicle.id.clone(),
+            functions: functions.into(),
+            window,
+            redeem_by,
+            region: spec.region.map(Box::new),
+            recurring: None,
+            max_uses,
+            recipient: spec.recipient,
+            pin: spec.pin,
+            signing: spec.signing,
+            state: AuthorizationState::Open,
+            created_at: now,
+            author,
+        })
+    }
+
+    fn check_times(&self, window: Window, redeem_by: UnixTime, now: UnixTime) -> Result<(), Refusal> {
+        let lifetime_max_s = self.settings().key_lifetime_max_s;
+        if window.not_after > now.saturating_add(lifetime_max_s) {
+            return Err(Refusal::malformed(
+                "not_after",
+                format!("keys last {} days at most here", lifetime_max_s / 86_400),
+            ));
+        }
+        if redeem_by <= now || redeem_by > window.not_after {
+            return Err(Refusal::malformed("redeem_by", "redeem_by lies between now and not_after"));
+        }
+        Ok(())
+    }
+
+    async fn commit_authorization(&self, new: NewAuthorization) -> Result<Arc<Authorization>, Failure> {
+        let made = Arc::clone(&new.authorization);
+        let applied = self.write(vec![Write::Authorize(Box::new(new))]).await?;
+        match applied.first() {
+            Some(Applied::Done) => Ok(made),
+            Some(Applied::Repeated(id)) => self.book().authorization(*id).ok_or_else(|| {
+                Failure::Fault(format!("authorization {id} answers a request and is gone"))
+            }),
+            Some(Applied::Conflict) => Err(Refusal::new(RefusalCode::CommandReplayed)
+                .detail("its jti or Idempotency-Key was used with other content")
+                .into()),
+            _ => Err(Refusal::new(RefusalCode::VersionConflict)
+                .detail("fleet, vehicle or terminal has changed meanwhile; look and ask again")
+                .into()),
+        }
+    }
+}
+
+fn max_uses(
+    asked: &[(FunctionRef, u32)],
+    functions: &[FunctionCode],
+    resolve: impl Fn(&FunctionRef) -> Result<FunctionCode, Refusal>,
+) -> Result<Box<[(FunctionCode, u32)]>, Refusal> {
+    let refuse = |why| Err(Refusal::malformed("max_uses", why));
+    let mut limits = Vec::with_capacity(asked.len().min(functions.len()));
+    for (function, uses) in asked {
+        let code = resolve(function).map_err(|refusal| refusal.field("max_uses"))?;
+        if functions.binary_search(&code).is_err() {
+            return refuse("it limits a function that is not authorized");
+        }
+        if *uses == 0 {
+            return refuse("a function may be used at least once");
+        }
+        limits.push((code, *uses));
+    }
+    limits.sort_unstable();
+    if limits.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return refuse("a function is limited twice");
+    }
+    Ok(limits.into())
+}
+
+fn check_recipient(fleet: &FleetBook, recipient: &Recipient) -> Result<(), Refusal> {
+    if let Some(id) = &recipient.identity {
+        let identity = fleet.identity(id.as_str()).ok_or_else(|| {
+            Refusal::new(RefusalCode::UnknownIdentity).field("recipient.identity")
+        })?;
+        if identity.status != Status::Active {
+            return Err(Refusal::new(RefusalCode::IdentitySuspended).field("recipient.identity"));
+        }
+    }
+    let Some(id) = &recipient.terminal else { return Ok(()) };
+    let terminal = fleet.terminal(id.as_str()).ok_or_else(|| {
+        Refusal::new(RefusalCode::NotFound)
+            .field("recipient.terminal")
+            .detail("the fleet has no such terminal")
+    })?;
+    if recipient.identity.as_ref().is_some_and(|identity| terminal.identity != *identity) {
+        return Err(Refusal::new(RefusalCode::TerminalMismatch)
+            .field("recipient.terminal")
+            .detail("this terminal is another identity's"));
+    }
+    Ok(())
+}

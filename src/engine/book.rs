@@ -1,0 +1,354 @@
+//! The book: everything a decision needs, in memory, read without a lock.
+//!
+//! One thread writes it, the committer, and only what is durable; everybody reads it. On one node
+//! it is complete. It admits; the store's conditions decide.
+//!
+//! Deliberately not here: what is in flight (`reserve.rs`), and anything secret.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::domain::status::{Permutation, SHARD_LEN, shard_uri};
+use crate::domain::{
+    Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState, Fleet,
+    FleetId, FleetName, FunctionCode, Identity, IdentityId, Terminal, TerminalId, Token, TokenId,
+    UnixTime, Vehicle, VehicleId,
+};
+use crate::store::{Applied, Row, Write};
+
+type Map<K, V> = papaya::HashMap<K, V>;
+
+/// Everything in memory.
+#[derive(Default)]
+pub struct Book {
+    fleets: Map<FleetId, Arc<FleetBook>>,
+    fleet_names: Map<FleetName, FleetId>,
+    tokens: Map<[u8; 32], Arc<Token>>,
+    authorizations: Map<AuthorizationId, Arc<Authorization>>,
+    settings: Map<String, String>,
+    epochs: ArcSwap<Vec<Arc<Epoch>>>,
+    active: ArcSwapOption<Epoch>,
+    trust: ArcSwapOption<TrustList>,
+}
+
+/// The newest trust list, as cars get it.
+pub struct TrustList {
+    /// Its version.
+    pub version: u32,
+    /// Its bytes.
+    pub bytes: Arc<[u8]>,
+}
+
+/// One fleet's part of the book.
+pub struct FleetBook {
+    /// The fleet, as created.
+    pub fleet: Fleet,
+    catalogue: ArcSwap<Catalogue>,
+    vehicles: Map<VehicleId, Arc<Vehicle>>,
+    identities: Map<IdentityId, Arc<Identity>>,
+    terminals: Map<TerminalId, Arc<Terminal>>,
+    terminals_of: Map<IdentityId, Arc<[Arc<Terminal>]>>,
+    status_next: AtomicU64,
+    shard: ArcSwapOption<Shard>,
+}
+
+/// The status shard a fleet is filling.
+struct Shard {
+    number: u64,
+    permutation: Permutation,
+    uri: Arc<str>,
+}
+
+impl Book {
+    /// Takes in one row of the store.
+    pub fn take(&self, row: Row) {
+        match row {
+            Row::Setting(name, value) => drop(self.settings.pin().insert(name, value)),
+            Row::Fleet(fleet) => self.put_fleet(fleet),
+            Row::Function(fleet, code, name) => self.put_function(fleet, code, &name),
+            Row::Vehicle(vehicle) => self.put_vehicle(vehicle),
+            Row::Identity(identity) => self.put_identity(identity),
+            Row::Terminal(terminal) => self.put_terminal(terminal),
+            Row::Token(token) => drop(self.tokens.pin().insert(token.hash, Arc::new(token))),
+            Row::Epoch(epoch) => self.put_epoch(epoch),
+            Row::TrustList(version, bytes) => self.put_trust(version, bytes),
+            Row::Authorization(authorization) => self.put_authorization(Arc::new(authorization)),
+        }
+    }
+
+    /// Takes in one write that the store has answered.
+    pub fn apply(&self, write: &Write, applied: Applied) {
+        if applied != Applied::Done {
+            if let (Write::Purge(before, _), Applied::Purged(_)) = (write, applied) {
+                self.forget(*before);
+            }
+            return;
+        }
+        match write.clone() {
+            Write::Setting(name, value) => self.take(Row::Setting(name, value)),
+            Write::NewFleet(fleet) => self.take(Row::Fleet(fleet)),
+            Write::Function(fleet, code, name) => self.take(Row::Function(fleet, code, name)),
+            Write::Vehicle(vehicle) => self.replace_vehicle(vehicle),
+            Write::Identity(identity) => self.take(Row::Identity(identity)),
+            Write::Terminal(terminal) => self.replace_terminal(terminal),
+            Write::NewToken(token) => self.take(Row::Token(token)),
+            Write::RevokeToken(fleet, id, at) => self.end_token(fleet, id, at),
+            Write::Epoch(epoch) => self.take(Row::Epoch(epoch)),
+            Write::TrustList(version, bytes) => self.take(Row::TrustList(version, bytes)),
+            Write::Authorize(new) => self.put_authorization(new.authorization),
+            Write::Redeem(redemption) => {
+                self.set_state(redemption.signed.bundle.authorization, AuthorizationState::Redeemed);
+            }
+            Write::PinAttempt(..) | Write::Purge(..) => {}
+        }
+    }
+
+    /// A setting fixed at `init`.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        self.settings.pin().get(name).cloned()
+    }
+
+    /// A fleet, by id.
+    pub fn fleet(&self, id: FleetId) -> Option<Arc<FleetBook>> {
+        self.fleets.pin().get(&id).cloned()
+    }
+
+    /// A fleet, by its name or the text of its id.
+    pub fn fleet_named(&self, name: &str) -> Option<Arc<FleetBook>> {
+        let by_name = self.fleet_names.pin().get(name).copied();
+        self.fleet(by_name.or_else(|| FleetId::parse(name))?)
+    }
+
+    /// All fleets, by name.
+    pub fn fleets(&self) -> Vec<Arc<FleetBook>> {
+        let mut fleets: Vec<_> = self.fleets.pin().values().cloned().collect();
+        fleets.sort_by(|a, b| a.fleet.name.cmp(&b.fleet.name));
+        fleets
+    }
+
+    /// A token, by the SHA-256 of its text.
+    pub fn token(&self, hash: &[u8; 32]) -> Option<Arc<Token>> {
+        self.tokens.pin().get(hash).cloned()
+    }
+
+    /// The tokens of a fleet, oldest first.
+    pub fn tokens(&self, fleet: FleetId) -> Vec<Arc<Token>> {
+        let pinned = self.tokens.pin();
+        let mut tokens: Vec<_> =
+            pinned.values().filter(|token| token.fleet == fleet).cloned().collect();
+        tokens.sort_by_key(|token| token.id);
+        tokens
+    }
+
+    /// An authorization.
+    pub fn authorization(&self, id: AuthorizationId) -> Option<Arc<Authorization>> {
+        self.authorizations.pin().get(&id).cloned()
+    }
+
+    /// How many authorizations are held.
+    pub fn authorizations_len(&self) -> usize {
+        self.authorizations.len()
+    }
+
+    /// All epochs, oldest first.
+    pub fn epochs(&self) -> Arc<Vec<Arc<Epoch>>> {
+        self.epochs.load_full()
+    }
+
+    /// The epoch that signs new keys.
+    pub fn active_epoch(&self) -> Option<Arc<Epoch>> {
+        self.active.load_full()
+    }
+
+    /// The newest trust list.
+    pub fn trust(&self) -> Option<Arc<TrustList>> {
+        self.trust.load_full()
+    }
+
+    fn put_fleet(&self, fleet: Fleet) {
+        if let Some(known) = self.fleet(fleet.id) {
+            // Read again after a failed commit; counters only ever grow.
+            known.status_next.fetch_max(fleet.status_next, Ordering::Relaxed);
+            return;
+        }
+        self.fleet_names.pin().insert(fleet.name.clone(), fleet.id);
+        self.fleets.pin().insert(fleet.id, Arc::new(FleetBook::new(fleet)));
+    }
+
+    fn put_function(&self, fleet: FleetId, code: FunctionCode, name: &str) {
+        let Some(book) = self.fleet(fleet) else { return };
+        let mut catalogue = Catalogue::clone(&book.catalogue.load());
+        if let Err(refusal) = catalogue.define(code, name) {
+            tracing::error!(%fleet, code, %refusal, "the store holds a function that cannot be");
+            return;
+        }
+        book.catalogue.store(Arc::new(catalogue));
+    }
+
+    fn put_vehicle(&self, vehicle: Vehicle) {
+        if let Some(book) = self.fleet(vehicle.fleet) {
+            book.vehicles.pin().insert(vehicle.id.clone(), Arc::new(vehicle));
+        }
+    }
+
+    /// As the store does: epoch and status of a known vehicle stay as they are.
+    fn replace_vehicle(&self, mut vehicle: Vehicle) {
+        let known = self.fleet(vehicle.fleet).and_then(|book| book.vehicle(vehicle.id.as_str()));
+        if let Some(known) = known {
+            (vehicle.epoch, vehicle.status) = (known.epoch, known.status);
+        }
+        self.put_vehicle(vehicle);
+    }
+
+    fn put_identity(&self, identity: Identity) {
+        if let Some(book) = self.fleet(identity.fleet) {
+            book.identities.pin().insert(identity.id.clone(), Arc::new(identity));
+        }
+    }
+
+    fn put_terminal(&self, terminal: Terminal) {
+        let Some(book) = self.fleet(terminal.fleet) else { return };
+        let terminal = Arc::new(terminal);
+        let before = book.terminals.pin().insert(terminal.id.clone(), Arc::clone(&terminal)).cloned();
+        if let Some(before) = before {
+            book.set_terminals_of(&before.identity, |all| all.retain(|one| one.id != terminal.id));
+        }
+        book.set_terminals_of(&terminal.identity, |all| all.push(Arc::clone(&terminal)));
+    }
+
+    fn replace_terminal(&self, mut terminal: Terminal) {
+        let known = self.fleet(terminal.fleet).and_then(|book| book.terminal(terminal.id.as_str()));
+        if let Some(known) = known {
+            terminal.status = known.status;
+        }
+        self.put_terminal(terminal);
+    }
+
+    fn put_epoch(&self, epoch: Epoch) {
+        let mut epochs = Vec::clone(&self.epochs.load());
+        epochs.retain(|known| known.id != epoch.id);
+        epochs.push(Arc::new(epoch));
+        epochs.sort_by_key(|epoch| (epoch.window.not_before, epoch.created_at, epoch.id));
+        self.active.store(epochs.iter().find(|epoch| epoch.state == EpochState::Active).cloned());
+        self.epochs.store(Arc::new(epochs));
+    }
+
+    fn put_trust(&self, version: u32, bytes: Arc<[u8]>) {
+        if self.trust.load().as_ref().is_none_or(|known| known.version < version) {
+            self.trust.store(Some(Arc::new(TrustList { version, bytes })));
+        }
+    }
+
+    fn put_authorization(&self, authorization: Arc<Authorization>) {
+        self.authorizations.pin().insert(authorization.id, authorization);
+    }
+
+    fn set_state(&self, id: AuthorizationId, state: AuthorizationState) {
+        self.authorizations.pin().update(id, |known| {
+            Arc::new(Authorization { state, ..Authorization::clone(known) })
+        });
+    }
+
+    fn end_token(&self, fleet: FleetId, id: TokenId, at: UnixTime) {
+        let known = self.tokens(fleet).into_iter().find(|token| token.id == id);
+        if let Some(known) = known {
+            let ended = Token { revoked_at: Some(at), ..Token::clone(&known) };
+            self.tokens.pin().insert(ended.hash, Arc::new(ended));
+        }
+    }
+
+    /// Forgets what the store has purged. It may purge less in one go than it could; what is
+    /// forgotten here too early is over either way.
+    fn forget(&self, before: UnixTime) {
+        self.authorizations
+            .pin()
+            .retain(|_, known| known.window.not_after.max(known.redeem_by) >= before);
+        self.tokens.pin().retain(|_, token| {
+            let ends = [token.expires_at, token.revoked_at].into_iter().flatten().min();
+            ends.is_none_or(|end| end >= before)
+        });
+    }
+}
+
+impl FleetBook {
+    fn new(fleet: Fleet) -> Self {
+        Self {
+            status_next: AtomicU64::new(fleet.status_next),
+            fleet,
+            catalogue: ArcSwap::default(),
+            vehicles: Map::new(),
+            identities: Map::new(),
+            terminals: Map::new(),
+            terminals_of: Map::new(),
+            shard: ArcSwapOption::empty(),
+        }
+    }
+
+    /// What the fleet's function codes mean.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
+    }
+
+    /// A vehicle.
+    pub fn vehicle(&self, id: &str) -> Option<Arc<Vehicle>> {
+        self.vehicles.pin().get(id).cloned()
+    }
+
+    /// How many vehicles there are.
+    pub fn vehicles_len(&self) -> usize {
+        self.vehicles.len()
+    }
+
+    /// An identity.
+    pub fn identity(&self, id: &str) -> Option<Arc<Identity>> {
+        self.identities.pin().get(id).cloned()
+    }
+
+    /// How many identities there are.
+    pub fn identities_len(&self) -> usize {
+        self.identities.len()
+    }
+
+    /// A terminal.
+    pub fn terminal(&self, id: &str) -> Option<Arc<Terminal>> {
+        self.terminals.pin().get(id).cloned()
+    }
+
+    /// The terminals registered for an identity.
+    pub fn terminals_of(&self, identity: &str) -> Arc<[Arc<Terminal>]> {
+        self.terminals_of.pin().get(identity).cloned().unwrap_or_default()
+    }
+
+    /// Counts out `count` status indexes and returns the counter before them.
+    pub fn next_status(&self, count: u64) -> u64 {
+        self.status_next.fetch_add(count, Ordering::Relaxed)
+    }
+
+    /// Where the key counted as `counter` has its bits: the list's address under `base`, and the
+    /// index in it.
+    pub fn status_entry(&self, base: &str, counter: u64) -> (Arc<str>, u32) {
+        let number = counter / SHARD_LEN;
+        let current = self.shard.load();
+        let shard = match current.as_ref() {
+            Some(shard) if shard.number == number => Arc::clone(shard),
+            _ => {
+                let shard = Arc::new(Shard {
+                    number,
+                    permutation: Permutation::new(&self.fleet.status_key, number),
+                    uri: shard_uri(base, self.fleet.tag, number).into(),
+                });
+                self.shard.store(Some(Arc::clone(&shard)));
+                shard
+            }
+        };
+        (Arc::clone(&shard.uri), shard.permutation.index(counter))
+    }
+
+    fn set_terminals_of(&self, identity: &IdentityId, change: impl FnOnce(&mut Vec<Arc<Terminal>>)) {
+        let mut all = self.terminals_of(identity.as_str()).to_vec();
+        change(&mut all);
+        self.terminals_of.pin().insert(identity.clone(), all.into());
+    }
+}

@@ -1,0 +1,196 @@
+//! Stage 5, commit: one thread owns the store's writer and the book.
+//!
+//! Each round takes the signed batches and the other writes that wait, commits them in one
+//! durable transaction, brings the book up to date, and answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam::channel::{Receiver, never, select};
+use tokio::sync::oneshot;
+
+use super::reserve::{Outcome, Reservation};
+use super::sign::Signed;
+use super::{Shared, recover, store_unavailable};
+use crate::domain::Refusal;
+use crate::store::{Applied, Redemption, Write};
+
+/// The most writes one transaction takes beside its batch.
+const WRITES_MAX: usize = 1024;
+
+/// Transactions tried for one group before its callers are told that the store does not answer.
+const ATTEMPTS_MAX: usize = 3;
+
+type Reply = oneshot::Sender<Result<Vec<Applied>, Refusal>>;
+
+/// What the committer is asked to write, apart from batches.
+pub(super) enum WriteJob {
+    /// Write these, in this order, and say what became of them.
+    Commit {
+        writes: Vec<Write>,
+        reply: Reply,
+    },
+    /// Nothing more will come.
+    Stop,
+}
+
+/// Who waits for a part of a transaction.
+pub(super) enum Waiter {
+    /// A redemption: one write.
+    Redemption(Reservation, Arc<Redemption>),
+    /// A caller with so many writes.
+    Writes(usize, Reply),
+}
+
+/// One transaction's writes, and who waits for them, in the same order.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) writes: Vec<Write>,
+    pub(super) waiters: Vec<Waiter>,
+}
+
+impl Group {
+    pub(super) fn push_redemption(&mut self, reservation: Reservation, redemption: Arc<Redemption>) {
+        self.writes.push(Write::Redeem(Arc::clone(&redemption)));
+        self.waiters.push(Waiter::Redemption(reservation, redemption));
+    }
+
+    fn push_writes(&mut self, writes: Vec<Write>, reply: Reply) {
+        self.waiters.push(Waiter::Writes(writes.len(), reply));
+        self.writes.extend(writes);
+    }
+}
+
+/// The thread that commits.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    batches: Receiver<Vec<Signed>>,
+    jobs: Receiver<WriteJob>,
+}
+
+impl Committer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        batches: Receiver<Vec<Signed>>,
+        jobs: Receiver<WriteJob>,
+    ) -> Self {
+        Self { shared, batches, jobs }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut open = true;
+        while open {
+            let mut group = Group::default();
+            select! {
+                recv(self.batches) -> batch => match batch {
+                    Ok(batch) => add_batch(&mut group, batch),
+                    // The issuer has ended; jobs may still come.
+                    Err(_) => self.batches = never(),
+                },
+                recv(self.jobs) -> job => open = add_job(&mut group, job.unwrap_or(WriteJob::Stop)),
+            }
+            open = open && self.gather(&mut group);
+            self.commit(group);
+        }
+    }
+
+    /// Adds what else waits already. Returns whether more may come.
+    fn gather(&self, group: &mut Group) -> bool {
+        if let Ok(batch) = self.batches.try_recv() {
+            add_batch(group, batch);
+        }
+        let room = WRITES_MAX.saturating_sub(group.waiters.len());
+        self.jobs.try_iter().take(room).all(|job| add_job(group, job))
+    }
+
+    fn commit(&self, mut group: Group) {
+        for _ in 0..ATTEMPTS_MAX {
+            if group.writes.is_empty() {
+                return;
+            }
+            // THE COMMIT POINT. A crash before this line returns leaves every code set of the
+            // group open, and nothing has been given out; status indexes that were counted out
+            // are lost, never reused. A crash after it leaves every bundle of the group complete
+            // on disk, answered or not, and the same request is answered with it.
+            match self.shared.store.commit(&group.writes) {
+                Ok(applied) if applied.len() == group.writes.len() => {
+                    self.shared.health.store_down.store(false, Ordering::Relaxed);
+                    return self.answer(group, &applied);
+                }
+                Ok(_) => {
+                    tracing::error!("the store's answer does not fit the question");
+                    break;
+                }
+                Err(error) => {
+                    self.shared.health.store_down.store(true, Ordering::Relaxed);
+                    metrics::counter!("fob_commit_failures_total").increment(1);
+                    tracing::error!(%error, "a commit failed; reopening the store");
+                    if !recover::reopen(&self.shared) {
+                        break;
+                    }
+                    group = recover::settle(&self.shared, group);
+                }
+            }
+        }
+        // The store opens and reads but does not commit. Let go of this group, so that one
+        // write it cannot take does not stop all others.
+        self.shared.health.store_down.store(false, Ordering::Relaxed);
+        refuse(group);
+    }
+
+    /// Brings the book up to date, then answers: who has been answered finds the book so.
+    fn answer(&self, group: Group, applied: &[Applied]) {
+        for (write, applied) in group.writes.iter().zip(applied) {
+            self.shared.book.apply(write, *applied);
+        }
+        let mut rest = applied;
+        let mut issued = 0_u64;
+        for waiter in group.waiters {
+            let count = match &waiter {
+                Waiter::Redemption(..) => 1,
+                Waiter::Writes(count, _) => *count,
+            };
+            let (own, others) = rest.split_at(count);
+            rest = others;
+            match waiter {
+                Waiter::Redemption(reservation, redemption) if own == [Applied::Done] => {
+                    issued += redemption.signed.signatures.len() as u64;
+                    reservation.resolve(Outcome::Issued(redemption));
+                }
+                // What no longer holds goes back to admit, which knows why.
+                Waiter::Redemption(reservation, _) => reservation.resolve(Outcome::Released),
+                Waiter::Writes(_, reply) => drop(reply.send(Ok(own.to_vec()))),
+            }
+        }
+        metrics::counter!("fob_commits_total").increment(1);
+        metrics::counter!("fob_keys_issued_total").increment(issued);
+    }
+}
+
+fn add_batch(group: &mut Group, batch: Vec<Signed>) {
+    for Signed { reservation, redemption } in batch {
+        group.push_redemption(reservation, redemption);
+    }
+}
+
+fn add_job(group: &mut Group, job: WriteJob) -> bool {
+    match job {
+        WriteJob::Commit { writes, reply } => {
+            group.push_writes(writes, reply);
+            true
+        }
+        WriteJob::Stop => false,
+    }
+}
+
+/// Tells everybody in the group that the store does not answer.
+pub(super) fn refuse(group: Group) {
+    for waiter in group.waiters {
+        match waiter {
+            Waiter::Redemption(reservation, _) => {
+                reservation.resolve(Outcome::Refused(store_unavailable()));
+            }
+            Waiter::Writes(_, reply) => drop(reply.send(Err(store_unavailable()))),
+        }
+    }
+}

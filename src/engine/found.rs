@@ -1,0 +1,129 @@
+//! Founding an issuer: root key, first epoch, first trust list, and the demo fleet.
+
+use fob_verify::{Algorithm, HolderKey, IssuerKey};
+
+use super::ids::Ids;
+use super::trust::{self, TrustError};
+use crate::domain::function::BUILT_IN;
+use crate::domain::{
+    Epoch, EpochId, EpochState, Fleet, FleetId, Identity, IdentityId, Licence, Refusal, Status,
+    Terminal, TerminalId, UnixTime, Vehicle, VehicleId, Window,
+};
+use crate::hsm::{HsmError, KeyRef, Token};
+use crate::store::Write;
+
+/// 2099-12-31T00:00:00Z, when the demo renters' licences end.
+const DEMO_LICENCES_EXPIRE: UnixTime = 4_102_358_400;
+
+/// What a new issuer is founded on.
+pub struct Founding<'a> {
+    /// The root's token.
+    pub root: &'a Token,
+    /// The issuing token.
+    pub issuing: &'a Token,
+    /// The issuer's name, signed into every key.
+    pub issuer: &'a str,
+    /// How root and first epoch sign.
+    pub algorithm: Algorithm,
+    /// How long the first epoch's window is, in seconds.
+    pub epoch_lifetime_s: u64,
+    /// The furthest a key may reach beyond its issue, in seconds.
+    pub key_lifetime_max_s: u64,
+    /// The time.
+    pub now: UnixTime,
+}
+
+/// A founded issuer.
+pub struct Founded {
+    /// The root's public key: what a car is provisioned with.
+    pub root: IssuerKey,
+    /// The root's key pair in its token.
+    pub root_key: KeyRef,
+    /// What the store is to begin with.
+    pub writes: Vec<Write>,
+}
+
+impl Founding<'_> {
+    /// Generates the root's key pair and the first epoch's, each in its token, and has the root
+    /// sign the first trust list.
+    ///
+    /// # Errors
+    /// What tokens or format refuse.
+    pub fn found(&self) -> Result<Founded, TrustError> {
+        let root = self.root.generate_key_pair(self.algorithm, "fob-root")?;
+        let epoch = self.first_epoch()?;
+        let list = trust::sign(
+            (self.root, &root.key, &root.public),
+            self.issuer,
+            1,
+            std::slice::from_ref(&epoch),
+            self.now,
+            self.key_lifetime_max_s,
+        )?;
+        let writes = vec![
+            Write::Setting("issuer".into(), self.issuer.into()),
+            Write::Epoch(epoch),
+            Write::TrustList(1, list.into()),
+        ];
+        Ok(Founded { root: root.public, root_key: root.key, writes })
+    }
+
+    fn first_epoch(&self) -> Result<Epoch, HsmError> {
+        let pair = self.issuing.generate_key_pair(self.algorithm, "fob-issuer-1")?;
+        Ok(Epoch {
+            id: EpochId(pair.public.kid()),
+            key: pair.public,
+            cka_id: pair.key.id,
+            token_serial: self.issuing.status().serial,
+            window: Window { not_before: self.now, not_after: self.now + self.epoch_lifetime_s },
+            state: EpochState::Active,
+            created_at: self.now,
+        })
+    }
+}
+
+/// The demo fleet: a hundred vehicles with all functions, the first ten owned by `owner-1`, and a
+/// hundred renters; whoever holds a code set may redeem it.
+///
+/// # Errors
+/// None in practice: every name in it is a name.
+pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal> {
+    let id = fleet.id;
+    let owner = IdentityId::parse("owner-1")?;
+    let mut writes = vec![Write::NewFleet(fleet), identity(id, owner.clone(), Vec::new())];
+    writes.push(Write::Terminal(Terminal {
+        fleet: id,
+        id: TerminalId::parse("owner-1-phone")?,
+        identity: owner.clone(),
+        key: owner_phone,
+        status: Status::Active,
+    }));
+    for n in 1..=100 {
+        let licence = Licence { class: "B".into(), expires: DEMO_LICENCES_EXPIRE };
+        writes.push(identity(id, IdentityId::parse(&format!("renter-{n}"))?, vec![licence]));
+        writes.push(Write::Vehicle(Vehicle {
+            fleet: id,
+            id: VehicleId::parse(&format!("DEMO-{n:04}"))?,
+            model: "Demo".into(),
+            functions: BUILT_IN.iter().map(|(code, _)| *code).collect(),
+            owner: (n <= 10).then(|| owner.clone()),
+            key: None,
+            epoch: 0,
+            status: Status::Active,
+        }));
+    }
+    Ok(writes)
+}
+
+/// The demo fleet itself.
+///
+/// # Errors
+/// None in practice: its name is a name.
+pub fn demo_fleet(book: &super::Book, ids: &Ids, unix_ms: u64) -> Result<Fleet, Refusal> {
+    let settings = crate::domain::FleetSettings { open_redemption: true };
+    super::operate::new_fleet(book, ids, unix_ms, "demo", settings)
+}
+
+fn identity(fleet: FleetId, id: IdentityId, licences: Vec<Licence>) -> Write {
+    Write::Identity(Identity { fleet, id, status: Status::Active, licences })
+}

@@ -1,0 +1,359 @@
+//! Floor 3, the engine: admit → batch → prepare → sign → commit.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`admit`] | checks every rule in the caller's thread, reserves the code set, hands over once |
+//! | [`batch`] | closes a batch when it is full or old enough, and drives it through the stages |
+//! | [`prepare`] | ids, status indexes, claims, the bytes to sign |
+//! | [`sign`] | one call into the HSM for the whole batch; samples are verified |
+//! | [`commit`] | **the** commit point; then the waiters are answered |
+//! | [`recover`] | after a failed commit: reopen, read back, go on |
+//! | [`book`], [`reserve`] | what is durable, in memory; what is in flight |
+//! | [`rebuild`] | a bundle's keys again, from what is stored |
+//! | [`authenticate`] | who calls |
+//! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`keep`] | what has to happen with time: epochs, purging |
+//! | [`found`], [`trust`] | a new issuer: keys, first epoch, first trust list |
+//!
+//! A value of a stage's type is made by that stage alone and moved into the next, so signing
+//! twice or answering before the commit does not type-check.
+//!
+//! Deliberately not here: HTTP, JSON shapes, status codes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::domain::code_set::CodeSetKey;
+use crate::domain::{Refusal, RefusalCode};
+use crate::hsm::Signer;
+use crate::store::{Applied, Store, StoreError, Write};
+
+pub mod admit;
+pub mod authenticate;
+pub mod authorize;
+pub mod batch;
+pub mod book;
+pub mod commit;
+pub mod found;
+pub mod ids;
+pub mod jws;
+pub mod keep;
+pub mod operate;
+pub mod prepare;
+pub mod read;
+pub mod rebuild;
+pub mod recover;
+pub mod registry;
+pub mod reserve;
+pub mod settings;
+pub mod sign;
+pub mod trust;
+
+pub use book::Book;
+pub use settings::EngineSettings;
+
+/// What an engine is made of.
+pub struct Parts {
+    /// Who signs.
+    pub signer: Arc<dyn Signer>,
+    /// Where it is durable.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What code sets and PINs are derived from.
+    pub code_set_key: CodeSetKey,
+    /// Bounds and addresses.
+    pub settings: EngineSettings,
+}
+
+/// Why a call was not answered with what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A decision.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// A fault nobody listed; its text is for the log alone.
+    #[error("{0}")]
+    Fault(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<RefusalCode> for Failure {
+    fn from(code: RefusalCode) -> Self {
+        Self::Refused(code.into())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Failed(_) | StoreError::Unknown(_) => {
+                tracing::warn!(%error, "the store did not answer");
+                Self::Refused(store_unavailable())
+            }
+            StoreError::Corrupt(_) | StoreError::Schema { .. } => Self::Fault(error.to_string()),
+        }
+    }
+}
+
+/// What the stages share.
+pub(crate) struct Shared {
+    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) code_set_key: CodeSetKey,
+    pub(crate) settings: EngineSettings,
+    pub(crate) book: Book,
+    pub(crate) reservations: Arc<reserve::Reservations>,
+    pub(crate) ids: ids::Ids,
+    pub(crate) health: Health,
+}
+
+/// What the pipeline says of itself. Each flag is written by one thread: `store_down` by the
+/// committer, `hsm_down` by the issuer, `draining` by whoever shuts down. Relaxed is enough: a
+/// request let in a moment too late is answered by the stage that fails.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    pub(crate) draining: AtomicBool,
+    pub(crate) store_down: AtomicBool,
+    pub(crate) hsm_down: AtomicBool,
+}
+
+/// The engine: the shared state and its threads.
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    queue: Sender<batch::Item>,
+    writes: Sender<commit::WriteJob>,
+    threads: parking::Threads,
+}
+
+/// How ready the engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The store commits.
+    pub store: bool,
+    /// The HSM signs, as far as the last batch tells.
+    pub hsm: bool,
+    /// An epoch is active and inside its window.
+    pub epoch: bool,
+    /// New requests are let in.
+    pub accepting: bool,
+}
+
+impl Readiness {
+    /// Whether everything is.
+    pub fn ready(&self) -> bool {
+        self.store && self.hsm && self.epoch && self.accepting
+    }
+}
+
+impl Engine {
+    /// Loads the book and starts the threads.
+    ///
+    /// # Errors
+    /// The store's, where the book cannot be loaded; the operating system's, where it gives no
+    /// threads.
+    pub fn start(parts: Parts) -> Result<Self, Failure> {
+        let Parts { signer, store, clock, code_set_key, settings } = parts;
+        let book = Book::default();
+        store.load(&mut |row| book.take(row))?;
+        let reservations = reserve::Reservations::new(settings.waiters_max);
+        let shared = Arc::new(Shared {
+            signer,
+            store,
+            clock,
+            code_set_key,
+            settings,
+            book,
+            reservations,
+            ids: ids::Ids::new(),
+            health: Health::default(),
+        });
+        let (queue, items) = bounded(shared.settings.queue_len_max);
+        let (writes, jobs) = bounded(shared.settings.queue_len_max);
+        // One batch may wait while another commits: enough to overlap, and back-pressure for free.
+        let (signed, batches) = bounded(1);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(run)
+                .map_err(|error| Failure::Fault(format!("no thread for {name}: {error}")))
+        };
+        let committer = commit::Committer::new(Arc::clone(&shared), batches, jobs);
+        let issuer = batch::Issuer::new(Arc::clone(&shared), items, signed)?;
+        let threads = parking::Threads::new(
+            spawn("fob-issue", Box::new(move || issuer.run()))?,
+            spawn("fob-commit", Box::new(move || committer.run()))?,
+        );
+        Ok(Self { shared, queue, writes, threads })
+    }
+
+    /// The book, to read.
+    pub fn book(&self) -> &Book {
+        &self.shared.book
+    }
+
+    /// Bounds and addresses.
+    pub fn settings(&self) -> &EngineSettings {
+        &self.shared.settings
+    }
+
+    /// The clock everything here goes by.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.shared.clock
+    }
+
+    /// The HSM, for its status.
+    pub fn signer(&self) -> &dyn Signer {
+        &*self.shared.signer
+    }
+
+    /// How ready it is.
+    pub fn readiness(&self) -> Readiness {
+        let health = &self.shared.health;
+        let now = self.shared.clock.unix();
+        Readiness {
+            store: !health.store_down.load(Ordering::Relaxed),
+            hsm: !health.hsm_down.load(Ordering::Relaxed),
+            epoch: self.book().active_epoch().is_some_and(|epoch| epoch.window.contains(now)),
+            accepting: !health.draining.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How many redemptions wait to be batched.
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Commits `writes` in one transaction with whatever else waits, and returns their answers.
+    ///
+    /// # Errors
+    /// `busy`, `shutting_down` or `store_unavailable`. In the last case the writes may have been
+    /// applied; each of them may be sent again.
+    pub async fn write(&self, writes: Vec<Write>) -> Result<Vec<Applied>, Refusal> {
+        self.shared.check_door()?;
+        let (reply, answer) = oneshot::channel();
+        match self.writes.try_send(commit::WriteJob::Commit { writes, reply }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(self.shared.busy("the store is behind")),
+            Err(TrySendError::Disconnected(_)) => return Err(shutting_down()),
+        }
+        match tokio::time::timeout(self.shared.settings.answer_within, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(shutting_down()),
+            Err(_) => Err(store_unavailable()),
+        }
+    }
+
+    /// Lets nothing new in. What is under way goes on.
+    pub fn drain(&self) {
+        self.shared.health.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Drains, finishes what was let in, and ends the threads. Blocks until they have ended.
+    pub fn shutdown(&self) {
+        self.drain();
+        let Some((issuer, committer)) = self.threads.take() else { return };
+        // The issuer first: what it has signed must still find the committer.
+        for (thread, stop) in [
+            (issuer, Box::new(|| self.queue.send(batch::Item::Stop).is_ok()) as Box<dyn Fn() -> bool>),
+            (committer, Box::new(|| self.writes.send(commit::WriteJob::Stop).is_ok())),
+        ] {
+            stop();
+            if thread.join().is_err() {
+                tracing::error!("a thread of the engine has panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Shared {
+    /// Refuses at the door what could not be finished.
+    pub(crate) fn check_door(&self) -> Result<(), Refusal> {
+        if self.health.draining.load(Ordering::Relaxed) {
+            return Err(shutting_down());
+        }
+        if self.health.store_down.load(Ordering::Relaxed) {
+            return Err(store_unavailable());
+        }
+        Ok(())
+    }
+
+    /// `busy`, with a `Retry-After` of 1 to 3 seconds that differs from caller to caller, so that
+    /// they do not all come back at once.
+    pub(crate) fn busy(&self, why: &'static str) -> Refusal {
+        let jitter = u32::from(self.ids.random::<1>()[0] % 3);
+        Refusal::new(RefusalCode::Busy).detail(why).retry_after(1 + jitter)
+    }
+
+    /// What a caller is told whose answer did not come in time. The work goes on.
+    pub(crate) fn too_late(&self) -> Refusal {
+        if self.health.store_down.load(Ordering::Relaxed) {
+            store_unavailable()
+        } else if self.health.hsm_down.load(Ordering::Relaxed) {
+            hsm_unavailable()
+        } else {
+            self.busy("the answer is late; send the same request again")
+        }
+    }
+}
+
+/// `hsm_unavailable`, with when to try again.
+pub(crate) fn hsm_unavailable() -> Refusal {
+    Refusal::new(RefusalCode::HsmUnavailable).retry_after(1)
+}
+
+/// `store_unavailable`, with when to try again.
+pub(crate) fn store_unavailable() -> Refusal {
+    Refusal::new(RefusalCode::StoreUnavailable)
+        .detail("it may have happened; the same request may be sent again")
+        .retry_after(1)
+}
+
+/// `shutting_down`, with when to try again.
+pub(crate) fn shutting_down() -> Refusal {
+    Refusal::new(RefusalCode::ShuttingDown).retry_after(5)
+}
+
+/// The default time after which a caller is told to ask again.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+mod parking {
+    //! The engine's threads, taken once.
+
+    use std::sync::{Mutex, PoisonError};
+
+    use super::JoinHandle;
+
+    type Pair = (JoinHandle<()>, JoinHandle<()>);
+
+    /// The issuer's and the committer's thread.
+    pub(super) struct Threads(Mutex<Option<Pair>>);
+
+    impl Threads {
+        pub(super) fn new(issuer: JoinHandle<()>, committer: JoinHandle<()>) -> Self {
+            Self(Mutex::new(Some((issuer, committer))))
+        }
+
+        pub(super) fn take(&self) -> Option<Pair> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        }
+    }
+}

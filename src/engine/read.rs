@@ -1,0 +1,44 @@
+//! Reads that go to the store, off the caller's thread.
+
+use std::sync::Arc;
+
+use super::{Engine, Failure};
+use crate::domain::{Authorization, AuthorizationId, BundleId};
+use crate::store::{AuthorizationFilter, BundleKey, SignedBundle, Store, StoreError};
+
+impl Engine {
+    /// A bundle, by its id.
+    ///
+    /// # Errors
+    /// `store_unavailable`; a fault where what was read cannot be right.
+    pub async fn bundle(&self, id: BundleId) -> Result<Option<SignedBundle>, Failure> {
+        self.read(move |store| store.bundle(BundleKey::Id(id))).await
+    }
+
+    /// The bundle of an authorization.
+    ///
+    /// # Errors
+    /// As [`Engine::bundle`].
+    pub async fn bundle_of(&self, id: AuthorizationId) -> Result<Option<SignedBundle>, Failure> {
+        self.read(move |store| store.bundle(BundleKey::Authorization(id))).await
+    }
+
+    /// The authorizations a filter lets through.
+    ///
+    /// # Errors
+    /// As [`Engine::bundle`].
+    pub async fn authorizations(&self, filter: AuthorizationFilter) -> Result<Vec<Authorization>, Failure> {
+        self.read(move |store| store.authorizations(&filter)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let store = Arc::clone(&self.shared.store);
+        tokio::task::spawn_blocking(move || read(&*store))
+            .await
+            .map_err(|error| Failure::Fault(format!("a read did not end: {error}")))?
+            .map_err(Failure::from)
+    }
+}

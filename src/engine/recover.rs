@@ -1,0 +1,74 @@
+//! Recovery: what happens after a commit that failed, or that nobody knows the outcome of.
+//!
+//! The pipeline stands still meanwhile and the door says `store_unavailable`. The book is loaded
+//! by the function that loads it at start; a redemption whose outcome is unknown stays reserved
+//! until it has been read back, and is then answered or committed like any other.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Shared;
+use super::commit::{Group, Waiter, refuse};
+use super::reserve::Outcome;
+use crate::store::BundleKey;
+
+/// How long to wait before the next attempt, doubling from the first to the last.
+const WAIT_MIN: Duration = Duration::from_millis(20);
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Attempts made while the server is shutting down, before what is in doubt is left to the next
+/// start.
+const DRAINING_ATTEMPTS_MAX: u32 = 8;
+
+/// Reopens the store and loads the book, for as long as it takes. Returns whether it succeeded;
+/// it gives up only where the server is shutting down.
+pub(super) fn reopen(shared: &Shared) -> bool {
+    let mut wait = WAIT_MIN;
+    let mut draining_attempts = 0;
+    loop {
+        let opened = shared
+            .store
+            .reopen()
+            .and_then(|()| shared.store.load(&mut |row| shared.book.take(row)));
+        match opened {
+            Ok(()) => {
+                tracing::info!("the store is open again");
+                return true;
+            }
+            Err(error) => tracing::debug!(%error, "the store does not open yet"),
+        }
+        if shared.health.draining.load(Ordering::Relaxed) {
+            draining_attempts += 1;
+            if draining_attempts >= DRAINING_ATTEMPTS_MAX {
+                return false;
+            }
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(WAIT_MAX);
+    }
+}
+
+/// Reads back what is in doubt. Returns the redemptions that did not happen, to be committed.
+///
+/// Other writes are not tried again: whoever asked for them is told, and may ask again.
+pub(super) fn settle(shared: &Shared, group: Group) -> Group {
+    let mut again = Group::default();
+    let mut others = Group::default();
+    for waiter in group.waiters {
+        let Waiter::Redemption(reservation, redemption) = waiter else {
+            others.waiters.push(waiter);
+            continue;
+        };
+        let bundle = &redemption.signed.bundle;
+        match shared.store.bundle(BundleKey::Authorization(bundle.authorization)) {
+            Ok(Some(found)) if found.bundle.id == bundle.id => {
+                reservation.resolve(Outcome::Issued(redemption));
+            }
+            Ok(Some(_)) => reservation.resolve(Outcome::Released),
+            // Not readable is not the same as not there: the commit's conditions will tell.
+            Ok(None) | Err(_) => again.push_redemption(reservation, redemption),
+        }
+    }
+    refuse(others);
+    again
+}

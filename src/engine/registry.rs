@@ -1,0 +1,180 @@
+//! The registry: vehicles, identities and terminals of a fleet.
+
+use std::collections::BTreeSet;
+
+use fob_verify::HolderKey;
+
+use super::Engine;
+use super::book::FleetBook;
+use crate::domain::function::{BUILT_IN, FUNCTIONS_MAX, FunctionRef};
+use crate::domain::identity::LICENCES_MAX;
+use crate::domain::vehicle::MODEL_LEN_MAX;
+use crate::domain::{
+    Catalogue, FunctionCode, Identity, IdentityId, Licence, Refusal, RefusalCode, Status, Terminal,
+    TerminalId, Vehicle, VehicleId,
+};
+use crate::store::{Applied, Write};
+
+/// A function as a vehicle's entry names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FunctionSpec {
+    /// One the fleet knows.
+    Known(FunctionRef),
+    /// One of the fleet's own, introduced by code and name.
+    Own(FunctionCode, String),
+}
+
+/// One entry of the registry, as asked for: decoded, not yet checked.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A vehicle.
+    Vehicle {
+        /// Its id.
+        id: VehicleId,
+        /// Its model.
+        model: String,
+        /// Its functions; `None` is all built-in ones.
+        functions: Option<Vec<FunctionSpec>>,
+        /// Its owner; `None` is the fleet.
+        owner: Option<IdentityId>,
+        /// Its own public key.
+        key: Option<HolderKey>,
+    },
+    /// An identity.
+    Identity {
+        /// Its id.
+        id: IdentityId,
+        /// Its status; `None` is active.
+        status: Option<Status>,
+        /// Its licences.
+        licences: Vec<Licence>,
+    },
+    /// A terminal.
+    Terminal {
+        /// Its id.
+        id: TerminalId,
+        /// Whose it is.
+        identity: IdentityId,
+        /// Its public key.
+        key: HolderKey,
+    },
+}
+
+/// What is to be written for one entry, and what the answer shows.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The writes, in order; the last is the entry itself.
+    pub writes: Vec<Write>,
+}
+
+impl Engine {
+    /// Puts one entry into a fleet's registry.
+    ///
+    /// # Errors
+    /// What [`check`] refuses; `version_conflict` where another call has given a function code
+    /// another meaning meanwhile.
+    pub async fn put(&self, fleet: &FleetBook, entry: Entry) -> Result<(), Refusal> {
+        let checked = check(fleet, entry)?;
+        outcome(&self.write(checked.writes).await?)
+    }
+}
+
+/// What the answers to an entry's writes mean.
+///
+/// # Errors
+/// `version_conflict` where one of them was not applied.
+pub fn outcome(applied: &[Applied]) -> Result<(), Refusal> {
+    if applied.iter().all(|one| *one == Applied::Done) {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::VersionConflict)
+        .detail("another call has changed this at the same moment; look and ask again"))
+}
+
+/// Checks an entry against the fleet's book.
+///
+/// # Errors
+/// `malformed`, `unknown_function`, `unknown_identity`.
+pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
+    let fleet_id = fleet.fleet.id;
+    let mut writes = Vec::with_capacity(1);
+    let entry = match entry {
+        Entry::Vehicle { id, model, functions, owner, key } => {
+            if !(1..=MODEL_LEN_MAX).contains(&model.chars().count()) {
+                return Err(Refusal::malformed("model", "a model's name is 1 to 64 characters"));
+            }
+            if let Some(owner) = &owner {
+                known_identity(fleet, owner, "owner")?;
+            }
+            let functions = match functions {
+                None => BUILT_IN.iter().map(|(code, _)| *code).collect(),
+                Some(asked) => resolve(fleet, asked, &mut writes)?,
+            };
+            let (epoch, status) = (0, Status::Active);
+            Write::Vehicle(Vehicle { fleet: fleet_id, id, model, functions, owner, key, epoch, status })
+        }
+        Entry::Identity { id, status, licences } => {
+            check_licences(&licences)?;
+            let status = status.unwrap_or_default();
+            Write::Identity(Identity { fleet: fleet_id, id, status, licences })
+        }
+        Entry::Terminal { id, identity, key } => {
+            known_identity(fleet, &identity, "identity")?;
+            let status = Status::Active;
+            Write::Terminal(Terminal { fleet: fleet_id, id, identity, key, status })
+        }
+    };
+    writes.push(entry);
+    Ok(Checked { writes })
+}
+
+fn known_identity(fleet: &FleetBook, id: &IdentityId, field: &'static str) -> Result<(), Refusal> {
+    match fleet.identity(id.as_str()) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::new(RefusalCode::UnknownIdentity).field(field)),
+    }
+}
+
+/// The codes of a vehicle's functions; functions new to the fleet become writes of their own.
+fn resolve(
+    fleet: &FleetBook,
+    asked: Vec<FunctionSpec>,
+    writes: &mut Vec<Write>,
+) -> Result<Vec<FunctionCode>, Refusal> {
+    if asked.is_empty() || asked.len() > FUNCTIONS_MAX {
+        return Err(Refusal::malformed("functions", "name 1 to 64 functions, or leave it out for all"));
+    }
+    let known = fleet.catalogue();
+    let mut catalogue = Catalogue::clone(&known);
+    let mut refs = Vec::with_capacity(asked.len());
+    for function in asked {
+        match function {
+            FunctionSpec::Known(one) => refs.push(one),
+            FunctionSpec::Own(code, name) => {
+                catalogue.define(code, &name)?;
+                refs.push(FunctionRef::Code(code));
+            }
+        }
+    }
+    let before: BTreeSet<_> = known.own().map(|(code, _)| code).collect();
+    writes.extend(
+        catalogue
+            .own()
+            .filter(|(code, _)| !before.contains(code))
+            .map(|(code, name)| Write::Function(fleet.fleet.id, code, name.clone())),
+    );
+    catalogue.resolve(&refs)
+}
+
+fn check_licences(licences: &[Licence]) -> Result<(), Refusal> {
+    let clean = |class: &str| {
+        (1..=8).contains(&class.len()) && class.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    if licences.len() > LICENCES_MAX || !licences.iter().all(|licence| clean(&licence.class)) {
+        return Err(Refusal::malformed(
+            "licences",
+            "at most 32 licences, each class 1 to 8 letters and digits",
+        ));
+    }
+    Ok(())
+}

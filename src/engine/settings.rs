@@ -1,0 +1,49 @@
+//! What the engine is told: addresses and bounds, checked by the configuration.
+
+use std::time::Duration;
+
+/// Addresses and bounds. Every queue, batch and wait has one.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// The server's address as clients see it: `aud`, `htu`, links; no trailing slash.
+    pub public_url: String,
+    /// Where status lists are; signed into every key. No trailing slash.
+    pub status_url: String,
+    /// The most redemptions, and the most other writes, that may wait.
+    pub queue_len_max: usize,
+    /// The most bundles in one batch.
+    pub batch_bundles_max: usize,
+    /// How long a batch may wait to become full; zero closes it as soon as the queue is empty.
+    pub batch_age: Duration,
+    /// The most requests that may wait for one code set.
+    pub waiters_max: usize,
+    /// One signature of so many is verified before the commit; zero verifies none.
+    pub verify_one_in: u64,
+    /// The furthest a key may reach beyond its issue, in seconds.
+    pub key_lifetime_max_s: u64,
+    /// How long what is over is kept, in seconds.
+    pub retain_for_s: u64,
+    /// How long a caller waits before it is told to ask again.
+    pub answer_within: Duration,
+    /// Threads that prepare batches.
+    pub prepare_threads: usize,
+}
+
+impl EngineSettings {
+    /// The defaults, for a server at `public_url`.
+    pub fn new(public_url: &str) -> Self {
+        Self {
+            public_url: public_url.into(),
+            status_url: format!("{public_url}/v1/status"),
+            queue_len_max: 16_384,
+            batch_bundles_max: 512,
+            batch_age: Duration::ZERO,
+            waiters_max: 1024,
+            verify_one_in: 64,
+            key_lifetime_max_s: 731 * 86_400,
+            retain_for_s: 90 * 86_400,
+            answer_within: super::ANSWER_WITHIN,
+            prepare_threads: std::thread::available_parallelism().map_or(2, usize::from),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The sessions that sign, floor 2.
+//!
+//! A [`Link`] is one login's worth of them: an anchor that holds the login and
+//! never signs, and lanes that do. A lane is a session with the handles of the
+//! keys it has signed with; whoever signs takes a lane out of a lock-free queue
+//! and puts it back. When a link is lost it is dropped whole (see `recover`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use cryptoki::error::{Error, RvError};
+use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::{Slot, TokenInfo};
+use cryptoki_sys::{CK_MECHANISM_TYPE, CKM_ECDSA, CKM_EDDSA};
+use secrecy::SecretString;
+
+use super::attributes::{KeyAttributes, refuse};
+use super::config::{SessionCount, SessionKeyCopy, TokenConfig};
+use super::fast::BareCalls;
+use super::module::Module;
+use super::{HsmError, KeyRef, Signature, keys, token};
+
+/// Keys a lane keeps open: the active epoch, a few that drain, and some to spare.
+const OPEN_KEYS_MAX: usize = 8;
+
+/// An anchor session that holds the login, and the lanes that sign.
+pub(super) struct Link {
+    pub(super) module: &'static Module,
+    pub(super) slot: Slot,
+    pub(super) info: TokenInfo,
+    pub(super) lanes: usize,
+    pub(super) bare: Option<BareCalls>,
+    pub(super) copies: Copies,
+    /// Closed last, so that the login lasts as long as there are lanes.
+    put_back: Sender<Lane>,
+    idle: Receiver<Lane>,
+    anchor: Mutex<Session>,
+}
+
+/// Whether lanes copy keys. `Auto` gives up at the first refusal and stays so.
+pub(super) struct Copies {
+    mode: SessionKeyCopy,
+    /// Written once, by the first lane that is refused a copy; a lane that has
+    /// not seen it yet merely tries once more, so no ordering is needed.
+    on: AtomicBool,
+}
+
+impl Link {
+    /// Finds the token, logs in and opens the sessions, one after another, up to
+    /// the first failure. The PIN is tried at most once.
+    pub(super) fn open(module: &'static Module, config: &TokenConfig, pin: &SecretString) -> Result<Self, HsmError> {
+        let wanted = config.sessions.wanted()?;
+        let token = token::find(&module.pkcs11, &config.label, config.serial.as_deref())?;
+        let anchor = module.pkcs11.open_ro_session(token.slot)?;
+        log_in(&anchor, &token.info, pin)?;
+        let (put_back, idle) = bounded(wanted);
+        let mut lanes = 0;
+        while lanes < wanted {
+            match Lane::open(module, token.slot) {
+                // There is room for every lane, and the queue is ours.
+                Ok(lane) => drop(put_back.try_send(lane)),
+                Err(error) if lanes > 0 && config.sessions == SessionCount::Auto => {
+                    tracing::warn!(%error, lanes, wanted, "the token gives fewer sessions than wanted");
+                    break;
+                }
+                Err(_) if lanes > 0 => return Err(HsmError::SessionsExhausted { opened: lanes, wanted }),
+                Err(error) => return Err(error),
+            }
+            lanes += 1;
+        }
+        let bare = module.bare_calls(&anchor);
+        let copies = Copies::new(config.session_key_copy, is_softhsm(module, &token.info));
+        Ok(Self { module, slot: token.slot, info: token.info, lanes, bare, copies, put_back, idle, anchor: Mutex::new(anchor) })
+    }
+
+    /// Does `work` with a lane of its own. Waits while all are taken.
+    pub(super) fn with_lane<T>(&self, work: impl FnOnce(&mut Lane) -> Result<T, HsmError>) -> Result<T, HsmError> {
+        let mut taken = TakenLane { link: self, lane: self.idle.recv().ok() };
+        match &mut taken.lane {
+            Some(lane) => work(lane),
+            // The other end of the queue lives in `self`, so it is connected.
+            None => Err(HsmError::System { what: "a session" }),
+        }
+    }
+
+    /// One more lane beside those of the queue, for measuring.
+    pub(super) fn extra_lane(&self) -> Result<Lane, HsmError> {
+        Lane::open(self.module, self.slot)
+    }
+
+    /// A session that may change the token. The login holds for it too.
+    pub(super) fn admin_session(&self) -> Result<Session, HsmError> {
+        Ok(self.module.pkcs11.open_rw_session(self.slot)?)
+    }
+
+    /// Asks the token whether the login still holds.
+    pub(super) fn check_alive(&self) -> Result<(), HsmError> {
+        keys::require_login(&self.anchor.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Does `work` with every lane. Waits until nobody else holds one; two of
+    /// these at once would wait for each other, so the link must be borrowed mutably.
+    pub(super) fn with_every_lane(
+        &mut self,
+        mut work: impl FnMut(&Self, &mut Lane) -> Result<(), HsmError>,
+    ) -> Result<(), HsmError> {
+        let mut taken: Vec<_> = (0..self.lanes).map(|_| TakenLane { link: self, lane: self.idle.recv().ok() }).collect();
+        taken.iter_mut().filter_map(|taken| taken.lane.as_mut()).try_for_each(|lane| work(self, lane))
+    }
+}
+
+/// Already logged in is success: the login belongs to the process, not to the session.
+fn log_in(session: &Session, info: &TokenInfo, pin: &SecretString) -> Result<(), HsmError> {
+    let label = || info.label().to_owned();
+    let unusable = |state| HsmError::PinUnusable { label: label(), state };
+    if info.user_pin_locked() {
+        return Err(unusable("locked"));
+    }
+    if !info.user_pin_initialized() {
+        return Err(unusable("not set"));
+    }
+    match session.login(UserType::User, Some(pin)) {
+        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+        Err(Error::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _)) => {
+            Err(HsmError::PinWrong { label: label() })
+        }
+        Err(Error::Pkcs11(RvError::PinLocked, _)) => Err(unusable("locked")),
+        Err(Error::Pkcs11(RvError::PinExpired, _)) => Err(unusable("expired")),
+        Err(Error::Pkcs11(RvError::UserPinNotInitialized, _)) => Err(unusable("not set")),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// By what library or token say of themselves: a forwarding module has another
+/// name, and the token behind it still opens its files.
+fn is_softhsm(module: &Module, info: &TokenInfo) -> bool {
+    let library = module.info.as_ref().map_or("", |info| info.manufacturer_id());
+    [library, info.manufacturer_id(), info.model()].iter().any(|text| text.contains("SoftHSM"))
+}
+
+impl Copies {
+    fn new(mode: SessionKeyCopy, softhsm: bool) -> Self {
+        let on = match mode {
+            SessionKeyCopy::On => true,
+            SessionKeyCopy::Off => false,
+            SessionKeyCopy::Auto => softhsm,
+        };
+        Self { mode, on: AtomicBool::new(on) }
+    }
+
+    pub(super) fn on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// After a refusal: an error if copies are demanded, the token's own key otherwise.
+    fn refused(&self, error: HsmError) -> Result<(), HsmError> {
+        if error.lost() || matches!(error, HsmError::AttributeRefused { .. }) {
+            return Err(error);
+        }
+        if self.mode == SessionKeyCopy::On {
+            return Err(HsmError::CopyRefused { code: error.to_string() });
+        }
+        tracing::warn!(%error, "the token makes no session copies; signing with its own key objects");
+        self.on.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// One session that signs, and the keys it has open.
+pub(super) struct Lane {
+    session: Session,
+    /// Oldest first, at most [`OPEN_KEYS_MAX`].
+    open: Vec<OpenKey>,
+}
+
+/// A key as this lane signs with it. The handle dies with the session.
+#[derive(Clone, Copy)]
+struct OpenKey {
+    key: KeyRef,
+    handle: ObjectHandle,
+    copy: bool,
+}
+
+impl Lane {
+    fn open(module: &Module, slot: Slot) -> Result<Self, HsmError> {
+        Ok(Self { session: module.pkcs11.open_ro_session(slot)?, open: Vec::with_capacity(OPEN_KEYS_MAX) })
+    }
+
+    /// Signs each message into the place of the same number.
+    pub(super) fn sign_each(
+        &mut self,
+        link: &Link,
+        key: &KeyRef,
+        messages: &[&[u8]],
+        signatures: &mut [Signature],
+    ) -> Result<(), HsmError> {
+        let handle = self.open_key(link, key)?;
+        for (message, signature) in messages.iter().zip(signatures) {
+            if key.algorithm.is_p256() {
+                let hash = digest(&SHA256, message);
+                self.sign_raw(link.bare, key, handle, hash.as_ref(), signature)?;
+            } else {
+                self.sign_raw(link.bare, key, handle, message, signature)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Signs bytes as they are, hashing nothing: what a ceiling is measured with.
+    pub(super) fn sign_raw(
+        &self,
+        bare: Option<BareCalls>,
+        key: &KeyRef,
+        handle: ObjectHandle,
+        data: &[u8],
+        signature: &mut Signature,
+    ) -> Result<(), HsmError> {
+        let filled = match bare {
+            Some(bare) => bare.sign(&self.session, mechanism(key), handle, data, signature)?,
+            None => keys::sign_guarded(&self.session, key.algorithm, handle, data, signature)?,
+        };
+        if filled != signature.len() {
+            return Err(HsmError::SignatureInvalid { reason: "it is not 64 bytes long" });
+        }
+        Ok(())
+    }
+
+    /// The handle to sign with in this lane: found, checked and copied the first time.
+    pub(super) fn open_key(&mut self, link: &Link, key: &KeyRef) -> Result<ObjectHandle, HsmError> {
+        if let Some(open) = self.open.iter().find(|open| open.key == *key) {
+            return Ok(open.handle);
+        }
+        let _objects = link.module.lock_objects();
+        let found = keys::open_private(&self.session, key)?;
+        let (handle, copy) = self.copy(link, key, found)?;
+        if self.open.len() == OPEN_KEYS_MAX {
+            let oldest = self.open.remove(0);
+            self.discard(oldest);
+        }
+        self.open.push(OpenKey { key: *key, handle, copy });
+        Ok(handle)
+    }
+
+    /// A copy of the key in this session where that is wanted, else the key itself.
+    fn copy(&self, link: &Link, key: &KeyRef, found: ObjectHandle) -> Result<(ObjectHandle, bool), HsmError> {
+        if !link.copies.on() {
+            return Ok((found, false));
+        }
+        match self.copy_checked(key, found) {
+            Ok(copy) => Ok((copy, true)),
+            Err(error) => link.copies.refused(error).map(|()| (found, false)),
+        }
+    }
+
+    fn copy_checked(&self, key: &KeyRef, found: ObjectHandle) -> Result<ObjectHandle, HsmError> {
+        let copy = self.session.copy_object(found, &[Attribute::Token(false)])?;
+        let checked = KeyAttributes::read(&self.session, copy).and_then(|read| refuse(&key.id, read.copy_offence()));
+        if let Err(error) = checked {
+            self.discard(OpenKey { key: *key, handle: copy, copy: true });
+            return Err(error);
+        }
+        Ok(copy)
+    }
+
+    /// Drops `key` from this lane, copy included. The object lock must be held.
+    pub(super) fn forget(&mut self, key: &KeyRef) {
+        while let Some(at) = self.open.iter().position(|open| open.key == *key) {
+            let open = self.open.remove(at);
+            self.discard(open);
+        }
+    }
+
+    fn discard(&self, open: OpenKey) {
+        if open.copy && let Err(error) = self.session.destroy_object(open.handle) {
+            tracing::debug!(key = open.key.id_hex(), %error, "a session copy stays until its session closes");
+        }
+    }
+}
+
+fn mechanism(key: &KeyRef) -> CK_MECHANISM_TYPE {
+    if key.algorithm.is_p256() { CKM_ECDSA } else { CKM_EDDSA }
+}
+
+/// Puts its lane back into the queue when dropped, panics included: a lane that
+/// got lost would leave somebody waiting for it.
+struct TakenLane<'a> {
+    link: &'a Link,
+    /// Some until dropped.
+    lane: Option<Lane>,
+}
+
+impl Drop for TakenLane<'_> {
+    fn drop(&mut self) {
+        if let Some(lane) = self.lane.take() {
+            // There is room for every lane, and both ends of the queue live in the link.
+            drop(self.link.put_back.try_send(lane));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Tokens in a module, floor 2: found by label and serial, never by slot, and
+//! initialised where a slot is free.
+//!
+//! Slot numbers are deliberately not part of any interface: SoftHSM gives a
+//! token another one when it is initialised, other modules when they restart.
+
+use std::path::Path;
+
+use cryptoki::context::Pkcs11;
+use cryptoki::session::UserType;
+use cryptoki::slot::{Slot, TokenInfo};
+use secrecy::SecretString;
+
+use super::HsmError;
+use super::module::Module;
+
+/// The longest token label PKCS#11 can hold, in bytes.
+const LABEL_LEN_MAX: usize = 32;
+
+/// An initialised token and where it is at the moment.
+pub(super) struct Found {
+    pub(super) slot: Slot,
+    pub(super) info: TokenInfo,
+}
+
+/// The one initialised token with that label, and that serial if one is given.
+pub(super) fn find(pkcs11: &Pkcs11, label: &str, serial: Option<&str>) -> Result<Found, HsmError> {
+    let tokens = tokens(pkcs11)?;
+    let seen = tokens.iter().map(|token| format!("{:?} serial {:?}", token.info.label(), token.info.serial_number())).collect();
+    let mut fitting: Vec<Found> = tokens
+        .into_iter()
+        .filter(|token| token.info.label() == label && serial.is_none_or(|serial| token.info.serial_number() == serial))
+        .collect();
+    match (fitting.pop(), fitting.is_empty()) {
+        (Some(token), true) => Ok(token),
+        (None, _) => Err(HsmError::TokenNotFound { label: label.to_owned(), serial: serial.map(str::to_owned), seen }),
+        (Some(last), false) => Err(HsmError::TokenAmbiguous {
+            label: label.to_owned(),
+            serials: fitting.iter().chain([&last]).map(|token| token.info.serial_number().to_owned()).collect(),
+        }),
+    }
+}
+
+/// Initialises a token in a free slot through PKCS#11 itself and sets its PINs.
+/// Returns its serial number, which together with the label names it from now on.
+///
+/// # Errors
+///
+/// [`HsmError::TokenExists`] when a token has that label already,
+/// [`HsmError::NoFreeSlot`] when there is nothing to initialise. After an error
+/// that [`HsmError::may_have_happened`], a token without a user PIN may remain.
+pub fn init_token(module: &Path, label: &str, so_pin: &SecretString, user_pin: &SecretString) -> Result<String, HsmError> {
+    check_label(label)?;
+    let module = Module::load(module)?;
+    let _objects = module.lock_objects();
+    let pkcs11 = &module.pkcs11;
+    if tokens(pkcs11)?.iter().any(|token| token.info.label() == label) {
+        return Err(HsmError::TokenExists { label: label.to_owned() });
+    }
+    let free = free_slot(pkcs11)?;
+    pkcs11.init_token(free, so_pin, label).map_err(after_change)?;
+    // The slot may have another number by now.
+    let token = find(pkcs11, label, None)?;
+    let session = pkcs11.open_rw_session(token.slot).map_err(after_change)?;
+    session.login(UserType::So, Some(so_pin)).map_err(after_change)?;
+    session.init_pin(user_pin).map_err(after_change)?;
+    session.logout().map_err(after_change)?;
+    Ok(token.info.serial_number().to_owned())
+}
+
+fn after_change(error: cryptoki::error::Error) -> HsmError {
+    HsmError::from(error).after_change()
+}
+
+fn check_label(label: &str) -> Result<(), HsmError> {
+    let reason = if label.trim().is_empty() {
+        "a token needs a name".to_owned()
+    } else if label.len() > LABEL_LEN_MAX {
+        format!("it is longer than {LABEL_LEN_MAX} bytes")
+    } else if label != label.trim_end() {
+        "PKCS#11 cannot tell blanks at the end".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(HsmError::Setting { key: "label", reason })
+}
+
+/// Every initialised token of a module. Slots that cannot be read are passed over:
+/// a broken card in the next reader must not stop ours.
+fn tokens(pkcs11: &Pkcs11) -> Result<Vec<Found>, HsmError> {
+    let present = pkcs11.get_slots_with_token()?.into_iter();
+    Ok(present
+        .filter_map(|slot| match pkcs11.get_token_info(slot) {
+            Ok(info) => info.token_initialized().then_some(Found { slot, info }),
+            Err(error) => {
+                tracing::debug!(%slot, %error, "a slot cannot be read and is passed over");
+                None
+            }
+        })
+        .collect())
+}
+
+fn free_slot(pkcs11: &Pkcs11) -> Result<Slot, HsmError> {
+    let mut present = pkcs11.get_slots_with_token()?.into_iter();
+    present
+        .find(|slot| pkcs11.get_token_info(*slot).is_ok_and(|info| !info.token_initialized()))
+        .ok_or(HsmError::NoFreeSlot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_pkcs11_cannot_hold_are_refused() {
+        assert_eq!(check_label("fob-issuing"), Ok(()));
+        for wrong in ["", "  ", "fob ", &"x".repeat(33)] {
+            assert!(matches!(check_label(wrong), Err(HsmError::Setting { key: "label", .. })), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Floor 2: the durable store. One trait, its contract, and one file for each technology.
+//!
+//! Deliberately not here: rules and caches. The store checks the conditions of a write, because
+//! only it sees what is durable; it decides nothing else.
+
+use std::sync::Arc;
+
+use crate::domain::{
+    Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, Fleet, FleetId,
+    FunctionCode, Identity, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
+};
+use crate::hsm::Signature;
+
+pub mod sqlite;
+
+/// A durable store.
+///
+/// Implementations are told apart by speed, never by behaviour: all of them pass the conformance
+/// suite in `tests/store`.
+pub trait Store: Send + Sync + 'static {
+    /// Applies `writes` in order, in one transaction, and returns one answer for each.
+    ///
+    /// When it returns `Ok` the transaction is on disk: it survives the loss of process and power.
+    /// A write whose conditions do not hold is answered so and leaves nothing behind; the others
+    /// of the transaction stand. When it returns `Err`, [`StoreError::may_have_happened`] says
+    /// whether the transaction may be on disk all the same; it is there whole or not at all.
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError>;
+
+    /// Hands everything the book is made of to `each`: settings, fleets, functions, vehicles,
+    /// identities, terminals, tokens, epochs, trust lists and authorizations, in this order.
+    fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError>;
+
+    /// A signed bundle, by any of its names, as last committed.
+    fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError>;
+
+    /// The authorizations of a fleet that `filter` lets through, ascending by id.
+    fn authorizations(&self, filter: &AuthorizationFilter) -> Result<Vec<Authorization>, StoreError>;
+
+    /// Closes what is open and opens it anew, after a failed commit. Until it succeeds every
+    /// other call fails.
+    fn reopen(&self) -> Result<(), StoreError>;
+}
+
+/// One write of a transaction.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A setting fixed at `init`, as `issuer`; refused with [`Applied::Conflict`] where it already
+    /// has another value.
+    Setting(String, String),
+    /// A new fleet; [`Applied::Conflict`] where id, name or tag is taken.
+    NewFleet(Fleet),
+    /// A function of a fleet's own; [`Applied::Conflict`] where code or name means another.
+    Function(FleetId, FunctionCode, Arc<str>),
+    /// A vehicle, new or in place of the one of that id, whose epoch and status stay as they are.
+    Vehicle(Vehicle),
+    /// An identity, new or in place of the one of that id.
+    Identity(Identity),
+    /// A terminal, new or in place of the one of that id, whose status stays as it is.
+    Terminal(Terminal),
+    /// A new token.
+    NewToken(Token),
+    /// The end of a token, at a time; [`Applied::Stale`] where the fleet has no such token.
+    RevokeToken(FleetId, TokenId, UnixTime),
+    /// An epoch, new or in place of the one of that id.
+    Epoch(Epoch),
+    /// A trust list of that version, with the bytes cars get; [`Applied::Conflict`] where that
+    /// version or a higher one exists.
+    TrustList(u32, Arc<[u8]>),
+    /// A new authorization.
+    Authorize(Box<NewAuthorization>),
+    /// One more attempt at the PIN of this authorization version, counted before it is compared.
+    PinAttempt(AuthorizationId, u32),
+    /// A redemption: the bundle, its signatures and the conditions under which it stands.
+    Redeem(Arc<Redemption>),
+    /// The end of everything that was over before this time: authorizations (with their bundles,
+    /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
+    /// so many in one go, and tokens that expired or were revoked before it.
+    Purge(UnixTime, u32),
+}
+
+/// A new authorization, and what it rests on.
+///
+/// Conditions: the fleet, the vehicle and (where a terminal gave the command) the terminal and its
+/// identity exist and are active; otherwise [`Applied::Stale`]. Where `request` names a scope that
+/// has been used, nothing is written: [`Applied::Repeated`] for the same digest,
+/// [`Applied::Conflict`] for another.
+#[derive(Clone, Debug)]
+pub struct NewAuthorization {
+    /// The authorization.
+    pub authorization: Arc<Authorization>,
+    /// What makes the request one that may be sent again.
+    pub request: Option<Request>,
+    /// The signed command, kept as evidence.
+    pub command: Option<String>,
+}
+
+/// A request that may be sent again and is then answered as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// SHA-256 over who asked and the identifier it chose (`jti` or `Idempotency-Key`).
+    pub scope: [u8; 32],
+    /// SHA-256 of what was asked.
+    pub digest: [u8; 32],
+}
+
+/// A bundle with its signatures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignedBundle {
+    /// What was signed.
+    pub bundle: Bundle,
+    /// One signature for each of `bundle.keys`, in their order.
+    pub signatures: Vec<Signature>,
+}
+
+/// A redemption to commit.
+///
+/// Conditions, all of them or [`Applied::Stale`]: the authorization is open and at
+/// `signed.bundle.version`; the epoch is not revoked; the vehicle is active and at
+/// `signed.bundle.vehicle_epoch`; fleet and identity are active, and so is `terminal` where one is
+/// named. With it the authorization becomes redeemed and the fleet's counter of status indexes at
+/// least `status_next`.
+#[derive(Clone, Debug)]
+pub struct Redemption {
+    /// The bundle and its signatures.
+    pub signed: SignedBundle,
+    /// The registered terminal that redeemed, where it is one.
+    pub terminal: Option<TerminalId>,
+    /// The fleet's counter of status indexes after this bundle.
+    pub status_next: u64,
+}
+
+/// What became of one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is on disk.
+    Done,
+    /// Its conditions do not hold (any more); it left nothing behind.
+    Stale,
+    /// The same request was answered before, with this authorization.
+    Repeated(AuthorizationId),
+    /// Something else stands in its place.
+    Conflict,
+    /// Attempts at the PIN so far, this one included; it was not counted where the number is above
+    /// [`crate::domain::authorization::PIN_ATTEMPTS_MAX`].
+    PinAttempts(u32),
+    /// So many authorizations were purged.
+    Purged(u32),
+}
+
+/// One row handed to the book at start.
+#[derive(Clone, Debug)]
+pub enum Row {
+    /// A setting.
+    Setting(String, String),
+    /// A fleet.
+    Fleet(Fleet),
+    /// A function of a fleet's own.
+    Function(FleetId, FunctionCode, Arc<str>),
+    /// A vehicle.
+    Vehicle(Vehicle),
+    /// An identity.
+    Identity(Identity),
+    /// A terminal.
+    Terminal(Terminal),
+    /// A token.
+    Token(Token),
+    /// An epoch.
+    Epoch(Epoch),
+    /// The newest trust list.
+    TrustList(u32, Arc<[u8]>),
+    /// An authorization.
+    Authorization(Authorization),
+}
+
+/// The names a bundle can be found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BundleKey {
+    /// Its own id.
+    Id(BundleId),
+    /// The authorization it was issued on.
+    Authorization(AuthorizationId),
+}
+
+/// Which authorizations to list.
+#[derive(Clone, Debug)]
+pub struct AuthorizationFilter {
+    /// Of this fleet.
+    pub fleet: FleetId,
+    /// For this vehicle.
+    pub vehicle: Option<VehicleId>,
+    /// In this state.
+    pub state: Option<AuthorizationState>,
+    /// Open ones only if the time to redeem them has passed (`true`) or only if not (`false`),
+    /// judged at `now`; the other states pass either way.
+    pub expired: Option<bool>,
+    /// The time for `expired`.
+    pub now: UnixTime,
+    /// With an id above this one.
+    pub after: Option<AuthorizationId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Why the store did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store is of another schema version than this program.
+    #[error("the store has schema version {found}, this program knows {known}: {advice}")]
+    Schema {
+        /// What the store says.
+        found: u32,
+        /// What this program knows.
+        known: u32,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// What was read cannot be right.
+    #[error("the store holds something this program cannot read: {0}")]
+    Corrupt(String),
+    /// The transaction did not take place.
+    #[error("the store refused: {0}")]
+    Failed(String),
+    /// The transaction may or may not have taken place.
+    #[error("the store may or may not have committed: {0}")]
+    Unknown(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Unknown(_))
+    }
+
+    /// Whether the transaction may be on disk.
+    pub fn may_have_happened(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+}

@@ -1,0 +1,168 @@
+//! The pieces of CBOR that rows share: floor 2, `store/sqlite`. Written deterministically
+//! (RFC 8949 §4.2.1); whoever reads a whole body proves that by writing it again.
+//!
+//! Deliberately not here: what a body consists of (`bundle_body`, `authorization_body`).
+
+use std::convert::Infallible;
+
+use fob_verify::region::{Circle, Polygon, Position};
+use fob_verify::{HolderKey, RecurringWindow, Region};
+use minicbor::{Decoder, Encoder, decode, encode};
+
+use super::error::corrupt;
+use crate::store::StoreError;
+
+/// An encoder into memory, which cannot fail.
+pub(super) type Into<'a> = Encoder<&'a mut Vec<u8>>;
+/// What writing into memory answers.
+pub(super) type Written = Result<(), encode::Error<Infallible>>;
+/// What reading answers.
+pub(super) type Read<T> = Result<T, decode::Error>;
+
+/// The most items of any list in a body.
+const ITEMS_MAX: u64 = 4096;
+
+/// What `write` writes.
+pub(super) fn written(write: impl FnOnce(&mut Into<'_>) -> Written) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::with_capacity(768);
+    write(&mut Encoder::new(&mut bytes)).map_err(|_| StoreError::Failed("not representable".into()))?;
+    Ok(bytes)
+}
+
+/// What `read` reads; `what` names it where it cannot be read.
+pub(super) fn read<'a, T>(
+    what: &str,
+    bytes: &'a [u8],
+    read: impl FnOnce(&mut Decoder<'a>) -> Read<T>,
+) -> Result<T, StoreError> {
+    let mut decoder = Decoder::new(bytes);
+    let value = read(&mut decoder).map_err(|why| corrupt(format!("{what}: {why}")))?;
+    if decoder.position() != bytes.len() {
+        return Err(corrupt(format!("{what}: more than its end")));
+    }
+    Ok(value)
+}
+
+/// The head of an array of exactly `items`.
+pub(super) fn array(d: &mut Decoder<'_>, items: u64) -> Read<()> {
+    match d.array()? {
+        Some(n) if n == items => Ok(()),
+        _ => Err(decode::Error::message("an array of another length")),
+    }
+}
+
+/// A list, item by item.
+pub(super) fn list<'a, T, C: FromIterator<T>>(
+    d: &mut Decoder<'a>,
+    mut item: impl FnMut(&mut Decoder<'a>) -> Read<T>,
+) -> Read<C> {
+    let items = d.array()?.filter(|n| *n <= ITEMS_MAX);
+    let items = items.ok_or_else(|| decode::Error::message("a list without an end"))?;
+    (0..items).map(|_| item(d)).collect()
+}
+
+/// Something or null.
+pub(super) fn optional<'a, T>(
+    d: &mut Decoder<'a>,
+    item: impl FnOnce(&mut Decoder<'a>) -> Read<T>,
+) -> Read<Option<T>> {
+    if d.datatype()? == minicbor::data::Type::Null {
+        d.null()?;
+        return Ok(None);
+    }
+    item(d).map(Some)
+}
+
+/// A region, as in a key: `[0, lat, lon, radius]` or `[1, [[lat, lon], …]]`, or null.
+pub(super) fn write_region(e: &mut Into<'_>, region: Option<&Region>) -> Written {
+    match region {
+        None => e.null()?.ok(),
+        Some(Region::Circle(circle)) => {
+            let centre = circle.centre();
+            e.array(4)?.u8(0)?.i32(centre.lat_e7())?.i32(centre.lon_e7())?;
+            e.u32(circle.radius_m())?.ok()
+        }
+        Some(Region::Polygon(polygon)) => {
+            e.array(2)?.u8(1)?.array(polygon.corners().len() as u64)?;
+            for corner in polygon.corners() {
+                e.array(2)?.i32(corner.lat_e7())?.i32(corner.lon_e7())?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// See [`write_region`].
+pub(super) fn read_region(d: &mut Decoder<'_>) -> Read<Option<Box<Region>>> {
+    optional(d, |d| {
+        let items = d.array()?;
+        let region = match (items, d.u8()?) {
+            (Some(4), 0) => {
+                let centre = read_position(d)?;
+                Region::Circle(Circle::new(centre, d.u32()?).map_err(out_of_bounds)?)
+            }
+            (Some(2), 1) => {
+                let corners: Vec<_> = list(d, |d| {
+                    array(d, 2)?;
+                    read_position(d)
+                })?;
+                Region::Polygon(Polygon::new(&corners).map_err(out_of_bounds)?)
+            }
+            _ => return Err(decode::Error::message("an unknown kind of region")),
+        };
+        Ok(Box::new(region))
+    })
+}
+
+/// Recurring windows: `[[weekdays, start, end, offset], …]`.
+pub(super) fn write_recurring(e: &mut Into<'_>, windows: &[RecurringWindow]) -> Written {
+    e.array(windows.len() as u64)?;
+    for window in windows {
+        e.array(4)?.u8(window.weekdays())?.u16(window.start_min())?;
+        e.u16(window.end_min())?.i16(window.utc_offset_min())?;
+    }
+    Ok(())
+}
+
+/// See [`write_recurring`].
+pub(super) fn read_recurring(d: &mut Decoder<'_>) -> Read<Box<[RecurringWindow]>> {
+    list(d, |d| {
+        array(d, 4)?;
+        RecurringWindow::new(d.u8()?, d.u16()?, d.u16()?, d.i16()?).map_err(out_of_bounds)
+    })
+}
+
+/// A holder's key as short as it gets: SEC 1 compressed (33 bytes) or Ed25519 (32). Reading a
+/// compressed point costs a square root.
+pub(super) fn short_key(key: &HolderKey) -> ([u8; 33], usize) {
+    let public = key.public();
+    let mut bytes = [0; 33];
+    match public.y_is_odd() {
+        Some(odd) => {
+            bytes[0] = 2 | u8::from(odd);
+            bytes[1..].copy_from_slice(public.x());
+            (bytes, 33)
+        }
+        None => {
+            bytes[..32].copy_from_slice(public.x());
+            (bytes, 32)
+        }
+    }
+}
+
+/// A holder's key from SEC 1 (33 or 65 bytes) or Ed25519 (32).
+pub(super) fn read_key(bytes: &[u8]) -> Result<HolderKey, StoreError> {
+    let key = match <&[u8; 32]>::try_from(bytes) {
+        Ok(x) => HolderKey::new_ed25519(x),
+        Err(_) => HolderKey::from_sec1(bytes),
+    };
+    key.map_err(|why| corrupt(format!("a public key: {why}")))
+}
+
+fn read_position(d: &mut Decoder<'_>) -> Read<Position> {
+    Position::new(d.i32()?, d.i32()?).map_err(out_of_bounds)
+}
+
+fn out_of_bounds(why: fob_verify::Refusal) -> decode::Error {
+    decode::Error::message(why)
+}

@@ -1,0 +1,91 @@
+//! What many bundles have in common, kept once: floor 2, `store/sqlite`.
+//!
+//! A bundle's row refers to its issuer's name and, for each key, to function code, name and
+//! status address by small numbers. A context is found by its bytes and never changes or goes, so
+//! there are about as many as a fleet's functions times its status shards.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::cbor::{self, Read};
+use super::error::{corrupt, number};
+use crate::domain::{FunctionCode, KeyRecord};
+use crate::store::StoreError;
+
+/// Contexts remembered at most; then the memory starts over.
+const REMEMBERED_MAX: usize = 4096;
+
+/// The contexts the writer knows, by their bytes. Valid while no transaction is rolled back.
+#[derive(Default)]
+pub(super) struct Contexts {
+    numbers: HashMap<Vec<u8>, u64>,
+}
+
+/// What a key's record leaves out: its function, that function's name, its status list.
+pub(super) struct Subject {
+    pub(super) function: FunctionCode,
+    pub(super) name: Arc<str>,
+    pub(super) status_uri: Arc<str>,
+}
+
+impl Contexts {
+    /// The number of an issuer's name.
+    pub(super) fn issuer(&mut self, connection: &Connection, name: &str) -> Result<u64, StoreError> {
+        self.number(connection, cbor::written(|e| e.str(name)?.ok())?)
+    }
+
+    /// The number of what a key's record leaves out.
+    pub(super) fn subject(&mut self, connection: &Connection, key: &KeyRecord) -> Result<u64, StoreError> {
+        let body = cbor::written(|e| e.array(3)?.u16(key.function)?.str(&key.name)?.str(&key.status_uri)?.ok())?;
+        self.number(connection, body)
+    }
+
+    fn number(&mut self, connection: &Connection, body: Vec<u8>) -> Result<u64, StoreError> {
+        if let Some(known) = self.numbers.get(&body) {
+            return Ok(*known);
+        }
+        let found: Option<i64> = connection
+            .prepare_cached("SELECT number FROM contexts WHERE body = ?1")?
+            .query_row(params![body], |row| row.get(0))
+            .optional()?;
+        let found = match found {
+            Some(found) => found,
+            None => {
+                connection.prepare_cached("INSERT INTO contexts (body) VALUES (?1)")?.execute(params![body])?;
+                connection.last_insert_rowid()
+            }
+        };
+        if self.numbers.len() >= REMEMBERED_MAX {
+            self.numbers.clear();
+        }
+        let found = number(found)?;
+        self.numbers.insert(body, found);
+        Ok(found)
+    }
+}
+
+/// The issuer's name of that number.
+pub(super) fn issuer(connection: &Connection, number: u64) -> Result<Arc<str>, StoreError> {
+    let body = body(connection, number)?;
+    cbor::read("an issuer's name", &body, |d| d.str().map(Arc::from))
+}
+
+/// What a key's record left out, by its number.
+pub(super) fn subject(connection: &Connection, number: u64) -> Result<Subject, StoreError> {
+    let body = body(connection, number)?;
+    cbor::read("a key's context", &body, |d| -> Read<_> {
+        cbor::array(d, 3)?;
+        Ok(Subject { function: d.u16()?, name: d.str()?.into(), status_uri: d.str()?.into() })
+    })
+}
+
+fn body(connection: &Connection, number: u64) -> Result<Vec<u8>, StoreError> {
+    let number = i64::try_from(number).map_err(|_| corrupt("a context's number"))?;
+    connection
+        .prepare_cached("SELECT body FROM contexts WHERE number = ?1")?
+        .query_row(params![number], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| corrupt("a context is missing"))
+}

@@ -1,0 +1,145 @@
+//! The store on one node: SQLite with a write-ahead log, floor 2.
+//!
+//! One connection writes, behind a lock; a few others read meanwhile, each from the newest commit.
+//! `commit` is one transaction and one sync of the log (`synchronous = FULL`), however many writes
+//! it carries: whoever wants speed brings many at once.
+//!
+//! How the files hang together: `connection` opens, `schema` brings the file to this program's
+//! version, `writer` runs transactions and hands each write to `registry`, `authorize`, `redeem`
+//! or `purge`; `load` and `read` answer questions. `bundle_body` and `authorization_body` are the
+//! formats of what is kept as one piece, `contexts` what many bundles have in common, `segments`
+//! what keeps index writes together.
+//!
+//! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
+//! change outside the writer, and backups.
+
+mod authorization_body;
+mod authorize;
+mod bundle_body;
+mod cbor;
+mod config;
+mod connection;
+mod contexts;
+mod error;
+mod load;
+mod purge;
+mod read;
+mod redeem;
+mod registry;
+mod schema;
+mod segments;
+mod words;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+pub use config::SqliteConfig;
+
+use self::connection::Readers;
+use self::writer::{Outcome, Writer};
+use super::{Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError, Write};
+use crate::domain::Authorization;
+
+/// A store in one SQLite file.
+pub struct Sqlite {
+    path: PathBuf,
+    config: SqliteConfig,
+    /// `None` after a failed commit, until `reopen`. Held for the length of a transaction.
+    writer: Mutex<Option<Writer>>,
+    /// `None` together with `writer`. Held only to clone or to replace.
+    readers: RwLock<Option<Arc<Readers>>>,
+}
+
+impl Sqlite {
+    /// Makes a new store at `path`, readable by its owner alone, and opens it.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] where a file of that name exists or none can be made.
+    pub fn create(path: &Path, config: SqliteConfig) -> Result<Self, StoreError> {
+        let config = config.bounded();
+        connection::create_file(path)?;
+        schema::create(&mut connection::open_writer(path, &config)?)?;
+        Self::open(path, config)
+    }
+
+    /// Opens the store at `path` and brings it to this program's schema version.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] where there is none; [`StoreError::Schema`] where it is newer than
+    /// this program or was never finished; [`StoreError::Corrupt`] where the file is not a store.
+    pub fn open(path: &Path, config: SqliteConfig) -> Result<Self, StoreError> {
+        let store = Self {
+            path: path.to_owned(),
+            config: config.bounded(),
+            writer: Mutex::new(None),
+            readers: RwLock::new(None),
+        };
+        store.reopen()?;
+        Ok(store)
+    }
+
+    fn readers(&self) -> Result<Arc<Readers>, StoreError> {
+        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        readers.clone().ok_or_else(closed)
+    }
+
+    fn close(&self, writer: &mut MutexGuard<'_, Option<Writer>>) {
+        **writer = None;
+        *self.readers.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Store for Sqlite {
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        let mut writer = match self.writer.lock() {
+            Ok(writer) => writer,
+            // A panic in a transaction: what it left open is closed, not continued.
+            Err(poisoned) => {
+                let mut writer = poisoned.into_inner();
+                self.close(&mut writer);
+                self.writer.clear_poison();
+                writer
+            }
+        };
+        match writer.as_mut().ok_or_else(closed)?.commit(writes) {
+            Outcome::Committed(applied) => Ok(applied),
+            Outcome::RolledBack(why) => Err(why),
+            Outcome::Broken(why) => {
+                self.close(&mut writer);
+                tracing::error!(%why, "the store is closed until it is opened anew");
+                Err(why)
+            }
+        }
+    }
+
+    fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
+        self.readers()?.lend(|connection| load::load(connection, each))
+    }
+
+    fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError> {
+        self.readers()?.lend(|connection| read::bundle(connection, by))
+    }
+
+    fn authorizations(&self, filter: &AuthorizationFilter) -> Result<Vec<Authorization>, StoreError> {
+        self.readers()?.lend(|connection| read::authorizations(connection, filter))
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.close(&mut writer);
+        let mut connection = connection::open_writer(&self.path, &self.config)?;
+        schema::update(&mut connection)?;
+        connection::settle(&connection)?;
+        let opened = Writer::new(connection)?;
+        let readers = Readers::open(&self.path, &self.config)?;
+        *self.readers.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(readers));
+        *writer = Some(opened);
+        self.writer.clear_poison();
+        Ok(())
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Failed("the store was closed after a failed commit".into())
+}

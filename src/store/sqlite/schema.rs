@@ -1,0 +1,104 @@
+//! Schema versions and how one becomes the next: floor 2, `store/sqlite`.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::error::corrupt;
+use crate::store::StoreError;
+
+/// Says whose file this is (`PRAGMA application_id`): "Fob" and a zero byte.
+const APPLICATION_ID: i32 = 0x466f_6200;
+
+/// The step that makes version `n + 1` of version `n` stands at `n`. A step once released is
+/// never edited: the next one is appended.
+const STEPS: [&str; 1] = [include_str!("schema_v1.sql")];
+
+/// The version this program works with.
+pub(super) const VERSION: u32 = STEPS.len() as u32;
+
+/// Makes an empty file a store.
+pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
+    migrate(connection, 0, &STEPS)
+}
+
+/// Brings the store to this program's version.
+///
+/// # Errors
+/// [`StoreError::Schema`] for a store that is newer or was never finished, [`StoreError::Corrupt`]
+/// for a file that is something else.
+pub(super) fn update(connection: &mut Connection) -> Result<(), StoreError> {
+    update_by(connection, &STEPS)
+}
+
+/// The version in the file.
+pub(super) fn version(connection: &Connection) -> Result<u32, StoreError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn update_by(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
+    let known = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let found = version(connection)?;
+    let refuse = |advice| Err(StoreError::Schema { found, known, advice });
+    if found == 0 {
+        return refuse("it was never finished; remove it and initialise again");
+    }
+    let owner: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if owner != APPLICATION_ID {
+        return Err(corrupt("a database of another program"));
+    }
+    match found.cmp(&known) {
+        std::cmp::Ordering::Greater => refuse("it was written by a newer program; use that one"),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less => migrate(connection, found, steps),
+    }
+}
+
+/// Takes the steps after `from` in one transaction: the store has all of them or none.
+fn migrate(connection: &mut Connection, from: u32, steps: &[&str]) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    for step in steps.iter().skip(from as usize) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", u32::try_from(steps.len()).unwrap_or(u32::MAX))?;
+    transaction.commit()?;
+    if from > 0 {
+        tracing::info!(from, to = steps.len(), "the store's schema was updated");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_store_takes_the_missing_steps_and_keeps_its_rows() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        create(&mut connection).unwrap();
+        connection.execute("INSERT INTO settings VALUES ('issuer', 'fob')", []).unwrap();
+        let steps = [STEPS[0], "ALTER TABLE settings ADD COLUMN note TEXT", "UPDATE settings SET note = 'x'"];
+        update_by(&mut connection, &steps).unwrap();
+        assert_eq!(version(&connection), Ok(3));
+        let row: String = connection.query_row("SELECT value || note FROM settings", [], |row| row.get(0)).unwrap();
+        assert_eq!(row, "fobx");
+        assert!(matches!(update(&mut connection), Err(StoreError::Schema { found: 3, known: 1, .. })));
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_store_as_it_was() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        create(&mut connection).unwrap();
+        let steps = [STEPS[0], "ALTER TABLE settings ADD COLUMN note TEXT", "UPDATE nothing SET x = 1"];
+        assert!(matches!(update_by(&mut connection, &steps), Err(StoreError::Failed(_))));
+        assert_eq!(version(&connection), Ok(1));
+        assert!(connection.prepare("SELECT note FROM settings").is_err());
+    }
+
+    #[test]
+    fn foreign_and_unfinished_files_are_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert!(matches!(update(&mut connection), Err(StoreError::Schema { found: 0, .. })));
+        connection.pragma_update(None, "user_version", VERSION).unwrap();
+        assert!(matches!(update(&mut connection), Err(StoreError::Corrupt(_))));
+    }
+}

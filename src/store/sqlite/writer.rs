@@ -1,0 +1,128 @@
+//! Transactions: floor 2, `store/sqlite`. The one place that begins, commits and rolls back.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, params};
+
+use super::contexts::Contexts;
+use super::segments::Segments;
+use super::{authorize, error, purge, redeem, registry};
+use crate::store::{Applied, StoreError, Write};
+
+/// The connection that writes, and what it remembers from one transaction to the next.
+pub(super) struct Writer {
+    connection: Connection,
+    contexts: Contexts,
+    segments: Segments,
+}
+
+/// How a transaction ended.
+pub(super) enum Outcome {
+    /// It is on disk.
+    Committed(Vec<Applied>),
+    /// It left nothing behind.
+    RolledBack(StoreError),
+    /// The connection cannot go on; the error says whether the transaction may be on disk.
+    Broken(StoreError),
+}
+
+/// A transaction under way.
+pub(super) struct Transaction<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) contexts: &'a mut Contexts,
+    pub(super) segments: &'a mut Segments,
+    /// Fleets' counters of status indexes to raise, by fleet number: written once, at the end.
+    pub(super) status_next: BTreeMap<i64, i64>,
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection) -> Result<Self, StoreError> {
+        let segments = Segments::load(&connection)?;
+        Ok(Self { connection, contexts: Contexts::default(), segments })
+    }
+
+    pub(super) fn commit(&mut self, writes: &[Write]) -> Outcome {
+        if let Err(why) = self.execute("BEGIN IMMEDIATE") {
+            return Outcome::RolledBack(why.into());
+        }
+        match self.apply_all(writes) {
+            Ok(applied) => self.end(applied),
+            Err(why) => self.roll_back(why),
+        }
+    }
+
+    /// The commit point. Before it the log holds nothing that counts: a crash leaves the store as
+    /// it was. The log's last frame of a transaction makes it count, and the sync makes it stay;
+    /// a crash after that finds all of it.
+    fn end(&mut self, applied: Vec<Applied>) -> Outcome {
+        match self.execute("COMMIT") {
+            Ok(()) => Outcome::Committed(applied),
+            Err(why) => match error::at_commit(&why) {
+                why @ StoreError::Unknown(_) => Outcome::Broken(why),
+                why => self.roll_back(why),
+            },
+        }
+    }
+
+    fn roll_back(&mut self, why: StoreError) -> Outcome {
+        // Some failures have rolled back already.
+        let rolled_back = self.connection.is_autocommit() || self.execute("ROLLBACK").is_ok();
+        if !rolled_back {
+            return Outcome::Broken(why);
+        }
+        self.contexts = Contexts::default();
+        match Segments::load(&self.connection) {
+            Ok(segments) => self.segments = segments,
+            Err(_) => return Outcome::Broken(why),
+        }
+        Outcome::RolledBack(why)
+    }
+
+    fn apply_all(&mut self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        let mut transaction = Transaction {
+            connection: &self.connection,
+            contexts: &mut self.contexts,
+            segments: &mut self.segments,
+            status_next: BTreeMap::new(),
+        };
+        let applied = writes.iter().map(|write| transaction.apply(write)).collect::<Result<_, _>>()?;
+        transaction.raise_status_next()?;
+        Ok(applied)
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}
+
+impl Transaction<'_> {
+    /// Checks every condition before the first change, so a write that is refused needs no undoing.
+    fn apply(&mut self, write: &Write) -> Result<Applied, StoreError> {
+        let connection = self.connection;
+        match write {
+            Write::Setting(name, value) => registry::setting(connection, name, value),
+            Write::NewFleet(fleet) => registry::new_fleet(connection, fleet),
+            Write::Function(fleet, code, name) => registry::function(connection, fleet, *code, name),
+            Write::Vehicle(vehicle) => registry::vehicle(connection, vehicle),
+            Write::Identity(identity) => registry::identity(connection, identity),
+            Write::Terminal(terminal) => registry::terminal(connection, terminal),
+            Write::NewToken(token) => registry::new_token(connection, token),
+            Write::RevokeToken(fleet, token, at) => registry::revoke_token(connection, fleet, token, *at),
+            Write::Epoch(epoch) => registry::epoch(connection, epoch),
+            Write::TrustList(version, body) => registry::trust_list(connection, *version, body),
+            Write::Authorize(new) => authorize::authorize(self, new),
+            Write::PinAttempt(id, version) => authorize::pin_attempt(connection, id, *version),
+            Write::Redeem(redemption) => redeem::redeem(self, redemption),
+            Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
+        }
+    }
+
+    fn raise_status_next(&self) -> Result<(), StoreError> {
+        for (fleet, next) in &self.status_next {
+            self.connection
+                .prepare_cached("UPDATE fleets SET status_next = max(status_next, ?2) WHERE number = ?1")?
+                .execute(params![fleet, next])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Fixed keys and one of every object. The private keys are printed in the
+//! vectors: they are for tests alone.
+
+use fob_verify::code_set::CodeSet;
+use fob_verify::key::{self, Claims, StatusRef};
+use fob_verify::region::{Circle, Polygon, Position, Region};
+use fob_verify::sign1::ToBeSigned;
+use fob_verify::trust::{self, Draft, Entry};
+use fob_verify::use_proof::{self, Use};
+use fob_verify::window::{Recurring, Window};
+use fob_verify::{Algorithm, HolderKey, IssuerKey, PublicKey};
+use p256::ecdsa::signature::hazmat::PrehashSigner;
+use sha2::{Digest, Sha256};
+
+/// 2026-01-05T00:00:00Z, a Monday.
+pub(crate) const ISSUED: u64 = 1_767_571_200;
+/// 2026-01-05T08:00:00Z
+pub(crate) const NOT_BEFORE: u64 = ISSUED + 8 * 3600;
+/// 2026-01-12T08:00:00Z
+pub(crate) const EXPIRES: u64 = NOT_BEFORE + 7 * 86_400;
+/// 2026-01-05T09:30:00Z: in every window of every key here.
+pub(crate) const NOW: u64 = ISSUED + 9 * 3600 + 1800;
+
+pub(crate) const ISSUER: &str = "fob.example";
+pub(crate) const VEHICLE: &str = "DEMO-0001";
+pub(crate) const STATUS_URI: &str = "https://fob.example/v1/status/7";
+pub(crate) const FLEET: [u8; 16] = id(0xf1);
+pub(crate) const BUNDLE: [u8; 16] = id(0xb1);
+pub(crate) const KEY_ID: [u8; 16] = id(0xc1);
+pub(crate) const CODE_SET: [u8; 16] = id(0xc5);
+pub(crate) const CHALLENGE: [u8; 16] = *b"challenge-000001";
+/// The server's key for code set secrets.
+pub(crate) const CODE_SET_KEY: [u8; 32] = [0xcd; 32];
+
+/// A UUIDv7 of 2026-01-05T00:00:00Z with a telling last octet.
+pub(crate) const fn id(last: u8) -> [u8; 16] {
+    let [_, _, a, b, c, d, e, f] = (ISSUED * 1000).to_be_bytes();
+    [a, b, c, d, e, f, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, last]
+}
+
+/// A key pair of the tests.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret {
+    pub(crate) name: &'static str,
+    pub(crate) algorithm: Algorithm,
+    /// The scalar of P-256, big-endian, or the seed of Ed25519.
+    pub(crate) octets: [u8; 32],
+}
+
+const fn secret(name: &'static str, algorithm: Algorithm, octet: u8) -> Secret {
+    Secret {
+        name,
+        algorithm,
+        octets: [octet; 32],
+    }
+}
+
+pub(crate) const ROOT: Secret = secret("root", Algorithm::Esp256, 0x11);
+pub(crate) const NEXT_ROOT: Secret = secret("next root", Algorithm::Ed25519, 0x88);
+pub(crate) const ESP256: Secret = secret("issuer ESP256", Algorithm::Esp256, 0x22);
+pub(crate) const ES256: Secret = secret("issuer ES256", Algorithm::Es256, 0x44);
+pub(crate) const ED25519: Secret = secret("issuer Ed25519", Algorithm::Ed25519, 0x33);
+pub(crate) const PHONE: Secret = secret("holder P-256", Algorithm::Esp256, 0x55);
+pub(crate) const ED_PHONE: Secret = secret("holder Ed25519", Algorithm::Ed25519, 0x66);
+pub(crate) const OWNER: Secret = secret("owner terminal P-256", Algorithm::Es256, 0x77);
+
+pub(crate) const SECRETS: [Secret; 8] = [
+    ROOT, NEXT_ROOT, ESP256, ES256, ED25519, PHONE, ED_PHONE, OWNER,
+];
+
+impl Secret {
+    pub(crate) fn public(&self) -> PublicKey {
+        if self.algorithm == Algorithm::Ed25519 {
+            let key = ed25519_dalek::SigningKey::from_bytes(&self.octets);
+            PublicKey::ed25519(key.verifying_key().as_bytes()).unwrap()
+        } else {
+            let point = self.p256().verifying_key().to_sec1_point(false);
+            PublicKey::from_sec1(point.as_bytes()).unwrap()
+        }
+    }
+
+    pub(crate) fn issuer(&self) -> IssuerKey {
+        IssuerKey::new(self.algorithm, self.public()).unwrap()
+    }
+
+    pub(crate) fn holder(&self) -> HolderKey {
+        HolderKey::new(self.public())
+    }
+
+    /// Deterministic: RFC 6979 for ECDSA, RFC 8032 for Ed25519.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        if self.algorithm == Algorithm::Ed25519 {
+            use ed25519_dalek::Signer;
+            let key = ed25519_dalek::SigningKey::from_bytes(&self.octets);
+            key.sign(message).to_bytes()
+        } else {
+            let digest = Sha256::digest(message);
+            let signature: p256::ecdsa::Signature = self.p256().sign_prehash(&digest).unwrap();
+            signature.to_bytes().into()
+        }
+    }
+
+    pub(crate) fn finish(&self, message: &ToBeSigned) -> Vec<u8> {
+        message.assemble(&self.sign(message.message()))
+    }
+
+    fn p256(&self) -> p256::ecdsa::SigningKey {
+        p256::ecdsa::SigningKey::from_slice(&self.octets).unwrap()
+    }
+}
+
+/// A key with a circle, a limit of uses and a recurring window.
+pub(crate) fn full_claims() -> Claims<'static> {
+    let gate = Position::new(525_162_720, 133_777_220).unwrap();
+    Claims {
+        issuer: ISSUER,
+        vehicle: VEHICLE,
+        expires: EXPIRES,
+        not_before: NOT_BEFORE,
+        issued_at: ISSUED,
+        key_id: KEY_ID,
+        holder: PHONE.holder(),
+        function_name: "doors.unlock",
+        status: StatusRef {
+            index: 4711,
+            uri: STATUS_URI,
+        },
+        function: 1,
+        bundle: BUNDLE,
+        version: 1,
+        vehicle_epoch: 3,
+        region: Some(Region::Circle(Circle::new(gate, 5000).unwrap())),
+        max_uses: Some(100),
+        fleet: FLEET,
+        recurring: Some(Recurring::new(&[working_week()]).unwrap()),
+    }
+}
+
+/// A key without any limit that may be left out, for an Ed25519 holder.
+pub(crate) fn plain_claims() -> Claims<'static> {
+    Claims {
+        key_id: id(0xc2),
+        holder: ED_PHONE.holder(),
+        function_name: "engine.start",
+        function: 3,
+        region: None,
+        max_uses: None,
+        recurring: None,
+        ..full_claims()
+    }
+}
+
+/// A key for a polygon across the antimeridian, and for nights.
+pub(crate) fn fiji_claims() -> Claims<'static> {
+    let corners = [(-21, 176), (-21, -178), (-15, -178), (-15, 176)]
+        .map(|(lat, lon)| Position::new(lat * 10_000_000, lon * 10_000_000).unwrap());
+    let friday_night = Window::new(0b001_0000, 1320, 360, -600).unwrap();
+    let windows = [working_week(), friday_night];
+    Claims {
+        key_id: id(0xc3),
+        function_name: "fleet.custom",
+        function: 256,
+        version: 2,
+        region: Some(Region::Polygon(Polygon::new(&corners).unwrap())),
+        max_uses: None,
+        recurring: Some(Recurring::new(&windows).unwrap()),
+        ..full_claims()
+    }
+}
+
+fn working_week() -> Window {
+    Window::new(0b001_1111, 480, 1080, 60).unwrap()
+}
+
+pub(crate) fn key_message(issuer: &Secret, claims: &Claims<'_>) -> ToBeSigned {
+    let header = key::protected_header(issuer.algorithm, &issuer.issuer().kid());
+    key::encode(&header, claims).unwrap()
+}
+
+pub(crate) fn key(issuer: &Secret, claims: &Claims<'_>) -> Vec<u8> {
+    issuer.finish(&key_message(issuer, claims))
+}
+
+pub(crate) fn entries() -> [Entry; 3] {
+    [ESP256, ES256, ED25519].map(|issuer| Entry {
+        key: issuer.issuer(),
+        not_before: ISSUED - 86_400,
+        not_after: ISSUED + 89 * 86_400,
+    })
+}
+
+pub(crate) fn draft(entries: &[Entry]) -> Draft<'_> {
+    Draft {
+        issuer: ISSUER,
+        expires: ISSUED + 365 * 86_400,
+        issued_at: ISSUED - 86_400,
+        version: 7,
+        entries,
+        next_root: Some(NEXT_ROOT.issuer()),
+    }
+}
+
+pub(crate) fn trust_message() -> ToBeSigned {
+    trust::to_be_signed(&draft(&entries()), &ROOT.issuer()).unwrap()
+}
+
+pub(crate) fn trust_list() -> Vec<u8> {
+    ROOT.finish(&trust_message())
+}
+
+pub(crate) fn the_use() -> Use<'static> {
+    Use {
+        key_id: KEY_ID,
+        function_name: "doors.unlock",
+        nonce: &CHALLENGE,
+    }
+}
+
+pub(crate) fn proof_message() -> ToBeSigned {
+    use_proof::to_be_signed(PHONE.algorithm, &the_use()).unwrap()
+}
+
+pub(crate) fn proof() -> Vec<u8> {
+    PHONE.finish(&proof_message())
+}
+
+/// HMAC-SHA-256 (RFC 2104) for keys up to a block.
+pub(crate) fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let pad = |octet: u8| -> [u8; 64] {
+        std::array::from_fn(|i| key.get(i).copied().unwrap_or(0) ^ octet)
+    };
+    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(message);
+    let outer = Sha256::new().chain_update(pad(0x5c));
+    outer.chain_update(inner.finalize()).finalize().into()
+}
+
+/// `fleet id ‖ code set id ‖ version`, what secret and PIN are derived from.
+pub(crate) fn secret_input() -> Vec<u8> {
+    [&FLEET[..], &CODE_SET, &1u32.to_be_bytes()].concat()
+}
+
+pub(crate) fn code_set() -> CodeSet {
+    let mac = hmac(&CODE_SET_KEY, &secret_input());
+    let secret = *mac.first_chunk().unwrap();
+    CodeSet::new(CODE_SET, secret, &[1, 2, 3]).unwrap()
+}

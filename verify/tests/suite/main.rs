@@ -1,0 +1,13 @@
+//! Everything of `fob-verify` that can be tested from outside, by behaviour.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod annotate;
+mod car;
+mod claims;
+mod fixture;
+mod jws;
+mod mutations;
+mod oracle;
+mod trust;
+mod vectors;
