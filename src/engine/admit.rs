@@ -12,7 +12,7 @@ use super::reserve::{Outcome, RequestKey, Reservation, Reserved};
 use super::{Engine, Failure, batch, hsm_unavailable, jws, shutting_down};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Authorization, AuthorizationState, CodeSet, IdentityId, Refusal, RefusalCode, Status, Terminal,
+    Authorization, AuthorizationState, BundleId, CodeSet, IdentityId, Refusal, RefusalCode, Status, Terminal,
     TerminalId, Vehicle,
 };
 use crate::store::{Applied, Redemption, Write};
@@ -106,6 +106,18 @@ impl Engine {
         let (authorization, _) = self.believe(&CodeSet::parse(code_set)?)?;
         authorization.check_open(self.shared.clock.unix())?;
         Ok(authorization)
+    }
+
+    /// Checks the proof of whoever reads a bundle as its borrower, and returns the thumbprint of
+    /// the key that signed it: the caller compares it with the bundle's.
+    ///
+    /// # Errors
+    /// `proof_invalid`.
+    pub fn bundle_reader(&self, id: &BundleId, proof: &str) -> Result<[u8; 32], Refusal> {
+        let nonce = fob_verify::code_set::text_nonce(&id.to_string());
+        let audience = &self.shared.settings.public_url;
+        let holder = jws::check_proof(proof, audience, &nonce, self.shared.clock.unix())?;
+        Ok(holder.thumbprint())
     }
 
     /// The authorization a code set stands for. Says nothing about its state to somebody who does

@@ -99,14 +99,18 @@ impl KeyAttributes {
             ("CKA_ALWAYS_SENSITIVE", self.always_sensitive, true),
             ("CKA_NEVER_EXTRACTABLE", self.never_extractable, true),
         ];
-        self.kept_inside_offence().or_else(|| first_not_affirmed(&affirmed)).or_else(|| self.use_offence())
+        self.kept_inside_offence()
+            .or_else(|| first_not_affirmed(&affirmed))
+            .or_else(|| self.use_offence())
     }
 
     /// The same for the copy of such a key in a session. Where it came from is
     /// not asked: tokens disagree about `CKA_LOCAL` of a copy.
     pub(super) fn copy_offence(&self) -> Option<(&'static str, Option<bool>)> {
         let affirmed = [("CKA_TOKEN", self.token, false)];
-        self.kept_inside_offence().or_else(|| first_not_affirmed(&affirmed)).or_else(|| self.use_offence())
+        self.kept_inside_offence()
+            .or_else(|| first_not_affirmed(&affirmed))
+            .or_else(|| self.use_offence())
     }
 
     fn kept_inside_offence(&self) -> Option<(&'static str, Option<bool>)> {
@@ -126,23 +130,39 @@ impl KeyAttributes {
             ("CKA_DERIVE", self.derive),
             ("CKA_ALWAYS_AUTHENTICATE", self.always_authenticate),
         ];
-        forbidden.into_iter().find(|(_, found)| *found == Some(true))
+        forbidden
+            .into_iter()
+            .find(|(_, found)| *found == Some(true))
     }
 }
 
-fn first_not_affirmed(wanted: &[(&'static str, Option<bool>, bool)]) -> Option<(&'static str, Option<bool>)> {
-    wanted.iter().find(|(_, found, want)| *found != Some(*want)).map(|(name, found, _)| (*name, *found))
+fn first_not_affirmed(
+    wanted: &[(&'static str, Option<bool>, bool)],
+) -> Option<(&'static str, Option<bool>)> {
+    wanted
+        .iter()
+        .find(|(_, found, want)| *found != Some(*want))
+        .map(|(name, found, _)| (*name, *found))
 }
 
 /// An offence as an error about the key with that `CKA_ID`.
-pub(super) fn refuse(id: &[u8], offence: Option<(&'static str, Option<bool>)>) -> Result<(), HsmError> {
-    let Some((attribute, found)) = offence else { return Ok(()) };
+pub(super) fn refuse(
+    id: &[u8],
+    offence: Option<(&'static str, Option<bool>)>,
+) -> Result<(), HsmError> {
+    let Some((attribute, found)) = offence else {
+        return Ok(());
+    };
     let found = match found {
         Some(true) => "true",
         Some(false) => "false",
         None => "(not given)",
     };
-    Err(HsmError::AttributeRefused { id: super::hex(id), attribute, found })
+    Err(HsmError::AttributeRefused {
+        id: super::hex(id),
+        attribute,
+        found,
+    })
 }
 
 #[cfg(test)]
@@ -170,37 +190,81 @@ mod tests {
     #[test]
     fn a_key_that_only_signs_and_never_leaves_is_good() {
         assert_eq!(good().offence(), None);
-        let terse = KeyAttributes { decrypt: None, derive: None, ..good() };
+        let terse = KeyAttributes {
+            decrypt: None,
+            derive: None,
+            ..good()
+        };
         assert_eq!(terse.offence(), None);
     }
 
+    /// The name of what is wrong with a good key after `bend`.
+    fn offence_after(bend: impl FnOnce(&mut KeyAttributes)) -> Option<&'static str> {
+        let mut bent = good();
+        bend(&mut bent);
+        bent.offence().map(|(name, _)| name)
+    }
+
     #[test]
-    fn every_offence_is_named() {
-        let not_true = |found| ("CKA_SENSITIVE", found);
-        assert_eq!(KeyAttributes { sensitive: Some(false), ..good() }.offence(), Some(not_true(Some(false))));
-        assert_eq!(KeyAttributes { sensitive: None, ..good() }.offence(), Some(not_true(None)));
-        let cases = [
-            ("CKA_EXTRACTABLE", KeyAttributes { extractable: Some(true), ..good() }),
-            ("CKA_NEVER_EXTRACTABLE", KeyAttributes { never_extractable: Some(false), ..good() }),
-            ("CKA_ALWAYS_SENSITIVE", KeyAttributes { always_sensitive: Some(false), ..good() }),
-            ("CKA_LOCAL", KeyAttributes { local: Some(false), ..good() }),
-            ("CKA_TOKEN", KeyAttributes { token: Some(false), ..good() }),
-            ("CKA_SIGN", KeyAttributes { sign: Some(false), ..good() }),
-            ("CKA_DERIVE", KeyAttributes { derive: Some(true), ..good() }),
-            ("CKA_UNWRAP", KeyAttributes { unwrap: Some(true), ..good() }),
-            ("CKA_DECRYPT", KeyAttributes { decrypt: Some(true), ..good() }),
-        ];
-        for (name, attributes) in cases {
-            assert_eq!(attributes.offence().map(|(name, _)| name), Some(name));
+    fn what_must_be_affirmed_and_is_not_is_named() {
+        for found in [Some(false), None] {
+            assert_eq!(offence_after(|key| key.token = found), Some("CKA_TOKEN"));
+            assert_eq!(
+                offence_after(|key| key.private = found),
+                Some("CKA_PRIVATE")
+            );
+            assert_eq!(
+                offence_after(|key| key.sensitive = found),
+                Some("CKA_SENSITIVE")
+            );
+            assert_eq!(offence_after(|key| key.local = found), Some("CKA_LOCAL"));
+            assert_eq!(offence_after(|key| key.sign = found), Some("CKA_SIGN"));
+            let offence = offence_after(|key| key.always_sensitive = found);
+            assert_eq!(offence, Some("CKA_ALWAYS_SENSITIVE"));
+            let offence = offence_after(|key| key.never_extractable = found);
+            assert_eq!(offence, Some("CKA_NEVER_EXTRACTABLE"));
+        }
+        for found in [Some(true), None] {
+            assert_eq!(
+                offence_after(|key| key.extractable = found),
+                Some("CKA_EXTRACTABLE")
+            );
         }
     }
 
     #[test]
+    fn uses_beyond_signing_are_named() {
+        let yes = Some(true);
+        assert_eq!(offence_after(|key| key.derive = yes), Some("CKA_DERIVE"));
+        assert_eq!(offence_after(|key| key.unwrap = yes), Some("CKA_UNWRAP"));
+        assert_eq!(offence_after(|key| key.decrypt = yes), Some("CKA_DECRYPT"));
+        assert_eq!(
+            offence_after(|key| key.sign_recover = yes),
+            Some("CKA_SIGN_RECOVER")
+        );
+        let offence = offence_after(|key| key.always_authenticate = yes);
+        assert_eq!(offence, Some("CKA_ALWAYS_AUTHENTICATE"));
+    }
+
+    #[test]
     fn a_copy_lives_in_its_session_and_is_as_closed() {
-        let copy = KeyAttributes { token: Some(false), local: Some(false), ..good() };
+        let copy = KeyAttributes {
+            token: Some(false),
+            local: Some(false),
+            ..good()
+        };
         assert_eq!(copy.copy_offence(), None);
-        assert_eq!(good().copy_offence().map(|(name, _)| name), Some("CKA_TOKEN"));
-        let open = KeyAttributes { extractable: Some(true), ..copy };
-        assert_eq!(open.copy_offence().map(|(name, _)| name), Some("CKA_EXTRACTABLE"));
+        assert_eq!(
+            good().copy_offence().map(|(name, _)| name),
+            Some("CKA_TOKEN")
+        );
+        let open = KeyAttributes {
+            extractable: Some(true),
+            ..copy
+        };
+        assert_eq!(
+            open.copy_offence().map(|(name, _)| name),
+            Some("CKA_EXTRACTABLE")
+        );
     }
 }

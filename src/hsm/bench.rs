@@ -66,7 +66,10 @@ impl Ceiling {
     pub fn prepare(token: &Token, key: &KeyRef, sessions: usize) -> Result<Self, HsmError> {
         if !(1..=usize::from(SESSIONS_MAX)).contains(&sessions) {
             let reason = format!("{sessions} is not a number from 1 to {SESSIONS_MAX}");
-            return Err(HsmError::Setting { key: "sessions", reason });
+            return Err(HsmError::Setting {
+                key: "sessions",
+                reason,
+            });
         }
         token.with_link(|link| {
             let open = |_| {
@@ -75,7 +78,12 @@ impl Ceiling {
                 Ok((lane, handle))
             };
             let lanes = (0..sessions).map(open).collect::<Result<_, HsmError>>()?;
-            Ok(Self { key: *key, bare: link.bare, lanes, session_key_copies: link.copies.on() })
+            Ok(Self {
+                key: *key,
+                bare: link.bare,
+                lanes,
+                session_key_copies: link.copies.on(),
+            })
         })
     }
 
@@ -98,7 +106,10 @@ impl Ceiling {
             });
             // All of them have to run before the first is waited for.
             let running: Vec<_> = running.collect();
-            running.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+            running
+                .into_iter()
+                .map(|thread| thread.join())
+                .collect::<Vec<_>>()
         });
         let mut run = CeilingRun {
             sessions,
@@ -108,7 +119,9 @@ impl Ceiling {
             session_key_copies: self.session_key_copies,
         };
         for thread in counted {
-            let (signatures, elapsed) = thread.map_err(|_| HsmError::System { what: "a measuring thread" })??;
+            let (signatures, elapsed) = thread.map_err(|_| HsmError::System {
+                what: "a measuring thread",
+            })??;
             run.signatures += signatures;
             run.elapsed = run.elapsed.max(elapsed);
         }
@@ -128,7 +141,9 @@ pub fn bench_ceiling(
     duration: Duration,
     now: Now<'_>,
 ) -> Result<f64, HsmError> {
-    Ok(Ceiling::prepare(token, key, sessions)?.run(duration, now)?.per_s())
+    Ok(Ceiling::prepare(token, key, sessions)?
+        .run(duration, now)?
+        .per_s())
 }
 
 /// Counts what `sign` manages until `duration` has passed.
@@ -148,10 +163,19 @@ fn sign_until(
     }
 }
 
-fn sign_once(lane: &Lane, bare: Option<BareCalls>, key: &KeyRef, handle: ObjectHandle) -> Result<(), HsmError> {
+fn sign_once(
+    lane: &Lane,
+    bare: Option<BareCalls>,
+    key: &KeyRef,
+    handle: ObjectHandle,
+) -> Result<(), HsmError> {
     let mut signature = [0; 64];
     let data = [0x5a; ED25519_LEN];
-    let data = if key.algorithm.is_p256() { &data[..P256_LEN] } else { &data[..] };
+    let data = if key.algorithm.is_p256() {
+        &data[..P256_LEN]
+    } else {
+        &data[..]
+    };
     lane.sign_raw(bare, key, handle, data, &mut signature)
 }
 
@@ -167,7 +191,12 @@ mod tests {
         let now = || Duration::from_millis(ticks.fetch_add(1, Ordering::Relaxed));
         let counted = sign_until(Duration::from_millis(10), &now, || Ok(()));
         assert_eq!(counted, Ok((10, Duration::from_millis(10))));
-        assert_eq!(sign_until(Duration::from_millis(10), &now, || Err(HsmError::NoFreeSlot)), Err(HsmError::NoFreeSlot));
+        assert_eq!(
+            sign_until(Duration::from_millis(10), &now, || Err(
+                HsmError::NoFreeSlot
+            )),
+            Err(HsmError::NoFreeSlot)
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub fn verify_signature(key: &IssuerKey, message: &[u8], signature: &Signature) 
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    };
     use fob_verify::Algorithm;
 
     use super::*;
@@ -44,13 +46,19 @@ mod tests {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let point = pair.public_key().as_ref();
         let key = super::super::point::public_key(Algorithm::Esp256, point).unwrap();
-        check(&key, pair.sign(&SystemRandom::new(), b"message").unwrap().as_ref());
+        check(
+            &key,
+            pair.sign(&SystemRandom::new(), b"message")
+                .unwrap()
+                .as_ref(),
+        );
     }
 
     #[test]
     fn ed25519_verifies_and_refuses() {
         let pair = Ed25519KeyPair::generate().unwrap();
-        let key = super::super::point::public_key(Algorithm::Ed25519, pair.public_key().as_ref()).unwrap();
+        let key = super::super::point::public_key(Algorithm::Ed25519, pair.public_key().as_ref())
+            .unwrap();
         check(&key, pair.sign(b"message").as_ref());
     }
 }

@@ -11,7 +11,9 @@ use cryptoki::error::{Error as CryptokiError, RvError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HsmError {
     /// The PKCS#11 library cannot be loaded or initialised.
-    #[error("cannot use the PKCS#11 module {module}: {reason}; check `module` in the configuration")]
+    #[error(
+        "cannot use the PKCS#11 module {module}: {reason}; check `module` in the configuration"
+    )]
     ModuleUnusable {
         /// The library's path as configured.
         module: PathBuf,
@@ -19,7 +21,9 @@ pub enum HsmError {
         reason: String,
     },
     /// SoftHSM's configuration or token directory cannot be written.
-    #[error("cannot write SoftHSM's files at {path}: {reason}; check owner and rights of that directory")]
+    #[error(
+        "cannot write SoftHSM's files at {path}: {reason}; check owner and rights of that directory"
+    )]
     SoftHsmFiles {
         /// The file or directory concerned.
         path: PathBuf,
@@ -65,7 +69,9 @@ pub enum HsmError {
         serials: Vec<String>,
     },
     /// A token to be initialised would share its label with an existing one.
-    #[error("a token labelled {label:?} exists already; choose another label, or use that token as it is")]
+    #[error(
+        "a token labelled {label:?} exists already; choose another label, or use that token as it is"
+    )]
     TokenExists {
         /// The label asked for.
         label: String,
@@ -98,25 +104,33 @@ pub enum HsmError {
         mechanism: &'static str,
     },
     /// No private key has that `CKA_ID`.
-    #[error("the token holds no private key with id {id}; is it the token this data was made with?")]
+    #[error(
+        "the token holds no private key with id {id}; is it the token this data was made with?"
+    )]
     KeyNotFound {
         /// The `CKA_ID` in hex.
         id: String,
     },
     /// Several private keys share that `CKA_ID`.
-    #[error("the token holds several private keys with id {id}; remove or renumber the foreign ones")]
+    #[error(
+        "the token holds several private keys with id {id}; remove or renumber the foreign ones"
+    )]
     KeyAmbiguous {
         /// The `CKA_ID` in hex.
         id: String,
     },
     /// The key is of another kind than the algorithm needs.
-    #[error("the key {id} does not fit the algorithm asked for; this data belongs to another token")]
+    #[error(
+        "the key {id} does not fit the algorithm asked for; this data belongs to another token"
+    )]
     KeyKind {
         /// The `CKA_ID` in hex.
         id: String,
     },
     /// The token says something of a key that an issuing key must not be.
-    #[error("the key {id} is refused: the token says {attribute} = {found}; a key that can leave its token or do more than sign is never used")]
+    #[error(
+        "the key {id} is refused: the token says {attribute} = {found}; a key that can leave its token or do more than sign is never used"
+    )]
     AttributeRefused {
         /// The `CKA_ID` in hex.
         id: String,
@@ -126,7 +140,9 @@ pub enum HsmError {
         found: &'static str,
     },
     /// The public half is missing, or its point is in no form we know.
-    #[error("the public key of {id} cannot be read: {reason}; this HSM's key objects are not usable here")]
+    #[error(
+        "the public key of {id} cannot be read: {reason}; this HSM's key objects are not usable here"
+    )]
     PublicKeyUnreadable {
         /// The `CKA_ID` in hex.
         id: String,
@@ -134,19 +150,25 @@ pub enum HsmError {
         reason: &'static str,
     },
     /// A signature is not what the algorithm makes, or does not verify.
-    #[error("the token made a signature that is not valid ({reason}); take this HSM out of service")]
+    #[error(
+        "the token made a signature that is not valid ({reason}); take this HSM out of service"
+    )]
     SignatureInvalid {
         /// What is wrong with it.
         reason: &'static str,
     },
     /// `session_key_copy = "on"`, and the token does not copy keys into sessions.
-    #[error("the token does not make session copies of its keys ({code}); set `session_key_copy` to \"auto\" or \"off\"")]
+    #[error(
+        "the token does not make session copies of its keys ({code}); set `session_key_copy` to \"auto\" or \"off\""
+    )]
     CopyRefused {
         /// The return value of `C_CopyObject`.
         code: String,
     },
     /// The token has fewer sessions to give than configured.
-    #[error("the token gave {opened} of {wanted} sessions; lower `sessions`, or end other users of this token")]
+    #[error(
+        "the token gave {opened} of {wanted} sessions; lower `sessions`, or end other users of this token"
+    )]
     SessionsExhausted {
         /// Sessions that could be opened.
         opened: usize,
@@ -187,7 +209,10 @@ impl HsmError {
         match self {
             Self::Lost { .. } | Self::SessionsExhausted { .. } | Self::TokenNotFound { .. } => true,
             Self::Failed { code, .. } => {
-                matches!(code.as_str(), "HostMemory" | "DeviceMemory" | "FunctionFailed" | "FunctionCanceled")
+                matches!(
+                    code.as_str(),
+                    "HostMemory" | "DeviceMemory" | "FunctionFailed" | "FunctionCanceled"
+                )
             }
             _ => false,
         }
@@ -199,14 +224,25 @@ impl HsmError {
     /// initialising ever answer true. Then look before doing it again.
     pub fn may_have_happened(&self) -> bool {
         match self {
-            Self::Lost { may_have_happened, .. } | Self::Failed { may_have_happened, .. } => *may_have_happened,
+            Self::Lost {
+                may_have_happened, ..
+            }
+            | Self::Failed {
+                may_have_happened, ..
+            } => *may_have_happened,
             _ => false,
         }
     }
 
     /// The same error, after a call that may have changed the token.
     pub(super) fn after_change(mut self) -> Self {
-        if let Self::Lost { may_have_happened, .. } | Self::Failed { may_have_happened, .. } = &mut self {
+        if let Self::Lost {
+            may_have_happened, ..
+        }
+        | Self::Failed {
+            may_have_happened, ..
+        } = &mut self
+        {
             *may_have_happened = true;
         }
         self
@@ -236,7 +272,19 @@ pub(super) fn failed(call: String, code: RvError) -> HsmError {
     let lost = says_lost(code);
     let code = format!("{code:?}");
     let may_have_happened = false;
-    if lost { HsmError::Lost { call, code, may_have_happened } } else { HsmError::Failed { call, code, may_have_happened } }
+    if lost {
+        HsmError::Lost {
+            call,
+            code,
+            may_have_happened,
+        }
+    } else {
+        HsmError::Failed {
+            call,
+            code,
+            may_have_happened,
+        }
+    }
 }
 
 /// Return values after which sessions, login and handles are worth renewing.
@@ -278,9 +326,16 @@ mod tests {
 
     #[test]
     fn lost_sessions_are_retryable_and_change_nothing() {
-        for code in [RvError::SessionHandleInvalid, RvError::UserNotLoggedIn, RvError::DeviceRemoved] {
+        for code in [
+            RvError::SessionHandleInvalid,
+            RvError::UserNotLoggedIn,
+            RvError::DeviceRemoved,
+        ] {
             let error = of(code);
-            assert!(error.lost() && error.retryable() && !error.may_have_happened(), "{error:?}");
+            assert!(
+                error.lost() && error.retryable() && !error.may_have_happened(),
+                "{error:?}"
+            );
         }
     }
 
@@ -288,12 +343,19 @@ mod tests {
     fn a_wrong_argument_is_permanent() {
         let error = of(RvError::ArgumentsBad);
         assert!(!error.lost() && !error.retryable());
-        assert_eq!(error.to_string(), "the token answered ArgumentsBad to C_Sign; see the HSM's own log");
+        assert_eq!(
+            error.to_string(),
+            "the token answered ArgumentsBad to C_Sign; see the HSM's own log"
+        );
     }
 
     #[test]
     fn a_change_interrupted_may_have_happened() {
-        assert!(of(RvError::DeviceRemoved).after_change().may_have_happened());
+        assert!(
+            of(RvError::DeviceRemoved)
+                .after_change()
+                .may_have_happened()
+        );
         assert!(!HsmError::NoFreeSlot.after_change().may_have_happened());
     }
 }

@@ -13,13 +13,18 @@ use std::ptr;
 use cryptoki::error::Rv;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
-use cryptoki_sys::{CK_FUNCTION_LIST, CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_ULONG, CKR_OK};
+use cryptoki_sys::{
+    CK_FUNCTION_LIST, CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE,
+    CK_SESSION_INFO, CK_ULONG, CKR_OK,
+};
 
 use super::error::failed;
 use super::{HsmError, Signature};
 
-type SignInit = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_OBJECT_HANDLE) -> CK_RV;
-type Sign = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+type SignInit =
+    unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_OBJECT_HANDLE) -> CK_RV;
+type Sign =
+    unsafe extern "C" fn(CK_SESSION_HANDLE, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 
 /// The two calls that make a signature, of a module that stays loaded.
 #[derive(Clone, Copy)]
@@ -59,7 +64,10 @@ impl BareCalls {
         if answer != CKR_OK {
             return None;
         }
-        Some(Self { sign_init: list.C_SignInit?, sign: list.C_Sign? })
+        Some(Self {
+            sign_init: list.C_SignInit?,
+            sign: list.C_Sign?,
+        })
     }
 
     /// Signs `data` with `key` in `session` by a mechanism without parameters.
@@ -72,7 +80,11 @@ impl BareCalls {
         data: &[u8],
         signature: &mut Signature,
     ) -> Result<usize, HsmError> {
-        let mut mechanism = CK_MECHANISM { mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        let mut mechanism = CK_MECHANISM {
+            mechanism,
+            pParameter: ptr::null_mut(),
+            ulParameterLen: 0,
+        };
         let mut filled = signature.len() as CK_ULONG;
         // SAFETY: `session` is borrowed and not `Sync`, so it is open and no other
         // thread uses it; the mechanism outlives the call.
@@ -81,7 +93,13 @@ impl BareCalls {
         // SAFETY: as above; C_Sign only reads the data, in spite of its pointer's
         // type, and writes at most `filled` bytes, the length of `signature`.
         let answer = unsafe {
-            (self.sign)(session.handle(), data.as_ptr().cast_mut(), data.len() as CK_ULONG, signature.as_mut_ptr(), &mut filled)
+            (self.sign)(
+                session.handle(),
+                data.as_ptr().cast_mut(),
+                data.len() as CK_ULONG,
+                signature.as_mut_ptr(),
+                &mut filled,
+            )
         };
         accept("C_Sign", answer)?;
         Ok(filled as usize)

@@ -63,9 +63,18 @@ pub struct TokenKey {
 /// The mechanisms `algorithm` needs: to generate, to sign.
 pub(super) fn mechanisms(algorithm: Algorithm) -> [(MechanismType, &'static str); 2] {
     if algorithm.is_p256() {
-        [(MechanismType::ECC_KEY_PAIR_GEN, "CKM_EC_KEY_PAIR_GEN"), (MechanismType::ECDSA, "CKM_ECDSA")]
+        [
+            (MechanismType::ECC_KEY_PAIR_GEN, "CKM_EC_KEY_PAIR_GEN"),
+            (MechanismType::ECDSA, "CKM_ECDSA"),
+        ]
     } else {
-        [(MechanismType::ECC_EDWARDS_KEY_PAIR_GEN, "CKM_EC_EDWARDS_KEY_PAIR_GEN"), (MechanismType::EDDSA, "CKM_EDDSA")]
+        [
+            (
+                MechanismType::ECC_EDWARDS_KEY_PAIR_GEN,
+                "CKM_EC_EDWARDS_KEY_PAIR_GEN",
+            ),
+            (MechanismType::EDDSA, "CKM_EDDSA"),
+        ]
     }
 }
 
@@ -81,7 +90,11 @@ pub(super) fn sign_guarded(
     let made = if algorithm.is_p256() {
         session.sign(&Mechanism::Ecdsa, key, data)?
     } else {
-        session.sign(&Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), key, data)?
+        session.sign(
+            &Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)),
+            key,
+            data,
+        )?
     };
     for (place, byte) in signature.iter_mut().zip(&made) {
         *place = *byte;
@@ -91,24 +104,44 @@ pub(super) fn sign_guarded(
 
 /// Generates a key pair, reads it back and tries it. A key that is not as it
 /// must be is destroyed at once.
-pub(super) fn generate(session: &Session, algorithm: Algorithm, label: &str) -> Result<GeneratedKey, HsmError> {
+pub(super) fn generate(
+    session: &Session,
+    algorithm: Algorithm,
+    label: &str,
+) -> Result<GeneratedKey, HsmError> {
     let mut id = [0_u8; 16];
-    rand::fill(&mut id).map_err(|_| HsmError::System { what: "random numbers" })?;
+    rand::fill(&mut id).map_err(|_| HsmError::System {
+        what: "random numbers",
+    })?;
     let key = KeyRef { id, algorithm };
-    let (public, private) = generate_pair(session, &key, label).map_err(|error| HsmError::from(error).after_change())?;
-    let generated = describe(session, &key, public, private);
-    if generated.is_err() {
+    let (public, private) = generate_pair(session, &key, label)
+        .map_err(|error| HsmError::from(error).after_change())?;
+    describe(session, &key, public, private).map_err(|error| {
         destroy_objects(session, &[private, public], &key);
-    }
-    generated
+        error.after_change()
+    })
 }
 
-fn generate_pair(session: &Session, key: &KeyRef, label: &str) -> Result<(ObjectHandle, ObjectHandle), Error> {
+fn generate_pair(
+    session: &Session,
+    key: &KeyRef,
+    label: &str,
+) -> Result<(ObjectHandle, ObjectHandle), Error> {
     let private = private_template(key, label);
     if key.algorithm.is_p256() {
-        return session.generate_key_pair(&Mechanism::EccKeyPairGen, &public_template(key, label, P256_PARAMS), &private);
+        return session.generate_key_pair(
+            &Mechanism::EccKeyPairGen,
+            &public_template(key, label, P256_PARAMS),
+            &private,
+        );
     }
-    let named = |params| session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public_template(key, label, params), &private);
+    let named = |params| {
+        session.generate_key_pair(
+            &Mechanism::EccEdwardsKeyPairGen,
+            &public_template(key, label, params),
+            &private,
+        )
+    };
     match named(ED25519_OID) {
         Err(Error::Pkcs11(
             RvError::CurveNotSupported
@@ -149,31 +182,56 @@ fn private_template(key: &KeyRef, label: &str) -> Vec<Attribute> {
 }
 
 /// Reads a fresh pair back and tries it on a message nobody could foresee.
-fn describe(session: &Session, key: &KeyRef, public: ObjectHandle, private: ObjectHandle) -> Result<GeneratedKey, HsmError> {
+fn describe(
+    session: &Session,
+    key: &KeyRef,
+    public: ObjectHandle,
+    private: ObjectHandle,
+) -> Result<GeneratedKey, HsmError> {
     let attributes = KeyAttributes::read(session, private)?;
     refuse(&key.id, attributes.offence())?;
     let public = read_point(session, key, public)?;
     let mut message = [0_u8; 32];
-    rand::fill(&mut message).map_err(|_| HsmError::System { what: "random numbers" })?;
+    rand::fill(&mut message).map_err(|_| HsmError::System {
+        what: "random numbers",
+    })?;
     let mut signature: Signature = [0; 64];
     let hash = digest(&SHA256, &message);
-    let data = if key.algorithm.is_p256() { hash.as_ref() } else { &message };
+    let data = if key.algorithm.is_p256() {
+        hash.as_ref()
+    } else {
+        &message
+    };
     let filled = sign_guarded(session, key.algorithm, private, data, &mut signature)?;
     if filled != signature.len() {
-        return Err(HsmError::SignatureInvalid { reason: "it is not 64 bytes long" });
+        return Err(HsmError::SignatureInvalid {
+            reason: "it is not 64 bytes long",
+        });
     }
     if !verify_signature(&public, &message, &signature) {
-        return Err(HsmError::SignatureInvalid { reason: "it does not verify against the public key" });
+        return Err(HsmError::SignatureInvalid {
+            reason: "it does not verify against the public key",
+        });
     }
-    Ok(GeneratedKey { key: *key, public, attributes })
+    Ok(GeneratedKey {
+        key: *key,
+        public,
+        attributes,
+    })
 }
 
 /// The private key object of `key` in the token, checked to be one that may sign.
 pub(super) fn open_private(session: &Session, key: &KeyRef) -> Result<ObjectHandle, HsmError> {
     let private = find_private(session, key)?;
     refuse(&key.id, KeyAttributes::read(session, private)?.offence())?;
-    let wanted = if key.algorithm.is_p256() { KeyKind::P256 } else { KeyKind::Ed25519 };
-    if kind(&session.get_attributes(private, &[AttributeType::KeyType, AttributeType::EcParams])?) != wanted {
+    let wanted = if key.algorithm.is_p256() {
+        KeyKind::P256
+    } else {
+        KeyKind::Ed25519
+    };
+    if kind(&session.get_attributes(private, &[AttributeType::KeyType, AttributeType::EcParams])?)
+        != wanted
+    {
         return Err(HsmError::KeyKind { id: key.id_hex() });
     }
     Ok(private)
@@ -197,7 +255,10 @@ pub(super) fn find_private(session: &Session, key: &KeyRef) -> Result<ObjectHand
 pub(super) fn require_login(session: &Session) -> Result<(), HsmError> {
     match session.get_session_info()?.session_state() {
         SessionState::RoUser | SessionState::RwUser => Ok(()),
-        _ => Err(super::error::failed("C_GetSessionInfo".to_owned(), RvError::UserNotLoggedIn)),
+        _ => Err(super::error::failed(
+            "C_GetSessionInfo".to_owned(),
+            RvError::UserNotLoggedIn,
+        )),
     }
 }
 
@@ -206,39 +267,65 @@ pub(super) fn public_key(session: &Session, key: &KeyRef) -> Result<IssuerKey, H
     let found = find(session, ObjectClass::PUBLIC_KEY, key)?;
     match found.as_slice() {
         [one] => read_point(session, key, *one),
-        [] => Err(HsmError::PublicKeyUnreadable { id: key.id_hex(), reason: "there is no public key object" }),
+        [] => Err(HsmError::PublicKeyUnreadable {
+            id: key.id_hex(),
+            reason: "there is no public key object",
+        }),
         _ => Err(HsmError::KeyAmbiguous { id: key.id_hex() }),
     }
 }
 
-fn read_point(session: &Session, key: &KeyRef, public: ObjectHandle) -> Result<IssuerKey, HsmError> {
-    let unreadable = |reason| HsmError::PublicKeyUnreadable { id: key.id_hex(), reason };
+fn read_point(
+    session: &Session,
+    key: &KeyRef,
+    public: ObjectHandle,
+) -> Result<IssuerKey, HsmError> {
+    let unreadable = |reason| HsmError::PublicKeyUnreadable {
+        id: key.id_hex(),
+        reason,
+    };
     let attributes = session.get_attributes(public, &[AttributeType::EcPoint])?;
     let Some(Attribute::EcPoint(ec_point)) = attributes.first() else {
         return Err(unreadable("it has no CKA_EC_POINT"));
     };
-    point::public_key(key.algorithm, ec_point).ok_or_else(|| unreadable("its CKA_EC_POINT is no point of the curve"))
+    point::public_key(key.algorithm, ec_point)
+        .ok_or_else(|| unreadable("its CKA_EC_POINT is no point of the curve"))
 }
 
 /// Destroys both halves of `key`.
 pub(super) fn destroy(session: &Session, key: &KeyRef) -> Result<(), HsmError> {
     // The private half may be one that is refused: that is no reason to keep it.
     let private = find_private(session, key)?;
-    session.destroy_object(private).map_err(|error| HsmError::from(error).after_change())?;
+    session
+        .destroy_object(private)
+        .map_err(|error| HsmError::from(error).after_change())?;
     for public in find(session, ObjectClass::PUBLIC_KEY, key)? {
-        session.destroy_object(public).map_err(|error| HsmError::from(error).after_change())?;
+        session
+            .destroy_object(public)
+            .map_err(|error| HsmError::from(error).after_change())?;
     }
     Ok(())
 }
 
 /// Every private key in the token.
 pub(super) fn list(session: &Session) -> Result<Vec<TokenKey>, HsmError> {
-    let objects = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)])?;
-    objects.into_iter().map(|object| describe_found(session, object)).collect()
+    let objects = session.find_objects(&[
+        Attribute::Class(ObjectClass::PRIVATE_KEY),
+        Attribute::Token(true),
+    ])?;
+    objects
+        .into_iter()
+        .map(|object| describe_found(session, object))
+        .collect()
 }
 
 fn describe_found(session: &Session, object: ObjectHandle) -> Result<TokenKey, HsmError> {
-    let wanted = [AttributeType::Id, AttributeType::Label, AttributeType::KeyType, AttributeType::EcParams];
+    let wanted = [
+        AttributeType::Id,
+        AttributeType::Label,
+        AttributeType::KeyType,
+        AttributeType::EcParams,
+    ];
     let found = session.get_attributes(object, &wanted)?;
     let mut key = TokenKey {
         id: String::new(),
@@ -269,12 +356,24 @@ fn kind(attributes: &[Attribute]) -> KeyKind {
             _ => {}
         }
     }
-    if kind == KeyKind::P256 && !p256 { KeyKind::Other } else { kind }
+    if kind == KeyKind::P256 && !p256 {
+        KeyKind::Other
+    } else {
+        kind
+    }
 }
 
 /// Objects of `key` in the token. Session copies have the same `CKA_ID` and are left out.
-fn find(session: &Session, class: ObjectClass, key: &KeyRef) -> Result<Vec<ObjectHandle>, HsmError> {
-    let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(key.id.to_vec())];
+fn find(
+    session: &Session,
+    class: ObjectClass,
+    key: &KeyRef,
+) -> Result<Vec<ObjectHandle>, HsmError> {
+    let template = [
+        Attribute::Class(class),
+        Attribute::Token(true),
+        Attribute::Id(key.id.to_vec()),
+    ];
     Ok(session.find_objects(&template)?)
 }
 

@@ -13,11 +13,13 @@
 //!
 //! How the files hang together: `module` loads a PKCS#11 library once per
 //! process, `token` finds or initialises a token in it, `keys` and `attributes`
-//! deal with key objects, `session` holds the sessions that sign and `threads`
-//! the threads that use them, `pkcs11` is [`Token`] itself, `recover` is what happens when its sessions are lost,
-//! `fast` holds the bare calls and `bench` measures with them.
+//! deal with key objects. `pkcs11` is [`Token`] itself; it signs a `batch` in
+//! the sessions of `session` with the help of `threads`, and `recover` is what
+//! happens when the sessions are lost. `fast` holds the bare calls, and `bench`
+//! measures with them.
 
 mod attributes;
+mod batch;
 mod bench;
 mod check;
 mod config;

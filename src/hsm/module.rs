@@ -37,7 +37,9 @@ impl Module {
     ///
     /// The environment it reads (`SOFTHSM2_CONF`) counts at the first call.
     pub(super) fn load(path: &Path) -> Result<&'static Self, HsmError> {
-        let real_path = path.canonicalize().map_err(|error| unusable(path, error.to_string()))?;
+        let real_path = path
+            .canonicalize()
+            .map_err(|error| unusable(path, error.to_string()))?;
         // Held over the loading: two threads must not initialise one library.
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = loaded.get(&real_path) {
@@ -52,11 +54,18 @@ impl Module {
         let pkcs11 = Pkcs11::new(path).map_err(|error| unusable(path, error.to_string()))?;
         match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             // Somebody else in this process initialised it: it is ready, which is all we need.
-            Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, Function::Initialize)) => {}
+            Ok(())
+            | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, Function::Initialize)) => {}
             Err(error) => return Err(unusable(path, error.to_string())),
         }
         let info = pkcs11.get_library_info().ok();
-        Ok(Self { path: path.to_owned(), pkcs11, info, objects: Mutex::new(()), bare_calls: OnceLock::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            pkcs11,
+            info,
+            objects: Mutex::new(()),
+            bare_calls: OnceLock::new(),
+        })
     }
 
     /// The right to make, find and destroy objects through this library.
@@ -66,12 +75,17 @@ impl Module {
 
     /// The bare calls of this library, if they reach the instance `session` belongs to.
     pub(super) fn bare_calls(&self, session: &Session) -> Option<BareCalls> {
-        *self.bare_calls.get_or_init(|| BareCalls::of(&self.path, session))
+        *self
+            .bare_calls
+            .get_or_init(|| BareCalls::of(&self.path, session))
     }
 }
 
 fn unusable(path: &Path, reason: String) -> HsmError {
-    HsmError::ModuleUnusable { module: path.to_owned(), reason }
+    HsmError::ModuleUnusable {
+        module: path.to_owned(),
+        reason,
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +95,8 @@ mod tests {
     #[test]
     fn a_missing_library_is_named() {
         let error = Module::load(Path::new("/nowhere/libhsm.so")).err();
-        assert!(matches!(error, Some(HsmError::ModuleUnusable { module, .. }) if module == Path::new("/nowhere/libhsm.so")));
+        assert!(
+            matches!(error, Some(HsmError::ModuleUnusable { module, .. }) if module == Path::new("/nowhere/libhsm.so"))
+        );
     }
 }

@@ -23,8 +23,13 @@ const PIN_LEN: usize = 24;
 /// When the system gives no random numbers.
 pub fn random_pin() -> Result<SecretString, HsmError> {
     let mut bytes = Zeroizing::new([0_u8; PIN_LEN]);
-    rand::fill(&mut *bytes).map_err(|_| HsmError::System { what: "random numbers" })?;
-    let pin: String = bytes.iter().map(|byte| char::from(SYMBOLS[usize::from(byte % 32)])).collect();
+    rand::fill(&mut *bytes).map_err(|_| HsmError::System {
+        what: "random numbers",
+    })?;
+    let pin: String = bytes
+        .iter()
+        .map(|byte| char::from(SYMBOLS[usize::from(byte % 32)]))
+        .collect();
     Ok(pin.into())
 }
 
@@ -59,11 +64,17 @@ pub fn write_pin_file(path: &Path, pin: &SecretString) -> Result<(), HsmError> {
         file.write_all(b"\n")?;
         file.sync_all()
     };
-    options.open(path).and_then(write).map_err(|error| pin_file(path, error.to_string()))
+    options
+        .open(path)
+        .and_then(write)
+        .map_err(|error| pin_file(path, error.to_string()))
 }
 
 fn pin_file(path: &Path, reason: String) -> HsmError {
-    HsmError::PinFile { path: path.to_owned(), reason }
+    HsmError::PinFile {
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 /// A PIN that everybody can read is worth a warning, not a refusal: mounted
@@ -104,6 +115,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pin");
         fs::write(&path, "\n").unwrap();
-        assert!(matches!(read_pin_file(&path), Err(HsmError::PinFile { .. })));
+        assert!(matches!(
+            read_pin_file(&path),
+            Err(HsmError::PinFile { .. })
+        ));
     }
 }

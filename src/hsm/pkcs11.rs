@@ -1,8 +1,7 @@
 //! An opened token, floor 2: [`Token`] and how it signs a batch.
 //!
-//! A batch is cut into runs, and the runs are signed in parallel by threads of
-//! this token's own, as many as it has sessions. A batch of one is signed where
-//! the caller stands.
+//! A batch is cut into runs, which the caller and helping threads sign in
+//! parallel, one session each. A batch of one is signed where the caller stands.
 
 use std::fmt;
 use std::sync::RwLock;
@@ -10,20 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cryptoki::mechanism::MechanismType;
 use fob_verify::{Algorithm, IssuerKey};
-use rayon::prelude::*;
 use secrecy::SecretString;
 
+use super::batch::Batch;
 use super::module::Module;
 use super::recover::LinkState;
 use super::session::Link;
-use super::threads::SigningThreads;
-use super::{GeneratedKey, HsmError, KeyAttributes, KeyRef, Signature, Signer, TokenConfig, TokenKey, TokenStatus, keys};
-
-/// Runs each session gets of a batch: several, so that one slow run does not
-/// leave the other sessions idle at the end.
-const RUNS_PER_SESSION: usize = 4;
-/// Longest run. Beyond it nothing is gained, and a lost session costs more.
-const RUN_LEN_MAX: usize = 64;
+use super::threads::Helpers;
+use super::{
+    GeneratedKey, HsmError, KeyAttributes, KeyRef, Signature, Signer, TokenConfig, TokenKey,
+    TokenStatus, keys,
+};
 
 /// A token this process has logged in to.
 ///
@@ -37,8 +33,8 @@ pub struct Token {
     /// Read while signing, written only to renew the sessions: who holds the
     /// write lock knows that no session is in use.
     pub(super) state: RwLock<LinkState>,
-    /// One thread per session; none where one session is all there is.
-    threads: Option<SigningThreads>,
+    /// One for every session but the one the caller uses; none where that is all.
+    helpers: Option<Helpers>,
     /// Signatures given out. Only counted, orders nothing.
     signatures: AtomicU64,
     /// Times the sessions were renewed. Only counted, orders nothing.
@@ -56,7 +52,11 @@ impl Token {
     pub fn open(config: TokenConfig, pin: SecretString) -> Result<Self, HsmError> {
         let module = Module::load(&config.module)?;
         let link = Link::open(module, &config, &pin)?;
-        let threads = if link.lanes > 1 { Some(SigningThreads::start(link.lanes)?) } else { None };
+        let helpers = if link.lanes > 1 {
+            Some(Helpers::start(link.lanes - 1)?)
+        } else {
+            None
+        };
         tracing::info!(
             label = link.info.label(),
             serial = link.info.serial_number(),
@@ -68,7 +68,7 @@ impl Token {
             config,
             pin,
             state: RwLock::new(LinkState::up(link)),
-            threads,
+            helpers,
             signatures: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
         })
@@ -83,12 +83,20 @@ impl Token {
     /// [`HsmError::AttributeRefused`] when the token says of the new key that it
     /// could leave or do more than sign: the key is destroyed again. If the
     /// error [`HsmError::may_have_happened`], a key nobody uses may remain.
-    pub fn generate_key_pair(&self, algorithm: Algorithm, label: &str) -> Result<GeneratedKey, HsmError> {
-        self.with_live_link(|link| {
+    pub fn generate_key_pair(
+        &self,
+        algorithm: Algorithm,
+        label: &str,
+    ) -> Result<GeneratedKey, HsmError> {
+        self.with_link(|link| {
+            link.check_alive()?;
             let offered = link.module.pkcs11.get_mechanism_list(link.slot)?;
             for (mechanism, name) in keys::mechanisms(algorithm) {
                 if !offered.contains(&mechanism) {
-                    return Err(HsmError::MechanismMissing { label: self.config.label.clone(), mechanism: name });
+                    return Err(HsmError::MechanismMissing {
+                        label: self.config.label.clone(),
+                        mechanism: name,
+                    });
                 }
             }
             let _objects = link.module.lock_objects();
@@ -141,7 +149,9 @@ impl Token {
     /// [`HsmError::AttributeRefused`], [`HsmError::KeyNotFound`],
     /// [`HsmError::KeyKind`] and the others of the first use of a key.
     pub fn prepare_key(&self, key: &KeyRef) -> Result<(), HsmError> {
-        self.with_idle_link(|link| link.with_every_lane(|link, lane| lane.open_key(link, key).map(drop)))
+        self.with_idle_link(|link| {
+            link.with_every_lane(|link, lane| lane.open_key(link, key).map(drop))
+        })
     }
 
     /// Drops what the sessions keep of `key`, copies included: when its epoch retires.
@@ -166,9 +176,12 @@ impl Token {
     /// [`HsmError::KeyNotFound`] when it is not there. If the error
     /// [`HsmError::may_have_happened`], look again.
     pub fn destroy_key(&self, key: &KeyRef) -> Result<(), HsmError> {
-        self.forget_key(key)?;
-        self.with_live_link(|link| {
+        self.with_idle_link(|link| {
             let _objects = link.module.lock_objects();
+            link.with_every_lane(|_, lane| {
+                lane.forget(key);
+                Ok(())
+            })?;
             keys::destroy(&link.admin_session()?, key)
         })
     }
@@ -178,18 +191,21 @@ impl Token {
         self.signatures.load(Ordering::Relaxed)
     }
 
-    fn sign_batch(&self, link: &Link, key: &KeyRef, messages: &[&[u8]]) -> Result<Vec<Signature>, HsmError> {
+    fn sign_batch(
+        &self,
+        link: &Link,
+        key: &KeyRef,
+        messages: &[&[u8]],
+    ) -> Result<Vec<Signature>, HsmError> {
         let mut signatures = vec![[0; 64]; messages.len()];
-        match &self.threads {
-            Some(threads) if messages.len() > 1 => {
-                let len = run_len(messages.len(), link.lanes);
-                threads.install(|| {
-                    let runs = messages.par_chunks(len).zip(signatures.par_chunks_mut(len));
-                    runs.try_for_each(|(messages, places)| sign_run(link, key, messages, places))
-                })?;
+        let batch = Batch::new(key, messages, &mut signatures, link.lanes);
+        match &self.helpers {
+            Some(helpers) if batch.runs() > 1 => {
+                helpers.work_along(batch.runs() - 1, || batch.work(link))
             }
-            _ => sign_run(link, key, messages, &mut signatures)?,
+            _ => batch.work(link),
         }
+        batch.outcome()?;
         Ok(signatures)
     }
 }
@@ -200,7 +216,8 @@ impl Signer for Token {
             return Ok(Vec::new());
         }
         let signatures = self.with_link(|link| self.sign_batch(link, key, messages))?;
-        self.signatures.fetch_add(signatures.len() as u64, Ordering::Relaxed);
+        self.signatures
+            .fetch_add(signatures.len() as u64, Ordering::Relaxed);
         Ok(signatures)
     }
 
@@ -216,7 +233,11 @@ impl Signer for Token {
 
 impl Token {
     fn status_of(&self, link: &Link, offered: &[MechanismType]) -> TokenStatus {
-        let offers = |algorithm| keys::mechanisms(algorithm).iter().all(|(mechanism, _)| offered.contains(mechanism));
+        let offers = |algorithm| {
+            keys::mechanisms(algorithm)
+                .iter()
+                .all(|(mechanism, _)| offered.contains(mechanism))
+        };
         TokenStatus {
             up: true,
             serial: link.info.serial_number().to_owned(),
@@ -232,12 +253,20 @@ impl Token {
     }
 
     fn status_down(&self, error: &HsmError) -> TokenStatus {
-        TokenStatus { problem: Some(error.to_string()), ..self.status_base() }
+        TokenStatus {
+            problem: Some(error.to_string()),
+            ..self.status_base()
+        }
     }
 
     fn status_base(&self) -> TokenStatus {
         let library = self.module.info.as_ref().map_or_else(String::new, |info| {
-            format!("{} {} {}", info.manufacturer_id(), info.library_description(), info.library_version())
+            format!(
+                "{} {} {}",
+                info.manufacturer_id(),
+                info.library_description(),
+                info.library_version()
+            )
         });
         TokenStatus {
             up: false,
@@ -261,36 +290,8 @@ impl Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-fn sign_run(link: &Link, key: &KeyRef, messages: &[&[u8]], places: &mut [Signature]) -> Result<(), HsmError> {
-    link.with_lane(|lane| lane.sign_each(link, key, messages, places))
-}
-
-/// How many messages one session signs in a row: enough runs for every session
-/// to have several, and for the smallest batches one run for each.
-fn run_len(messages: usize, sessions: usize) -> usize {
-    messages.div_ceil(sessions * RUNS_PER_SESSION).max(messages.div_ceil(sessions).min(4)).min(RUN_LEN_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_use_every_session_and_stay_short() {
-        assert_eq!(run_len(2, 2), 1);
-        assert_eq!(run_len(8, 2), 4);
-        assert_eq!(run_len(8, 4), 2);
-        assert_eq!(run_len(64, 2), 8);
-        assert_eq!(run_len(4096, 2), RUN_LEN_MAX);
-        for messages in 2_usize..300 {
-            for sessions in 2..9 {
-                let runs = messages.div_ceil(run_len(messages, sessions));
-                assert!(runs >= sessions.min(messages) / 2, "{messages} messages, {sessions} sessions: {runs} runs");
-            }
-        }
+        f.debug_struct("Token")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }

@@ -35,7 +35,11 @@ fn p256_coordinates(ec_point: &[u8]) -> Option<(&[u8; 32], &[u8; 32])> {
 /// The lengths tell the two apart.
 fn unwrap_octets(bytes: &[u8], len: u8) -> Option<&[u8]> {
     match bytes {
-        [DER_OCTET_STRING, found, inner @ ..] if *found == len && inner.len() == usize::from(len) => Some(inner),
+        [DER_OCTET_STRING, found, inner @ ..]
+            if *found == len && inner.len() == usize::from(len) =>
+        {
+            Some(inner)
+        }
         bare if bare.len() == usize::from(len) => Some(bare),
         _ => None,
     }
@@ -55,12 +59,19 @@ mod tests {
     }
 
     fn ed25519_point() -> Vec<u8> {
-        Ed25519KeyPair::generate().unwrap().public_key().as_ref().to_vec()
+        Ed25519KeyPair::generate()
+            .unwrap()
+            .public_key()
+            .as_ref()
+            .to_vec()
     }
 
     #[test]
     fn wrapped_and_bare_points_are_the_same_key() {
-        for (algorithm, bare) in [(Algorithm::Esp256, p256_point()), (Algorithm::Ed25519, ed25519_point())] {
+        for (algorithm, bare) in [
+            (Algorithm::Esp256, p256_point()),
+            (Algorithm::Ed25519, ed25519_point()),
+        ] {
             let wrapped = [&[DER_OCTET_STRING, bare.len() as u8][..], &bare].concat();
             let key = public_key(algorithm, &bare).unwrap();
             assert_eq!(key.public().as_bytes(), bare);
@@ -73,7 +84,14 @@ mod tests {
         let good = p256_point();
         let mut compressed = good.clone();
         compressed[0] = 0x02;
-        for wrong in [&compressed[..], &good[..64], &[], &[0x04], &[0x04, 65], &[9; 67]] {
+        for wrong in [
+            &compressed[..],
+            &good[..64],
+            &[],
+            &[0x04],
+            &[0x04, 65],
+            &[9; 67],
+        ] {
             assert_eq!(public_key(Algorithm::Esp256, wrong), None, "{wrong:?}");
         }
         for wrong in [&[0x04, 31][..], &[7; 31], &[7; 33], &[7; 34]] {

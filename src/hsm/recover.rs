@@ -13,9 +13,9 @@
 use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
+use super::HsmError;
 use super::pkcs11::Token;
 use super::session::Link;
-use super::HsmError;
 
 /// The sessions of a token, or why there are none.
 pub(super) struct LinkState {
@@ -27,32 +27,43 @@ pub(super) struct LinkState {
 
 impl LinkState {
     pub(super) fn up(link: Link) -> Self {
-        Self { link: Ok(link), number: 0 }
+        Self {
+            link: Ok(link),
+            number: 0,
+        }
     }
 }
 
 impl Token {
     /// Does `work` with the sessions; if they turn out to be lost, renews them
-    /// and does it once more. Only for work that changes nothing in the token.
-    pub(super) fn with_link<T>(&self, work: impl Fn(&Link) -> Result<T, HsmError>) -> Result<T, HsmError> {
+    /// and does it once more. Work that may have changed the token before it
+    /// failed is not done again: its error says so instead.
+    pub(super) fn with_link<T>(
+        &self,
+        work: impl Fn(&Link) -> Result<T, HsmError>,
+    ) -> Result<T, HsmError> {
         self.renewing_once(|| {
             let state = self.read();
-            Attempt::of(state.number, state.link.as_ref().map_err(Clone::clone), &work)
+            Attempt::of(
+                state.number,
+                state.link.as_ref().map_err(Clone::clone),
+                &work,
+            )
         })
     }
 
-    /// Makes sure that the login holds, then does `work` once and no more: for
-    /// work that changes the token.
-    pub(super) fn with_live_link<T>(&self, work: impl Fn(&Link) -> Result<T, HsmError>) -> Result<T, HsmError> {
-        self.with_link(Link::check_alive)?;
-        work(self.read().link.as_ref().map_err(Clone::clone)?)
-    }
-
     /// Does `work` while nobody signs; renews as `with_link` does.
-    pub(super) fn with_idle_link(&self, work: impl Fn(&mut Link) -> Result<(), HsmError>) -> Result<(), HsmError> {
+    pub(super) fn with_idle_link(
+        &self,
+        work: impl Fn(&mut Link) -> Result<(), HsmError>,
+    ) -> Result<(), HsmError> {
         self.renewing_once(|| {
             let state = &mut *self.write();
-            Attempt::of(state.number, state.link.as_mut().map_err(|error| error.clone()), &work)
+            Attempt::of(
+                state.number,
+                state.link.as_mut().map_err(|error| error.clone()),
+                &work,
+            )
         })
     }
 
@@ -84,7 +95,11 @@ impl Token {
         match Link::open(self.module, &self.config, &self.pin) {
             Ok(link) => {
                 self.reconnects.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(label = self.config.label, sessions = link.lanes, "sessions renewed");
+                tracing::info!(
+                    label = self.config.label,
+                    sessions = link.lanes,
+                    "sessions renewed"
+                );
                 state.link = Ok(link);
                 Ok(())
             }
@@ -111,16 +126,27 @@ impl Token {
 enum Attempt<T> {
     Done(Result<T, HsmError>),
     /// There are no sessions, or those of link `seen` failed: new ones may help.
-    Lost { seen: u64, cause: HsmError },
+    Lost {
+        seen: u64,
+        cause: HsmError,
+    },
 }
 
 impl<T> Attempt<T> {
-    fn of<L>(seen: u64, link: Result<L, HsmError>, work: impl Fn(L) -> Result<T, HsmError>) -> Self {
+    fn of<L>(
+        seen: u64,
+        link: Result<L, HsmError>,
+        work: impl Fn(L) -> Result<T, HsmError>,
+    ) -> Self {
         match link.map(work) {
-            Ok(Err(cause)) if cause.lost() => Self::Lost { seen, cause },
+            Ok(Err(cause)) if cause.lost() && !cause.may_have_happened() => {
+                Self::Lost { seen, cause }
+            }
             Ok(done) => Self::Done(done),
             // A refused PIN is never tried again: that would lock the token.
-            Err(refused @ (HsmError::PinWrong { .. } | HsmError::PinUnusable { .. })) => Self::Done(Err(refused)),
+            Err(refused @ (HsmError::PinWrong { .. } | HsmError::PinUnusable { .. })) => {
+                Self::Done(Err(refused))
+            }
             Err(cause) => Self::Lost { seen, cause },
         }
     }

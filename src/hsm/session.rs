@@ -51,7 +51,11 @@ pub(super) struct Copies {
 impl Link {
     /// Finds the token, logs in and opens the sessions, one after another, up to
     /// the first failure. The PIN is tried at most once.
-    pub(super) fn open(module: &'static Module, config: &TokenConfig, pin: &SecretString) -> Result<Self, HsmError> {
+    pub(super) fn open(
+        module: &'static Module,
+        config: &TokenConfig,
+        pin: &SecretString,
+    ) -> Result<Self, HsmError> {
         let wanted = config.sessions.wanted()?;
         let token = token::find(&module.pkcs11, &config.label, config.serial.as_deref())?;
         let anchor = module.pkcs11.open_ro_session(token.slot)?;
@@ -66,19 +70,40 @@ impl Link {
                     tracing::warn!(%error, lanes, wanted, "the token gives fewer sessions than wanted");
                     break;
                 }
-                Err(_) if lanes > 0 => return Err(HsmError::SessionsExhausted { opened: lanes, wanted }),
+                Err(_) if lanes > 0 => {
+                    return Err(HsmError::SessionsExhausted {
+                        opened: lanes,
+                        wanted,
+                    });
+                }
                 Err(error) => return Err(error),
             }
             lanes += 1;
         }
         let bare = module.bare_calls(&anchor);
         let copies = Copies::new(config.session_key_copy, is_softhsm(module, &token.info));
-        Ok(Self { module, slot: token.slot, info: token.info, lanes, bare, copies, put_back, idle, anchor: Mutex::new(anchor) })
+        Ok(Self {
+            module,
+            slot: token.slot,
+            info: token.info,
+            lanes,
+            bare,
+            copies,
+            put_back,
+            idle,
+            anchor: Mutex::new(anchor),
+        })
     }
 
     /// Does `work` with a lane of its own. Waits while all are taken.
-    pub(super) fn with_lane<T>(&self, work: impl FnOnce(&mut Lane) -> Result<T, HsmError>) -> Result<T, HsmError> {
-        let mut taken = TakenLane { link: self, lane: self.idle.recv().ok() };
+    pub(super) fn with_lane<T>(
+        &self,
+        work: impl FnOnce(&mut Lane) -> Result<T, HsmError>,
+    ) -> Result<T, HsmError> {
+        let mut taken = TakenLane {
+            link: self,
+            lane: self.idle.recv().ok(),
+        };
         match &mut taken.lane {
             Some(lane) => work(lane),
             // The other end of the queue lives in `self`, so it is connected.
@@ -107,15 +132,26 @@ impl Link {
         &mut self,
         mut work: impl FnMut(&Self, &mut Lane) -> Result<(), HsmError>,
     ) -> Result<(), HsmError> {
-        let mut taken: Vec<_> = (0..self.lanes).map(|_| TakenLane { link: self, lane: self.idle.recv().ok() }).collect();
-        taken.iter_mut().filter_map(|taken| taken.lane.as_mut()).try_for_each(|lane| work(self, lane))
+        let mut taken: Vec<_> = (0..self.lanes)
+            .map(|_| TakenLane {
+                link: self,
+                lane: self.idle.recv().ok(),
+            })
+            .collect();
+        taken
+            .iter_mut()
+            .filter_map(|taken| taken.lane.as_mut())
+            .try_for_each(|lane| work(self, lane))
     }
 }
 
 /// Already logged in is success: the login belongs to the process, not to the session.
 fn log_in(session: &Session, info: &TokenInfo, pin: &SecretString) -> Result<(), HsmError> {
     let label = || info.label().to_owned();
-    let unusable = |state| HsmError::PinUnusable { label: label(), state };
+    let unusable = |state| HsmError::PinUnusable {
+        label: label(),
+        state,
+    };
     if info.user_pin_locked() {
         return Err(unusable("locked"));
     }
@@ -124,9 +160,10 @@ fn log_in(session: &Session, info: &TokenInfo, pin: &SecretString) -> Result<(),
     }
     match session.login(UserType::User, Some(pin)) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        Err(Error::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _)) => {
-            Err(HsmError::PinWrong { label: label() })
-        }
+        Err(Error::Pkcs11(
+            RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange,
+            _,
+        )) => Err(HsmError::PinWrong { label: label() }),
         Err(Error::Pkcs11(RvError::PinLocked, _)) => Err(unusable("locked")),
         Err(Error::Pkcs11(RvError::PinExpired, _)) => Err(unusable("expired")),
         Err(Error::Pkcs11(RvError::UserPinNotInitialized, _)) => Err(unusable("not set")),
@@ -137,8 +174,13 @@ fn log_in(session: &Session, info: &TokenInfo, pin: &SecretString) -> Result<(),
 /// By what library or token say of themselves: a forwarding module has another
 /// name, and the token behind it still opens its files.
 fn is_softhsm(module: &Module, info: &TokenInfo) -> bool {
-    let library = module.info.as_ref().map_or("", |info| info.manufacturer_id());
-    [library, info.manufacturer_id(), info.model()].iter().any(|text| text.contains("SoftHSM"))
+    let library = module
+        .info
+        .as_ref()
+        .map_or("", |info| info.manufacturer_id());
+    [library, info.manufacturer_id(), info.model()]
+        .iter()
+        .any(|text| text.contains("SoftHSM"))
 }
 
 impl Copies {
@@ -148,7 +190,10 @@ impl Copies {
             SessionKeyCopy::Off => false,
             SessionKeyCopy::Auto => softhsm,
         };
-        Self { mode, on: AtomicBool::new(on) }
+        Self {
+            mode,
+            on: AtomicBool::new(on),
+        }
     }
 
     pub(super) fn on(&self) -> bool {
@@ -161,7 +206,9 @@ impl Copies {
             return Err(error);
         }
         if self.mode == SessionKeyCopy::On {
-            return Err(HsmError::CopyRefused { code: error.to_string() });
+            return Err(HsmError::CopyRefused {
+                code: error.to_string(),
+            });
         }
         tracing::warn!(%error, "the token makes no session copies; signing with its own key objects");
         self.on.store(false, Ordering::Relaxed);
@@ -186,7 +233,10 @@ struct OpenKey {
 
 impl Lane {
     fn open(module: &Module, slot: Slot) -> Result<Self, HsmError> {
-        Ok(Self { session: module.pkcs11.open_ro_session(slot)?, open: Vec::with_capacity(OPEN_KEYS_MAX) })
+        Ok(Self {
+            session: module.pkcs11.open_ro_session(slot)?,
+            open: Vec::with_capacity(OPEN_KEYS_MAX),
+        })
     }
 
     /// Signs each message into the place of the same number.
@@ -223,7 +273,9 @@ impl Lane {
             None => keys::sign_guarded(&self.session, key.algorithm, handle, data, signature)?,
         };
         if filled != signature.len() {
-            return Err(HsmError::SignatureInvalid { reason: "it is not 64 bytes long" });
+            return Err(HsmError::SignatureInvalid {
+                reason: "it is not 64 bytes long",
+            });
         }
         Ok(())
     }
@@ -240,12 +292,21 @@ impl Lane {
             let oldest = self.open.remove(0);
             self.discard(oldest);
         }
-        self.open.push(OpenKey { key: *key, handle, copy });
+        self.open.push(OpenKey {
+            key: *key,
+            handle,
+            copy,
+        });
         Ok(handle)
     }
 
     /// A copy of the key in this session where that is wanted, else the key itself.
-    fn copy(&self, link: &Link, key: &KeyRef, found: ObjectHandle) -> Result<(ObjectHandle, bool), HsmError> {
+    fn copy(
+        &self,
+        link: &Link,
+        key: &KeyRef,
+        found: ObjectHandle,
+    ) -> Result<(ObjectHandle, bool), HsmError> {
         if !link.copies.on() {
             return Ok((found, false));
         }
@@ -256,10 +317,17 @@ impl Lane {
     }
 
     fn copy_checked(&self, key: &KeyRef, found: ObjectHandle) -> Result<ObjectHandle, HsmError> {
-        let copy = self.session.copy_object(found, &[Attribute::Token(false)])?;
-        let checked = KeyAttributes::read(&self.session, copy).and_then(|read| refuse(&key.id, read.copy_offence()));
+        let copy = self
+            .session
+            .copy_object(found, &[Attribute::Token(false)])?;
+        let checked = KeyAttributes::read(&self.session, copy)
+            .and_then(|read| refuse(&key.id, read.copy_offence()));
         if let Err(error) = checked {
-            self.discard(OpenKey { key: *key, handle: copy, copy: true });
+            self.discard(OpenKey {
+                key: *key,
+                handle: copy,
+                copy: true,
+            });
             return Err(error);
         }
         Ok(copy)
@@ -274,14 +342,20 @@ impl Lane {
     }
 
     fn discard(&self, open: OpenKey) {
-        if open.copy && let Err(error) = self.session.destroy_object(open.handle) {
+        if open.copy
+            && let Err(error) = self.session.destroy_object(open.handle)
+        {
             tracing::debug!(key = open.key.id_hex(), %error, "a session copy stays until its session closes");
         }
     }
 }
 
 fn mechanism(key: &KeyRef) -> CK_MECHANISM_TYPE {
-    if key.algorithm.is_p256() { CKM_ECDSA } else { CKM_EDDSA }
+    if key.algorithm.is_p256() {
+        CKM_ECDSA
+    } else {
+        CKM_EDDSA
+    }
 }
 
 /// Puts its lane back into the queue when dropped, panics included: a lane that

@@ -25,7 +25,10 @@ const PLACES: [&str; 8] = [
 
 /// The SoftHSM library where this system keeps it, if it is installed.
 pub fn softhsm_module() -> Option<PathBuf> {
-    PLACES.iter().map(PathBuf::from).find(|place| place.exists())
+    PLACES
+        .iter()
+        .map(PathBuf::from)
+        .find(|place| place.exists())
 }
 
 /// SoftHSM with its tokens in a directory of ours.
@@ -40,7 +43,10 @@ pub struct SoftHsm {
 impl SoftHsm {
     /// The files as they are named under `dir`, whether they exist or not.
     pub fn under(dir: &Path) -> Self {
-        Self { conf: dir.join("softhsm2.conf"), tokens: dir.join("tokens") }
+        Self {
+            conf: dir.join("softhsm2.conf"),
+            tokens: dir.join("tokens"),
+        }
     }
 
     /// Creates the token directory and writes the configuration.
@@ -56,12 +62,17 @@ impl SoftHsm {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.tokens).map_err(|error| refused(&self.tokens, &error))?;
+        builder
+            .create(&self.tokens)
+            .map_err(|error| refused(&self.tokens, &error))?;
         if self.conf.exists() {
             return Ok(());
         }
         // SoftHSM does not look the path up from where its configuration stands.
-        let tokens = self.tokens.canonicalize().map_err(|error| refused(&self.tokens, &error))?;
+        let tokens = self
+            .tokens
+            .canonicalize()
+            .map_err(|error| refused(&self.tokens, &error))?;
         let text = format!(
             "# Where SoftHSM keeps the tokens of this installation.\n\
              directories.tokendir = {}\n\
@@ -86,13 +97,19 @@ impl SoftHsm {
         if let Some(named) = std::env::var_os(VARIABLE) {
             return Ok(named.into());
         }
-        let conf = self.conf.canonicalize().map_err(|error| refused(&self.conf, &error))?;
+        let conf = self
+            .conf
+            .canonicalize()
+            .map_err(|error| refused(&self.conf, &error))?;
         // SAFETY: changing the environment is unsound while another thread reads
         // it. By this function's contract no other thread runs yet: `main` calls
         // it before it builds a runtime, and tests under a lock of their own
         // before they touch a module. There is no safe way: SoftHSM takes its
         // configuration from the environment only.
-        #[expect(unsafe_code, reason = "SoftHSM reads its configuration's name from the environment alone")]
+        #[expect(
+            unsafe_code,
+            reason = "SoftHSM reads its configuration's name from the environment alone"
+        )]
         unsafe {
             std::env::set_var(VARIABLE, &conf);
         }
@@ -101,7 +118,10 @@ impl SoftHsm {
 }
 
 fn refused(path: &Path, error: &std::io::Error) -> HsmError {
-    HsmError::SoftHsmFiles { path: path.to_owned(), reason: error.to_string() }
+    HsmError::SoftHsmFiles {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 #[cfg(test)]

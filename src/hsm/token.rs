@@ -26,17 +26,37 @@ pub(super) struct Found {
 /// The one initialised token with that label, and that serial if one is given.
 pub(super) fn find(pkcs11: &Pkcs11, label: &str, serial: Option<&str>) -> Result<Found, HsmError> {
     let tokens = tokens(pkcs11)?;
-    let seen = tokens.iter().map(|token| format!("{:?} serial {:?}", token.info.label(), token.info.serial_number())).collect();
+    let seen = tokens
+        .iter()
+        .map(|token| {
+            format!(
+                "{:?} serial {:?}",
+                token.info.label(),
+                token.info.serial_number()
+            )
+        })
+        .collect();
     let mut fitting: Vec<Found> = tokens
         .into_iter()
-        .filter(|token| token.info.label() == label && serial.is_none_or(|serial| token.info.serial_number() == serial))
+        .filter(|token| {
+            token.info.label() == label
+                && serial.is_none_or(|serial| token.info.serial_number() == serial)
+        })
         .collect();
     match (fitting.pop(), fitting.is_empty()) {
         (Some(token), true) => Ok(token),
-        (None, _) => Err(HsmError::TokenNotFound { label: label.to_owned(), serial: serial.map(str::to_owned), seen }),
+        (None, _) => Err(HsmError::TokenNotFound {
+            label: label.to_owned(),
+            serial: serial.map(str::to_owned),
+            seen,
+        }),
         (Some(last), false) => Err(HsmError::TokenAmbiguous {
             label: label.to_owned(),
-            serials: fitting.iter().chain([&last]).map(|token| token.info.serial_number().to_owned()).collect(),
+            serials: fitting
+                .iter()
+                .chain([&last])
+                .map(|token| token.info.serial_number().to_owned())
+                .collect(),
         }),
     }
 }
@@ -49,20 +69,34 @@ pub(super) fn find(pkcs11: &Pkcs11, label: &str, serial: Option<&str>) -> Result
 /// [`HsmError::TokenExists`] when a token has that label already,
 /// [`HsmError::NoFreeSlot`] when there is nothing to initialise. After an error
 /// that [`HsmError::may_have_happened`], a token without a user PIN may remain.
-pub fn init_token(module: &Path, label: &str, so_pin: &SecretString, user_pin: &SecretString) -> Result<String, HsmError> {
+pub fn init_token(
+    module: &Path,
+    label: &str,
+    so_pin: &SecretString,
+    user_pin: &SecretString,
+) -> Result<String, HsmError> {
     check_label(label)?;
     let module = Module::load(module)?;
     let _objects = module.lock_objects();
     let pkcs11 = &module.pkcs11;
-    if tokens(pkcs11)?.iter().any(|token| token.info.label() == label) {
-        return Err(HsmError::TokenExists { label: label.to_owned() });
+    if tokens(pkcs11)?
+        .iter()
+        .any(|token| token.info.label() == label)
+    {
+        return Err(HsmError::TokenExists {
+            label: label.to_owned(),
+        });
     }
     let free = free_slot(pkcs11)?;
-    pkcs11.init_token(free, so_pin, label).map_err(after_change)?;
+    pkcs11
+        .init_token(free, so_pin, label)
+        .map_err(after_change)?;
     // The slot may have another number by now.
     let token = find(pkcs11, label, None)?;
     let session = pkcs11.open_rw_session(token.slot).map_err(after_change)?;
-    session.login(UserType::So, Some(so_pin)).map_err(after_change)?;
+    session
+        .login(UserType::So, Some(so_pin))
+        .map_err(after_change)?;
     session.init_pin(user_pin).map_err(after_change)?;
     session.logout().map_err(after_change)?;
     Ok(token.info.serial_number().to_owned())
@@ -82,7 +116,10 @@ fn check_label(label: &str) -> Result<(), HsmError> {
     } else {
         return Ok(());
     };
-    Err(HsmError::Setting { key: "label", reason })
+    Err(HsmError::Setting {
+        key: "label",
+        reason,
+    })
 }
 
 /// Every initialised token of a module. Slots that cannot be read are passed over:
@@ -103,7 +140,11 @@ fn tokens(pkcs11: &Pkcs11) -> Result<Vec<Found>, HsmError> {
 fn free_slot(pkcs11: &Pkcs11) -> Result<Slot, HsmError> {
     let mut present = pkcs11.get_slots_with_token()?.into_iter();
     present
-        .find(|slot| pkcs11.get_token_info(*slot).is_ok_and(|info| !info.token_initialized()))
+        .find(|slot| {
+            pkcs11
+                .get_token_info(*slot)
+                .is_ok_and(|info| !info.token_initialized())
+        })
         .ok_or(HsmError::NoFreeSlot)
 }
 
@@ -115,7 +156,13 @@ mod tests {
     fn labels_that_pkcs11_cannot_hold_are_refused() {
         assert_eq!(check_label("fob-issuing"), Ok(()));
         for wrong in ["", "  ", "fob ", &"x".repeat(33)] {
-            assert!(matches!(check_label(wrong), Err(HsmError::Setting { key: "label", .. })), "{wrong:?}");
+            assert!(
+                matches!(
+                    check_label(wrong),
+                    Err(HsmError::Setting { key: "label", .. })
+                ),
+                "{wrong:?}"
+            );
         }
     }
 }

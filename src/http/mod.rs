@@ -1,1 +1,99 @@
-//! x
+//! Floor 4, the HTTP surface: decode → engine → encode.
+//!
+//! Every handler is short, because what it gets is decoded already and what it calls decides.
+//! Status codes live in `problem.rs`, the shapes of requests and answers in `shapes.rs`.
+//!
+//! Deliberately not here: rules, and anything that waits on I/O inside an extractor.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::ALLOW;
+use actix_web::web;
+use actix_web::{HttpResponse, Resource, ResponseError, Route};
+
+use crate::domain::{Refusal, RefusalCode};
+use crate::engine::Engine;
+use crate::metrics::Exporter;
+
+mod authorizations;
+mod body;
+mod bundles;
+mod caller;
+mod code_sets;
+mod keys;
+mod observe;
+mod openapi;
+mod operations;
+mod problem;
+mod registry;
+mod serve;
+mod shapes;
+pub(crate) mod time;
+
+pub use openapi::document;
+pub use serve::{ServeError, Server, ServerConfig, TlsFiles};
+
+use problem::Problem;
+
+/// What handlers share.
+pub(crate) struct State {
+    pub(crate) engine: Arc<Engine>,
+    /// Where metrics are read; `None` where they have a listener of their own.
+    pub(crate) exporter: Option<Exporter>,
+}
+
+/// Every route of the API. Bodies are bounded by `body_bytes_max`, imports by `import_bytes_max`.
+fn routes(config: &mut web::ServiceConfig, body_bytes_max: usize, import_bytes_max: usize) {
+    config
+        .app_data(web::PayloadConfig::new(body_bytes_max))
+        .service(resource("/v1/vehicles/{id}", "PUT", [web::put().to(registry::put_vehicle)]))
+        .service(resource("/v1/identities/{id}", "PUT", [web::put().to(registry::put_identity)]))
+        .service(resource("/v1/terminals/{id}", "PUT", [web::put().to(registry::put_terminal)]))
+        .service(
+            resource("/v1/import", "POST", [web::post().to(registry::import)])
+                .app_data(web::PayloadConfig::new(import_bytes_max)),
+        )
+        .service(resource(
+            "/v1/authorizations",
+            "GET, POST",
+            [web::get().to(authorizations::list), web::post().to(authorizations::create)],
+        ))
+        .service(get("/v1/authorizations/{id}", web::get().to(authorizations::read)))
+        .service(resource("/v1/code-sets/preview", "POST", [web::post().to(code_sets::preview)]))
+        .service(resource("/v1/redemptions", "POST", [web::post().to(code_sets::redeem)]))
+        .service(get("/v1/bundles/{id}", web::get().to(bundles::read)))
+        .service(get("/v1/trust", web::get().to(keys::trust)))
+        .service(get("/.well-known/jwks.json", web::get().to(keys::jwks)))
+        .service(get("/healthz", web::get().to(operations::healthz)))
+        .service(get("/readyz", web::get().to(operations::readyz)))
+        .service(get("/metrics", web::get().to(operations::metrics)))
+        .service(get("/openapi.json", web::get().to(openapi::json)))
+        .service(get("/docs", web::get().to(openapi::to_page)))
+        .service(openapi::page())
+        .default_service(web::route().to(not_found));
+}
+
+fn get(path: &str, route: Route) -> Resource {
+    resource(path, "GET", [route])
+}
+
+/// A path with its methods; any other is a 405 that says which there are.
+fn resource<const N: usize>(path: &str, allow: &'static str, routes: [Route; N]) -> Resource {
+    routes
+        .into_iter()
+        .fold(web::resource(path), Resource::route)
+        .default_service(web::route().to(move || method_not_allowed(allow)))
+}
+
+async fn method_not_allowed(allow: &'static str) -> HttpResponse {
+    let refusal = Refusal::malformed("method", format!("this address takes {allow}"));
+    let mut response =
+        Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, refusal).error_response();
+    response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
+    response
+}
+
+async fn not_found() -> Problem {
+    Refusal::new(RefusalCode::NotFound).detail("there is no such address; see /docs").into()
+}

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use fob::hsm::{
-    GeneratedKey, SessionCount, SessionKeyCopy, Signer, SoftHsm, Token, TokenConfig, init_token, softhsm_module, verify_signature,
+    GeneratedKey, SessionCount, SessionKeyCopy, Signer, SoftHsm, Token, TokenConfig, init_token,
+    softhsm_module, verify_signature,
 };
 use fob_verify::Algorithm;
 use secrecy::SecretString;
@@ -46,7 +47,10 @@ fn user_pin() -> SecretString {
 }
 
 fn config(label: &str) -> TokenConfig {
-    TokenConfig { sessions: SessionCount::Exactly(2), ..TokenConfig::new(module(), label) }
+    TokenConfig {
+        sessions: SessionCount::Exactly(2),
+        ..TokenConfig::new(module(), label)
+    }
 }
 
 /// A fresh token, opened.
@@ -57,7 +61,15 @@ fn open(label: &str) -> Token {
 
 /// Messages of many lengths, no two alike.
 fn messages(count: usize) -> Vec<Vec<u8>> {
-    (0..count).map(|number| [number.to_le_bytes().as_slice(), &vec![number as u8; number % 300]].concat()).collect()
+    (0..count)
+        .map(|number| {
+            [
+                number.to_le_bytes().as_slice(),
+                &vec![number as u8; number % 300],
+            ]
+            .concat()
+        })
+        .collect()
 }
 
 /// Signs and verifies one by one: each signature must belong to its own message.
@@ -86,7 +98,9 @@ fn every_algorithm_signs_what_its_public_key_verifies() {
 #[test]
 fn signatures_come_in_the_order_of_their_messages() {
     let token = open("hsm order");
-    let generated = token.generate_key_pair(Algorithm::Ed25519, "epoch").unwrap();
+    let generated = token
+        .generate_key_pair(Algorithm::Ed25519, "epoch")
+        .unwrap();
     let all = messages(1000);
     for count in [0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 500, 1000] {
         sign_and_check(&token, &generated, &all[..count]);
@@ -99,7 +113,8 @@ fn signatures_come_in_the_order_of_their_messages() {
 #[test]
 fn many_callers_share_the_sessions() {
     let token = Arc::new(open("hsm callers"));
-    let keys = [Algorithm::Esp256, Algorithm::Ed25519].map(|algorithm| token.generate_key_pair(algorithm, "epoch").unwrap());
+    let keys = [Algorithm::Esp256, Algorithm::Ed25519]
+        .map(|algorithm| token.generate_key_pair(algorithm, "epoch").unwrap());
     let callers: Vec<_> = (0..6)
         .map(|caller| {
             let (token, generated) = (Arc::clone(&token), keys[caller % keys.len()]);
@@ -118,13 +133,19 @@ fn many_callers_share_the_sessions() {
 #[test]
 fn keys_come_and_go_while_others_sign() {
     let token = Arc::new(open("hsm come and go"));
-    let steady = token.generate_key_pair(Algorithm::Esp256, "steady").unwrap();
+    let steady = token
+        .generate_key_pair(Algorithm::Esp256, "steady")
+        .unwrap();
     let signer = {
         let token = Arc::clone(&token);
-        std::thread::spawn(move || (0..40).for_each(|_| sign_and_check(&token, &steady, &messages(16))))
+        std::thread::spawn(move || {
+            (0..40).for_each(|_| sign_and_check(&token, &steady, &messages(16)))
+        })
     };
     for _ in 0..12 {
-        let passing = token.generate_key_pair(Algorithm::Esp256, "passing").unwrap();
+        let passing = token
+            .generate_key_pair(Algorithm::Esp256, "passing")
+            .unwrap();
         sign_and_check(&token, &passing, &messages(9));
         token.destroy_key(&passing.key).unwrap();
     }
@@ -135,7 +156,13 @@ fn keys_come_and_go_while_others_sign() {
 #[test]
 fn more_keys_than_a_session_keeps_open_still_sign() {
     let token = open("hsm many keys");
-    let keys: Vec<_> = (0..11).map(|_| token.generate_key_pair(Algorithm::Ed25519, "epoch").unwrap()).collect();
+    let keys: Vec<_> = (0..11)
+        .map(|_| {
+            token
+                .generate_key_pair(Algorithm::Ed25519, "epoch")
+                .unwrap()
+        })
+        .collect();
     for generated in keys.iter().chain(&keys) {
         sign_and_check(&token, generated, &messages(4));
     }
@@ -144,9 +171,24 @@ fn more_keys_than_a_session_keeps_open_still_sign() {
 #[test]
 fn session_copies_and_token_objects_sign_alike() {
     new_token("hsm copies");
-    let open = |session_key_copy| Token::open(TokenConfig { session_key_copy, ..config("hsm copies") }, user_pin()).unwrap();
-    let generated = open(SessionKeyCopy::Off).generate_key_pair(Algorithm::Esp256, "epoch").unwrap();
-    for (mode, copies) in [(SessionKeyCopy::Off, false), (SessionKeyCopy::On, true), (SessionKeyCopy::Auto, true)] {
+    let open = |session_key_copy| {
+        Token::open(
+            TokenConfig {
+                session_key_copy,
+                ..config("hsm copies")
+            },
+            user_pin(),
+        )
+        .unwrap()
+    };
+    let generated = open(SessionKeyCopy::Off)
+        .generate_key_pair(Algorithm::Esp256, "epoch")
+        .unwrap();
+    for (mode, copies) in [
+        (SessionKeyCopy::Off, false),
+        (SessionKeyCopy::On, true),
+        (SessionKeyCopy::Auto, true),
+    ] {
         let token = open(mode);
         sign_and_check(&token, &generated, &messages(30));
         assert_eq!(token.status().session_key_copies, copies, "{mode:?}");
@@ -156,7 +198,10 @@ fn session_copies_and_token_objects_sign_alike() {
 #[test]
 fn one_session_is_enough() {
     new_token("hsm one session");
-    let config = TokenConfig { sessions: SessionCount::Exactly(1), ..config("hsm one session") };
+    let config = TokenConfig {
+        sessions: SessionCount::Exactly(1),
+        ..config("hsm one session")
+    };
     let token = Token::open(config, user_pin()).unwrap();
     let generated = token.generate_key_pair(Algorithm::Esp256, "epoch").unwrap();
     sign_and_check(&token, &generated, &messages(50));
@@ -175,10 +220,17 @@ fn the_ceiling_can_be_measured_beside_real_work() {
     let mut ceiling = fob::hsm::Ceiling::prepare(&token, &generated.key, 2).unwrap();
     for _ in 0..2 {
         let run = ceiling.run(Duration::from_millis(100), &now).unwrap();
-        assert!(run.signatures > 0 && run.sessions == 2 && run.bare_calls && run.session_key_copies, "{run:?}");
+        assert!(
+            run.signatures > 0 && run.sessions == 2 && run.bare_calls && run.session_key_copies,
+            "{run:?}"
+        );
         sign_and_check(&token, &generated, &messages(10));
     }
     assert!(fob::hsm::Ceiling::prepare(&token, &generated.key, 65).is_err());
-    assert!(fob::hsm::bench_ceiling(&token, &generated.key, 1, Duration::from_millis(50), &now).unwrap() > 0.0);
+    assert!(
+        fob::hsm::bench_ceiling(&token, &generated.key, 1, Duration::from_millis(50), &now)
+            .unwrap()
+            > 0.0
+    );
     assert_eq!(token.signatures(), 20, "measuring is not counted");
 }

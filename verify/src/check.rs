@@ -101,7 +101,8 @@ impl<'a> Admitted<'a> {
 
 /// Asks every question about a key and the proof that came with it.
 ///
-/// The time is the car's clock, or what it remembers if that is later.
+/// The time is the car's clock, or the newest time that anything verified has
+/// stated (what it remembers, and its trust list) if that is later.
 ///
 /// # Errors
 /// The first refusal; nothing is then remembered.
@@ -113,7 +114,8 @@ pub fn check<'k, V: Verifier>(
 ) -> Result<Admitted<'k>, Refusal> {
     let key = SignedKey::decode(key)?;
     let proof = UseProof::decode(proof)?;
-    let now = car.clock.max(memory.time());
+    let known = memory.time().max(car.trust.issued_at());
+    let now = car.clock.max(known);
     car.trust.check_time(now)?;
     let claims = key.verify(car.trust, &car.verifier)?;
     claims.check_time(now)?;

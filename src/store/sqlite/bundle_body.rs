@@ -5,15 +5,17 @@
 //! `[version, vehicle epoch, alg, issuer, holder, issued at, not before, not after, region,
 //! recurring, [[subject, status index, max uses?], …], signatures]`
 //!
-//! `issuer` and `subject` are numbers of contexts; `holder` is a short public key; `region` is null
-//! where there is none; `signatures` is one string of 64 bytes for each key. What the row's
+//! `issuer` and `subject` are numbers of contexts; `holder` is a short public key; `region` and
+//! `recurring` are null where there is none; `signatures` is one string of 64 bytes for each key. What the row's
 //! columns and the authorization say is not repeated, and neither is what can be computed: the
 //! holder's thumbprint.
 //!
 //! A body is believed only if writing it again gives the same bytes.
 
-use fob_verify::{Algorithm, HolderKey, RecurringWindow, Region};
-use minicbor::decode;
+use fob_verify::region::Region;
+use fob_verify::window::Recurring;
+use fob_verify::{Algorithm, HolderKey};
+use minicbor::{Decoder, decode};
 
 use super::cbor::{self, Into, Read, Written};
 use super::error::corrupt;
@@ -28,7 +30,7 @@ const SIGNATURE_LEN: usize = size_of::<Signature>();
 
 /// A body, with contexts by number.
 #[derive(Debug, PartialEq)]
-pub(super) struct Body<'a> {
+pub(super) struct Body {
     pub(super) version: u32,
     pub(super) vehicle_epoch: u32,
     pub(super) algorithm: Algorithm,
@@ -36,10 +38,10 @@ pub(super) struct Body<'a> {
     pub(super) holder: HolderKey,
     pub(super) issued_at: UnixTime,
     pub(super) window: Window,
-    pub(super) region: Option<std::borrow::Cow<'a, Region>>,
-    pub(super) recurring: std::borrow::Cow<'a, [RecurringWindow]>,
+    pub(super) region: Option<Box<Region>>,
+    pub(super) recurring: Option<Box<Recurring>>,
     pub(super) keys: Vec<Key>,
-    pub(super) signatures: std::borrow::Cow<'a, [Signature]>,
+    pub(super) signatures: Vec<Signature>,
 }
 
 /// One key of a body.
@@ -50,7 +52,7 @@ pub(super) struct Key {
     pub(super) max_uses: Option<u32>,
 }
 
-impl Body<'_> {
+impl Body {
     /// Writes the body.
     pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
         cbor::written(|e| self.write(e))
@@ -62,7 +64,7 @@ impl Body<'_> {
         e.u64(self.issuer)?.bytes(&holder[..holder_len])?.u64(self.issued_at)?;
         e.u64(self.window.not_before)?.u64(self.window.not_after)?;
         cbor::write_region(e, self.region.as_deref())?;
-        cbor::write_recurring(e, &self.recurring)?;
+        cbor::write_recurring(e, self.recurring.as_deref())?;
         e.array(self.keys.len() as u64)?;
         for key in &self.keys {
             e.array(if key.max_uses.is_some() { 3 } else { 2 })?;
@@ -73,17 +75,52 @@ impl Body<'_> {
         }
         e.bytes(self.signatures.as_flattened())?.ok()
     }
-}
 
-impl Body<'static> {
     /// Reads a body.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] for anything that [`Body::encode`] does not write.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let (body, holder) = cbor::read("a bundle", bytes, Self::read)?;
-        let body = Self { holder: cbor::read_key(holder)?, ..body };
+        let body = cbor::read("a bundle", bytes, Self::read)?;
         let sound = body.keys.len() == body.signatures.len() && body.encode()? == bytes;
         sound.then_some(body).ok_or_else(|| corrupt("a bundle: not as it was written"))
     }
+
+    fn read(d: &mut Decoder<'_>) -> Read<Self> {
+        cbor::array(d, 12)?;
+        Ok(Self {
+            version: d.u32()?,
+            vehicle_epoch: d.u32()?,
+            algorithm: Algorithm::from_cose(d.i64()?).ok_or_else(|| decode::Error::message("an unknown algorithm"))?,
+            issuer: d.u64()?,
+            holder: cbor::read_key(d.bytes()?)?,
+            issued_at: d.u64()?,
+            window: Window { not_before: d.u64()?, not_after: d.u64()? },
+            region: cbor::read_region(d)?.map(Box::new),
+            recurring: cbor::read_recurring(d)?.map(Box::new),
+            keys: cbor::list(d, read_key_record)?,
+            signatures: read_signatures(d.bytes()?)?,
+        })
+    }
+}
+
+fn read_key_record(d: &mut Decoder<'_>) -> Read<Key> {
+    let limited = match d.array()? {
+        Some(2) => false,
+        Some(3) => true,
+        _ => return Err(decode::Error::message("a key of another length")),
+    };
+    Ok(Key {
+        subject: d.u64()?,
+        status_index: d.u32()?,
+        max_uses: if limited { Some(d.u32()?) } else { None },
+    })
+}
+
+fn read_signatures(bytes: &[u8]) -> Read<Vec<Signature>> {
+    let (signatures, rest) = bytes.as_chunks::<SIGNATURE_LEN>();
+    if !rest.is_empty() {
+        return Err(decode::Error::message("part of a signature"));
+    }
+    Ok(signatures.to_vec())
 }

@@ -5,8 +5,9 @@
 
 use std::convert::Infallible;
 
-use fob_verify::region::{Circle, Polygon, Position};
-use fob_verify::{HolderKey, RecurringWindow, Region};
+use fob_verify::HolderKey;
+use fob_verify::region::{Circle, Polygon, Position, Region};
+use fob_verify::window::{Recurring, Window};
 use minicbor::{Decoder, Encoder, decode, encode};
 
 use super::error::corrupt;
@@ -93,31 +94,31 @@ pub(super) fn write_region(e: &mut Into<'_>, region: Option<&Region>) -> Written
 }
 
 /// See [`write_region`].
-pub(super) fn read_region(d: &mut Decoder<'_>) -> Read<Option<Box<Region>>> {
+pub(super) fn read_region(d: &mut Decoder<'_>) -> Read<Option<Region>> {
     optional(d, |d| {
         let items = d.array()?;
-        let region = match (items, d.u8()?) {
+        match (items, d.u8()?) {
             (Some(4), 0) => {
                 let centre = read_position(d)?;
-                Region::Circle(Circle::new(centre, d.u32()?).map_err(out_of_bounds)?)
+                Circle::new(centre, d.u32()?).map(Region::Circle).map_err(out_of_bounds)
             }
             (Some(2), 1) => {
                 let corners: Vec<_> = list(d, |d| {
                     array(d, 2)?;
                     read_position(d)
                 })?;
-                Region::Polygon(Polygon::new(&corners).map_err(out_of_bounds)?)
+                Polygon::new(&corners).map(Region::Polygon).map_err(out_of_bounds)
             }
-            _ => return Err(decode::Error::message("an unknown kind of region")),
-        };
-        Ok(Box::new(region))
+            _ => Err(decode::Error::message("an unknown kind of region")),
+        }
     })
 }
 
-/// Recurring windows: `[[weekdays, start, end, offset], …]`.
-pub(super) fn write_recurring(e: &mut Into<'_>, windows: &[RecurringWindow]) -> Written {
-    e.array(windows.len() as u64)?;
-    for window in windows {
+/// Recurring windows, as in a key: `[[weekdays, start, end, offset], …]`, or null.
+pub(super) fn write_recurring(e: &mut Into<'_>, recurring: Option<&Recurring>) -> Written {
+    let Some(recurring) = recurring else { return e.null()?.ok() };
+    e.array(recurring.windows().len() as u64)?;
+    for window in recurring.windows() {
         e.array(4)?.u8(window.weekdays())?.u16(window.start_min())?;
         e.u16(window.end_min())?.i16(window.utc_offset_min())?;
     }
@@ -125,10 +126,13 @@ pub(super) fn write_recurring(e: &mut Into<'_>, windows: &[RecurringWindow]) -> 
 }
 
 /// See [`write_recurring`].
-pub(super) fn read_recurring(d: &mut Decoder<'_>) -> Read<Box<[RecurringWindow]>> {
-    list(d, |d| {
-        array(d, 4)?;
-        RecurringWindow::new(d.u8()?, d.u16()?, d.u16()?, d.i16()?).map_err(out_of_bounds)
+pub(super) fn read_recurring(d: &mut Decoder<'_>) -> Read<Option<Recurring>> {
+    optional(d, |d| {
+        let windows: Vec<_> = list(d, |d| {
+            array(d, 4)?;
+            Window::new(d.u8()?, d.u16()?, d.u16()?, d.i16()?).map_err(out_of_bounds)
+        })?;
+        Recurring::new(&windows).map_err(out_of_bounds)
     })
 }
 
@@ -151,12 +155,12 @@ pub(super) fn short_key(key: &HolderKey) -> ([u8; 33], usize) {
 }
 
 /// A holder's key from SEC 1 (33 or 65 bytes) or Ed25519 (32).
-pub(super) fn read_key(bytes: &[u8]) -> Result<HolderKey, StoreError> {
+pub(super) fn read_key(bytes: &[u8]) -> Read<HolderKey> {
     let key = match <&[u8; 32]>::try_from(bytes) {
         Ok(x) => HolderKey::new_ed25519(x),
         Err(_) => HolderKey::from_sec1(bytes),
     };
-    key.map_err(|why| corrupt(format!("a public key: {why}")))
+    key.map_err(out_of_bounds)
 }
 
 fn read_position(d: &mut Decoder<'_>) -> Read<Position> {

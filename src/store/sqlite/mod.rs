@@ -26,6 +26,7 @@ mod purge;
 mod read;
 mod redeem;
 mod registry;
+mod registry_rows;
 mod schema;
 mod segments;
 mod words;

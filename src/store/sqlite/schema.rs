@@ -13,7 +13,8 @@ const APPLICATION_ID: i32 = 0x466f_6200;
 const STEPS: [&str; 1] = [include_str!("schema_v1.sql")];
 
 /// The version this program works with.
-pub(super) const VERSION: u32 = STEPS.len() as u32;
+#[cfg(test)]
+const VERSION: u32 = STEPS.len() as u32;
 
 /// Makes an empty file a store.
 pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {

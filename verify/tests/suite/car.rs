@@ -233,6 +233,25 @@ fn a_clock_that_was_set_back_does_not_revive_a_key() {
 }
 
 #[test]
+fn a_clock_that_stands_still_is_as_late_as_the_trust_list() {
+    let listed = fixture::draft(&[]).issued_at;
+    let claims = Claims {
+        not_before: listed,
+        recurring: None,
+        ..full_claims()
+    };
+    assert_eq!(fresh(&claims, |car| car.clock = 0), Ok(1));
+    let later = Claims {
+        not_before: listed + 1,
+        ..claims
+    };
+    assert_eq!(
+        fresh(&later, |car| car.clock = 0),
+        Err(Refusal::NotYetValid)
+    );
+}
+
+#[test]
 fn a_car_that_cannot_remember_does_not_act() {
     let mut notebook = Notebook {
         broken: true,

@@ -1,0 +1,59 @@
+//! `/openapi.json` and its page at `/docs/`.
+
+use actix_web::HttpResponse;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::{authorizations, bundles, code_sets, keys, operations, registry};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Fob", description = "Issues virtual car keys, signed in an HSM."),
+    modifiers(&Bearer),
+    paths(
+        registry::put_vehicle,
+        registry::put_identity,
+        registry::put_terminal,
+        registry::import,
+        authorizations::create,
+        authorizations::list,
+        authorizations::read,
+        code_sets::preview,
+        code_sets::redeem,
+        bundles::read,
+        keys::trust,
+        keys::jwks,
+        operations::healthz,
+        operations::readyz,
+        operations::metrics,
+    )
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+pub(super) async fn json() -> HttpResponse {
+    HttpResponse::Ok().json(document())
+}
+
+pub(super) async fn to_page() -> HttpResponse {
+    HttpResponse::Found().insert_header(("Location", "/docs/")).finish()
+}
+
+/// The page, served from within the binary.
+pub(super) fn page() -> SwaggerUi {
+    SwaggerUi::new("/docs/{_:.*}").config(utoipa_swagger_ui::Config::from("/openapi.json"))
+}

@@ -1,0 +1,184 @@
+//! `PUT /v1/vehicles|identities|terminals/{id}` and `POST /v1/import`: the registry.
+
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::json;
+
+use super::State;
+use super::body::{Body, Kind, decode, json as decode_json, kind, unsupported};
+use super::caller;
+use super::problem::Problem;
+use super::shapes::{IdentityBody, ImportLine, TerminalBody, VehicleBody};
+use crate::domain::{Refusal, RefusalCode, Scope};
+use crate::engine::book::FleetBook;
+use crate::engine::registry::{Entry, check, outcome};
+use crate::store::Write;
+
+/// The most bytes of one line of an import.
+const LINE_LEN_MAX: usize = 64 * 1024;
+
+/// Lines of an import that are committed together.
+const LINES_PER_COMMIT: usize = 512;
+
+/// Put a vehicle into the registry, or a new description in place of the one it has.
+#[utoipa::path(put, path = "/v1/vehicles/{id}", tag = "registry", params(("id" = String, Path)),
+    request_body = VehicleBody, security(("bearer" = ["admin"])),
+    responses((status = 204), (status = "4XX", description = "problem+json")))]
+pub(super) async fn put_vehicle(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let entry = decode_json::<VehicleBody>(&request, &body)?.check(&id)?;
+    put(&state, &caller.fleet, entry).await
+}
+
+/// Put an identity into the registry, or in place of the one it has.
+#[utoipa::path(put, path = "/v1/identities/{id}", tag = "registry", params(("id" = String, Path)),
+    request_body = IdentityBody, security(("bearer" = ["admin"])),
+    responses((status = 204), (status = "4XX", description = "problem+json")))]
+pub(super) async fn put_identity(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let entry = decode_json::<IdentityBody>(&request, &body)?.check(&id)?;
+    put(&state, &caller.fleet, entry).await
+}
+
+/// Put a terminal into the registry, or in place of the one it has.
+#[utoipa::path(put, path = "/v1/terminals/{id}", tag = "registry", params(("id" = String, Path)),
+    request_body = TerminalBody, security(("bearer" = ["admin"])),
+    responses((status = 204), (status = "4XX", description = "problem+json")))]
+pub(super) async fn put_terminal(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let entry = decode_json::<TerminalBody>(&request, &body)?.check(&id)?;
+    put(&state, &caller.fleet, entry).await
+}
+
+async fn put(state: &State, fleet: &FleetBook, entry: Entry) -> Result<HttpResponse, Problem> {
+    state.engine.put(fleet, entry).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Import many: a line each with `kind`, `id` and the rest as above; a result for each line. A bad
+/// line refuses that line only.
+#[utoipa::path(post, path = "/v1/import", tag = "registry",
+    request_body(content = ImportLine, content_type = "application/x-ndjson"),
+    security(("bearer" = ["admin"])),
+    responses((status = 200, description = "NDJSON: {line, status} or {line, problem}"),
+        (status = "4XX", description = "problem+json")))]
+pub(super) async fn import(
+    state: Data<State>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    if kind(&request)? == Kind::Jose {
+        return Err(unsupported("this call takes application/x-ndjson"));
+    }
+    let mut import = Import::new(&state, &caller.fleet);
+    for (line, text) in (1_u64..).zip(body.0.split(|byte| *byte == b'\n')) {
+        import.line(line, text.trim_ascii()).await;
+    }
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(import.finish().await))
+}
+
+/// An import under way.
+struct Import<'a> {
+    state: &'a State,
+    fleet: &'a FleetBook,
+    /// Lines checked and not yet committed: number, and how many writes it takes.
+    waiting: Vec<(u64, usize)>,
+    writes: Vec<Write>,
+    answer: String,
+}
+
+impl<'a> Import<'a> {
+    fn new(state: &'a State, fleet: &'a FleetBook) -> Self {
+        Self { state, fleet, waiting: Vec::new(), writes: Vec::new(), answer: String::new() }
+    }
+
+    async fn line(&mut self, number: u64, text: &[u8]) {
+        if text.is_empty() {
+            return;
+        }
+        let entry = if text.len() > LINE_LEN_MAX {
+            Err(Refusal::malformed("line", "a line has 64 KiB at most"))
+        } else {
+            decode::<ImportLine>(text).and_then(ImportLine::check)
+        };
+        let checked = match entry {
+            Err(refusal) => Err(refusal),
+            Ok(entry) => match check(self.fleet, entry.clone()) {
+                // It may name something an earlier line of this import introduces.
+                Err(_) if !self.waiting.is_empty() => {
+                    self.commit().await;
+                    check(self.fleet, entry)
+                }
+                first => first,
+            },
+        };
+        match checked {
+            Ok(checked) => {
+                self.waiting.push((number, checked.writes.len()));
+                self.writes.extend(checked.writes);
+            }
+            Err(refusal) => {
+                self.commit().await;
+                self.say(number, Err(refusal));
+            }
+        }
+        if self.waiting.len() >= LINES_PER_COMMIT {
+            self.commit().await;
+        }
+    }
+
+    async fn commit(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
+        match self.state.engine.write(std::mem::take(&mut self.writes)).await {
+            Ok(applied) => {
+                let mut rest = applied.as_slice();
+                for (number, count) in waiting {
+                    let (own, others) = rest.split_at(count.min(rest.len()));
+                    rest = others;
+                    self.say(number, outcome(own));
+                }
+            }
+            Err(refusal) => {
+                for (number, _) in waiting {
+                    self.say(number, Err(refusal.clone()));
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, line: u64, result: Result<(), Refusal>) {
+        let result = match result {
+            Ok(()) => json!({ "line": line, "status": "done" }),
+            Err(refusal) => {
+                let code: RefusalCode = refusal.code;
+                json!({ "line": line, "status": code.code(), "problem": Problem::from(refusal).json() })
+            }
+        };
+        self.answer.push_str(&result.to_string());
+        self.answer.push('\n');
+    }
+
+    async fn finish(mut self) -> String {
+        self.commit().await;
+        self.answer
+    }
+}

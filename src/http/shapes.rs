@@ -1,0 +1,478 @@
+//! The shapes of requests and answers in JSON.
+
+use std::collections::BTreeMap;
+
+use fob_verify::region::{Circle, Polygon, Position, Region};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::time::Time;
+use crate::domain::function::FunctionRef;
+use crate::domain::{
+    Authorization, Catalogue, IdentityId, Licence, Recipient, Refusal, RefusalCode, Signing, Status,
+    TerminalId, VehicleId,
+};
+use crate::engine::admit::RedemptionRequest;
+use crate::engine::authorize::AuthorizationSpec;
+use crate::engine::jws;
+use crate::engine::registry::{Entry, FunctionSpec};
+
+/// A function, by code or by name.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "a function's code or name")]
+pub(super) enum FunctionArg {
+    /// Its code.
+    Code(u16),
+    /// Its name.
+    Name(String),
+}
+
+impl From<FunctionArg> for FunctionRef {
+    fn from(arg: FunctionArg) -> Self {
+        match arg {
+            FunctionArg::Code(code) => Self::Code(code),
+            FunctionArg::Name(name) => Self::Name(name),
+        }
+    }
+}
+
+/// A function of a vehicle: one the fleet knows, or one it introduces (codes from 256).
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "a function's code or name, or {code, name} of the fleet's own")]
+pub(super) enum VehicleFunctionArg {
+    /// One the fleet knows.
+    Known(FunctionArg),
+    /// One of its own.
+    Own {
+        /// Its code, from 256.
+        code: u16,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A circle on the ground.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CircleArg {
+    /// Latitude of its centre in degrees.
+    lat: f64,
+    /// Longitude of its centre in degrees.
+    lon: f64,
+    /// Its radius in metres.
+    radius_m: u32,
+}
+
+/// Where keys may be used: one of the two.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RegionArg {
+    /// A circle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    circle: Option<CircleArg>,
+    /// 3 to 16 corners, each latitude and longitude in degrees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    polygon: Option<Vec<[f64; 2]>>,
+}
+
+impl RegionArg {
+    fn check(&self) -> Result<Region, Refusal> {
+        let refuse = |why: String| Refusal::malformed("region", why);
+        match (&self.circle, &self.polygon) {
+            (Some(circle), None) => Circle::new(position(circle.lat, circle.lon)?, circle.radius_m)
+                .map(Region::Circle)
+                .map_err(|why| refuse(why.to_string())),
+            (None, Some(corners)) => {
+                let corners =
+                    corners.iter().map(|[lat, lon]| position(*lat, *lon)).collect::<Result<Vec<_>, _>>()?;
+                Polygon::new(&corners).map(Region::Polygon).map_err(|why| refuse(why.to_string()))
+            }
+            _ => Err(refuse("a region is either a circle or a polygon".into())),
+        }
+    }
+}
+
+impl From<&Region> for RegionArg {
+    fn from(region: &Region) -> Self {
+        let degrees = |at: Position| [f64::from(at.lat_e7()) / 1e7, f64::from(at.lon_e7()) / 1e7];
+        match region {
+            Region::Circle(circle) => {
+                let [lat, lon] = degrees(circle.centre());
+                let circle = CircleArg { lat, lon, radius_m: circle.radius_m() };
+                Self { circle: Some(circle), polygon: None }
+            }
+            Region::Polygon(polygon) => {
+                let corners = polygon.corners().iter().map(|corner| degrees(*corner)).collect();
+                Self { circle: None, polygon: Some(corners) }
+            }
+        }
+    }
+}
+
+fn position(lat: f64, lon: f64) -> Result<Position, Refusal> {
+    let e7 = |degrees: f64| {
+        let scaled = (degrees * 1e7).round();
+        // The bounds make the conversion exact.
+        (scaled.abs() <= 1.8e9).then_some(scaled as i32)
+    };
+    e7(lat)
+        .zip(e7(lon))
+        .and_then(|(lat, lon)| Position::new(lat, lon).ok())
+        .ok_or_else(|| Refusal::malformed("region", "latitude is -90 to 90, longitude -180 to 180 degrees"))
+}
+
+/// Whom a code set is for.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecipientArg {
+    /// Only this identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
+    /// Only this registered terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    terminal: Option<String>,
+}
+
+/// An authorization command.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuthorizationCommand {
+    /// The vehicle.
+    vehicle: String,
+    /// Its functions, by name or code.
+    functions: Vec<FunctionArg>,
+    /// From when the keys may be used.
+    #[schema(value_type = String, format = DateTime)]
+    not_before: Time,
+    /// Until when.
+    #[schema(value_type = String, format = DateTime)]
+    not_after: Time,
+    /// Where they may be used.
+    region: Option<RegionArg>,
+    /// How often each function may be used, by its name or code.
+    #[serde(default)]
+    max_uses: BTreeMap<String, u32>,
+    /// Whom it is for.
+    #[serde(default)]
+    recipient: RecipientArg,
+    /// Whether redemption asks for a PIN.
+    #[serde(default)]
+    pin: bool,
+    /// Until when the code set may be redeemed; as long as the window where absent.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    redeem_by: Option<Time>,
+    /// How the keys are signed: `each` or `auto`.
+    signing: Option<String>,
+}
+
+impl AuthorizationCommand {
+    /// The command with its names and places checked.
+    pub(super) fn check(self) -> Result<AuthorizationSpec, Refusal> {
+        let signing = |name: &str| {
+            Signing::parse(name).ok_or_else(|| {
+                Refusal::malformed("signing", "this server signs each key by itself: each or auto")
+            })
+        };
+        let uses = |(function, uses): (String, u32)| match function.parse() {
+            Ok(code) => (FunctionRef::Code(code), uses),
+            Err(_) => (FunctionRef::Name(function), uses),
+        };
+        Ok(AuthorizationSpec {
+            vehicle: VehicleId::parse(&self.vehicle)?,
+            functions: self.functions.into_iter().map(FunctionRef::from).collect(),
+            not_before: self.not_before.0,
+            not_after: self.not_after.0,
+            region: self.region.as_ref().map(RegionArg::check).transpose()?,
+            max_uses: self.max_uses.into_iter().map(uses).collect(),
+            recipient: Recipient {
+                identity: self.recipient.identity.as_deref().map(IdentityId::parse).transpose()?,
+                terminal: self.recipient.terminal.as_deref().map(TerminalId::parse).transpose()?,
+            },
+            pin: self.pin,
+            redeem_by: self.redeem_by.map(|time| time.0),
+            signing: self.signing.as_deref().map(signing).transpose()?,
+        })
+    }
+}
+
+/// A function, as answers show it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FunctionView {
+    code: u16,
+    name: String,
+}
+
+/// The functions of an authorization.
+pub(super) fn functions(authorization: &Authorization, catalogue: &Catalogue) -> Vec<FunctionView> {
+    let view = |code: &u16| {
+        let name = catalogue.name(*code).map(ToString::to_string).unwrap_or_default();
+        FunctionView { code: *code, name }
+    };
+    authorization.functions.iter().map(view).collect()
+}
+
+/// An authorization, as its owner sees it. The code set and the PIN are shown to whoever created
+/// it, and again to the same request sent again; to nobody else.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuthorizationView {
+    authorization: String,
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code_set: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) link: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pin: Option<String>,
+    vehicle: String,
+    functions: Vec<FunctionView>,
+    #[schema(value_type = String, format = DateTime)]
+    not_before: Time,
+    #[schema(value_type = String, format = DateTime)]
+    not_after: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<RegionArg>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    max_uses: BTreeMap<String, u32>,
+    recipient: RecipientArg,
+    #[schema(value_type = String, format = DateTime)]
+    redeem_by: Time,
+    /// `open`, `redeemed`, `suspended`, `cancelled` or `expired`.
+    state: &'static str,
+    /// The bundle it was redeemed for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bundle: Option<String>,
+}
+
+impl AuthorizationView {
+    pub(super) fn new(authorization: &Authorization, catalogue: &Catalogue, now: u64) -> Self {
+        let name = |code: u16| catalogue.name(code).map(ToString::to_string).unwrap_or_default();
+        let open = authorization.state == crate::domain::AuthorizationState::Open;
+        let text = |id: &dyn ToString| id.to_string();
+        Self {
+            authorization: authorization.id.to_string(),
+            version: authorization.version,
+            code_set: None,
+            link: None,
+            pin: None,
+            vehicle: authorization.vehicle.to_string(),
+            functions: functions(authorization, catalogue),
+            not_before: Time(authorization.window.not_before),
+            not_after: Time(authorization.window.not_after),
+            region: authorization.region.as_deref().map(RegionArg::from),
+            max_uses: authorization.max_uses.iter().map(|(code, uses)| (name(*code), *uses)).collect(),
+            recipient: RecipientArg {
+                identity: authorization.recipient.identity.as_ref().map(|id| text(id)),
+                terminal: authorization.recipient.terminal.as_ref().map(|id| text(id)),
+            },
+            redeem_by: Time(authorization.redeem_by),
+            state: if open && authorization.expired(now) { "expired" } else { authorization.state.name() },
+            bundle: None,
+        }
+    }
+}
+
+/// A page of authorizations.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuthorizationPage {
+    pub(super) items: Vec<AuthorizationView>,
+    /// Give it as `after` for the next page; absent on the last.
+    pub(super) next: Option<String>,
+}
+
+/// A code set somebody holds.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PreviewRequest {
+    pub(super) code_set: String,
+}
+
+/// What a borrower is about to accept.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Preview {
+    vehicle: String,
+    functions: Vec<FunctionView>,
+    #[schema(value_type = String, format = DateTime)]
+    not_before: Time,
+    #[schema(value_type = String, format = DateTime)]
+    not_after: Time,
+    region: Option<RegionArg>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    max_uses: BTreeMap<String, u32>,
+    pin_required: bool,
+    #[schema(value_type = String, format = DateTime)]
+    redeem_by: Time,
+}
+
+impl Preview {
+    pub(super) fn new(authorization: &Authorization, catalogue: &Catalogue) -> Self {
+        let view = AuthorizationView::new(authorization, catalogue, 0);
+        Self {
+            vehicle: view.vehicle,
+            functions: view.functions,
+            not_before: view.not_before,
+            not_after: view.not_after,
+            region: view.region,
+            max_uses: view.max_uses,
+            pin_required: authorization.pin,
+            redeem_by: view.redeem_by,
+        }
+    }
+}
+
+/// Who redeems.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IdentityArg {
+    id: String,
+}
+
+/// A redemption.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RedemptionBody {
+    /// The code set, as handed on.
+    code_set: String,
+    /// Who redeems.
+    identity: IdentityArg,
+    /// Six digits, where asked for.
+    pin: Option<String>,
+    /// The proof of the terminal's key: a compact JWS.
+    proof: String,
+}
+
+impl RedemptionBody {
+    pub(super) fn check(self) -> Result<RedemptionRequest, Refusal> {
+        let six_digits = |pin: &String| pin.len() == 6 && pin.bytes().all(|b| b.is_ascii_digit());
+        if self.pin.as_ref().is_some_and(|pin| !six_digits(pin)) {
+            return Err(Refusal::malformed("pin", "a PIN has six digits"));
+        }
+        let identity = IdentityId::parse(&self.identity.id)
+            .map_err(|refusal| refusal.field("identity.id"))?;
+        Ok(RedemptionRequest { code_set: self.code_set, identity, pin: self.pin, proof: self.proof })
+    }
+}
+
+/// A vehicle of the registry.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VehicleBody {
+    /// Its model.
+    model: String,
+    /// Its functions; all built-in ones where absent.
+    functions: Option<Vec<VehicleFunctionArg>>,
+    /// The identity that owns it; the fleet where absent.
+    owner: Option<String>,
+    /// Its own public key (RFC 7517).
+    #[schema(value_type = Option<Object>)]
+    jwk: Option<Value>,
+}
+
+/// A licence class.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LicenceArg {
+    class: String,
+    #[schema(value_type = String, format = DateTime)]
+    expires: Time,
+}
+
+/// An identity of the registry.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IdentityBody {
+    /// `active` or `suspended`; active where absent.
+    status: Option<String>,
+    #[serde(default)]
+    licences: Vec<LicenceArg>,
+}
+
+/// A terminal of the registry.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TerminalBody {
+    /// Whose it is.
+    identity: String,
+    /// Its public key (RFC 7517).
+    #[schema(value_type = Object)]
+    jwk: Value,
+}
+
+impl VehicleBody {
+    pub(super) fn check(self, id: &str) -> Result<Entry, Refusal> {
+        let function = |arg| match arg {
+            VehicleFunctionArg::Known(one) => FunctionSpec::Known(one.into()),
+            VehicleFunctionArg::Own { code, name } => FunctionSpec::Own(code, name),
+        };
+        let owner = self.owner.as_deref().map(IdentityId::parse).transpose();
+        Ok(Entry::Vehicle {
+            id: VehicleId::parse(id)?,
+            model: self.model,
+            functions: self.functions.map(|all| all.into_iter().map(function).collect()),
+            owner: owner.map_err(|refusal| refusal.field("owner"))?,
+            key: self.jwk.as_ref().map(jwk).transpose()?,
+        })
+    }
+}
+
+impl IdentityBody {
+    pub(super) fn check(self, id: &str) -> Result<Entry, Refusal> {
+        let status = |name: &str| {
+            Status::parse(name)
+                .ok_or_else(|| Refusal::malformed("status", "a status is active or suspended"))
+        };
+        let licence = |arg: LicenceArg| Licence { class: arg.class, expires: arg.expires.0 };
+        Ok(Entry::Identity {
+            id: IdentityId::parse(id)?,
+            status: self.status.as_deref().map(status).transpose()?,
+            licences: self.licences.into_iter().map(licence).collect(),
+        })
+    }
+}
+
+impl TerminalBody {
+    pub(super) fn check(self, id: &str) -> Result<Entry, Refusal> {
+        Ok(Entry::Terminal {
+            id: TerminalId::parse(id)?,
+            identity: IdentityId::parse(&self.identity)?,
+            key: jwk(&self.jwk)?,
+        })
+    }
+}
+
+fn jwk(value: &Value) -> Result<fob_verify::HolderKey, Refusal> {
+    jws::holder_key(value).map_err(|why| Refusal::malformed("jwk", why))
+}
+
+/// A line of an import.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct ImportLine {
+    /// `vehicle`, `identity` or `terminal`.
+    kind: String,
+    id: String,
+    /// The rest, as in the call of that kind.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    rest: serde_json::Map<String, Value>,
+}
+
+impl ImportLine {
+    pub(super) fn check(self) -> Result<Entry, Refusal> {
+        let Self { kind, id, rest } = self;
+        match kind.as_str() {
+            "vehicle" => fields::<VehicleBody>(rest)?.check(&id),
+            "identity" => fields::<IdentityBody>(rest)?.check(&id),
+            "terminal" => fields::<TerminalBody>(rest)?.check(&id),
+            _ => Err(Refusal::malformed("kind", "a kind is vehicle, identity or terminal")),
+        }
+    }
+}
+
+fn fields<T: serde::de::DeserializeOwned>(rest: serde_json::Map<String, Value>) -> Result<T, Refusal> {
+    super::body::decode(Value::Object(rest).to_string().as_bytes())
+}
+
+/// `not_found`, for an id that cannot be one as for one that is not there.
+pub(super) fn not_found() -> Refusal {
+    Refusal::new(RefusalCode::NotFound)
+}

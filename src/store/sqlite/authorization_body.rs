@@ -1,0 +1,148 @@
+//! Authorizations as rows keep them, format 1: floor 2, `store/sqlite`.
+//!
+//! A deterministic CBOR array of what no column holds:
+//!
+//! `[functions, not before, region, recurring, [[function, max uses], …], recipient identity,
+//! recipient terminal, pin, signing, created at, author]`
+//!
+//! Absent things are null; `signing` is 0 for one signature each and 1 for the server's choice; `author` is a token's id (bytes)
+//! or a terminal's (text). A body is believed only if writing it again gives the same bytes.
+
+use fob_verify::region::Region;
+use fob_verify::window::Recurring;
+use minicbor::data::Type;
+use minicbor::Decoder;
+use minicbor::decode::Error;
+
+use super::cbor::{self, Into, Read, Written};
+use super::error::corrupt;
+use crate::domain::{
+    Author, Authorization, FunctionCode, IdentityId, Recipient, Signing, TerminalId, TokenId, UnixTime,
+};
+use crate::store::StoreError;
+
+/// The number of this format, which stands beside each body.
+pub(super) const FORMAT: i64 = 1;
+
+/// What a body says.
+pub(super) struct Body {
+    pub(super) functions: Box<[FunctionCode]>,
+    pub(super) not_before: UnixTime,
+    pub(super) region: Option<Box<Region>>,
+    pub(super) recurring: Option<Box<Recurring>>,
+    pub(super) max_uses: Box<[(FunctionCode, u32)]>,
+    pub(super) recipient: Recipient,
+    pub(super) pin: bool,
+    pub(super) signing: Option<Signing>,
+    pub(super) created_at: UnixTime,
+    pub(super) author: Author,
+}
+
+/// Writes what of `authorization` no column holds.
+pub(super) fn encode(authorization: &Authorization) -> Result<Vec<u8>, StoreError> {
+    let a = authorization;
+    cbor::written(|e| {
+        e.array(11)?;
+        write_functions(e, &a.functions)?;
+        e.u64(a.window.not_before)?;
+        cbor::write_region(e, a.region.as_deref())?;
+        cbor::write_recurring(e, a.recurring.as_deref())?;
+        e.array(a.max_uses.len() as u64)?;
+        for (function, uses) in &a.max_uses {
+            e.array(2)?.u16(*function)?.u32(*uses)?;
+        }
+        write_text(e, a.recipient.identity.as_ref().map(IdentityId::as_str))?;
+        write_text(e, a.recipient.terminal.as_ref().map(TerminalId::as_str))?;
+        e.bool(a.pin)?;
+        match a.signing {
+            None => e.null()?,
+            Some(Signing::Each) => e.u8(0)?,
+            Some(Signing::Auto) => e.u8(1)?,
+        };
+        e.u64(a.created_at)?;
+        match &a.author {
+            Author::Token(id) => e.bytes(id.bytes())?.ok(),
+            Author::Terminal(id) => e.str(id.as_str())?.ok(),
+        }
+    })
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] for what is not one. Whoever has the whole authorization compares it
+/// with [`encode`].
+pub(super) fn decode(bytes: &[u8]) -> Result<Body, StoreError> {
+    cbor::read("an authorization", bytes, |d| {
+        cbor::array(d, 11)?;
+        Ok(Body {
+            functions: read_functions(d)?,
+            not_before: d.u64()?,
+            region: cbor::read_region(d)?.map(Box::new),
+            recurring: cbor::read_recurring(d)?.map(Box::new),
+            max_uses: cbor::list(d, |d| {
+                cbor::array(d, 2)?;
+                Ok((d.u16()?, d.u32()?))
+            })?,
+            recipient: Recipient {
+                identity: cbor::optional(d, |d| IdentityId::parse(d.str()?).map_err(unnamed))?,
+                terminal: cbor::optional(d, |d| TerminalId::parse(d.str()?).map_err(unnamed))?,
+            },
+            pin: d.bool()?,
+            signing: cbor::optional(d, read_signing)?,
+            created_at: d.u64()?,
+            author: read_author(d)?,
+        })
+    })
+}
+
+/// The functions of a vehicle, alone: an array of codes.
+pub(super) fn write_functions(e: &mut Into<'_>, functions: &[FunctionCode]) -> Written {
+    e.array(functions.len() as u64)?;
+    for function in functions {
+        e.u16(*function)?;
+    }
+    Ok(())
+}
+
+/// See [`write_functions`].
+pub(super) fn read_functions<C: FromIterator<FunctionCode>>(d: &mut Decoder<'_>) -> Read<C> {
+    cbor::list(d, Decoder::u16)
+}
+
+fn write_text(e: &mut Into<'_>, text: Option<&str>) -> Written {
+    match text {
+        None => e.null()?.ok(),
+        Some(text) => e.str(text)?.ok(),
+    }
+}
+
+fn read_signing(d: &mut Decoder<'_>) -> Read<Signing> {
+    match d.u8()? {
+        0 => Ok(Signing::Each),
+        1 => Ok(Signing::Auto),
+        _ => Err(Error::message("an unknown way of signing")),
+    }
+}
+
+fn read_author(d: &mut Decoder<'_>) -> Read<Author> {
+    match d.datatype()? {
+        Type::Bytes => {
+            let id = d.bytes()?.try_into().map_err(|_| Error::message("a token's id"))?;
+            Ok(Author::Token(TokenId(id)))
+        }
+        _ => TerminalId::parse(d.str()?).map(Author::Terminal).map_err(unnamed),
+    }
+}
+
+fn unnamed(_: crate::domain::Refusal) -> Error {
+    Error::message("a name outside its alphabet")
+}
+
+/// Whether `bytes` are what [`encode`] makes of `authorization`.
+pub(super) fn check(authorization: &Authorization, bytes: &[u8]) -> Result<(), StoreError> {
+    if encode(authorization)? == bytes {
+        return Ok(());
+    }
+    Err(corrupt("an authorization: not as it was written"))
+}

@@ -1,0 +1,198 @@
+//! The writes of the registry and of the operators: floor 2, `store/sqlite`.
+
+use fob_verify::HolderKey;
+use rusqlite::{Connection, OptionalExtension, Params, ToSql, params};
+
+use super::error::column;
+use super::{authorization_body, cbor, words};
+use crate::domain::{
+    Epoch, Fleet, FleetId, FunctionCode, Identity, Terminal, Token, TokenId, UnixTime, Vehicle,
+};
+use crate::store::{Applied, StoreError};
+
+pub(super) fn setting(connection: &Connection, name: &str, value: &str) -> Result<Applied, StoreError> {
+    let sql = "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    if changed(connection, sql, params![name, value])? {
+        return Ok(Applied::Done);
+    }
+    let sql = "SELECT 1 FROM settings WHERE name = ?1 AND value = ?2";
+    Ok(done_or(Applied::Conflict, exists(connection, sql, params![name, value])?))
+}
+
+pub(super) fn new_fleet(connection: &Connection, fleet: &Fleet) -> Result<Applied, StoreError> {
+    let sql = "INSERT INTO fleets (id, name, tag, status, status_key, status_next, open_redemption)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    let done = changed(
+        connection,
+        sql,
+        params![
+            fleet.id.bytes(),
+            fleet.name.as_str(),
+            fleet.tag,
+            words::status(fleet.status),
+            fleet.status_key,
+            column(fleet.status_next)?,
+            fleet.settings.open_redemption,
+        ],
+    )?;
+    Ok(done_or(Applied::Conflict, done))
+}
+
+pub(super) fn function(
+    connection: &Connection,
+    fleet: &FleetId,
+    code: FunctionCode,
+    name: &str,
+) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, fleet)? else { return Ok(Applied::Stale) };
+    let sql = "INSERT INTO functions (fleet, code, name) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    if changed(connection, sql, params![fleet, code, name])? {
+        return Ok(Applied::Done);
+    }
+    let sql = "SELECT 1 FROM functions WHERE fleet = ?1 AND code = ?2 AND name = ?3";
+    Ok(done_or(Applied::Conflict, exists(connection, sql, params![fleet, code, name])?))
+}
+
+pub(super) fn vehicle(connection: &Connection, vehicle: &Vehicle) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, &vehicle.fleet)? else { return Ok(Applied::Stale) };
+    let functions = cbor::written(|e| authorization_body::write_functions(e, &vehicle.functions))?;
+    let sql = "INSERT INTO vehicles (fleet, id, status, epoch, model, functions, owner, key)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+               ON CONFLICT (fleet, id) DO UPDATE SET model = excluded.model,
+               functions = excluded.functions, owner = excluded.owner, key = excluded.key";
+    changed(
+        connection,
+        sql,
+        params![
+            fleet,
+            vehicle.id.as_str(),
+            words::status(vehicle.status),
+            vehicle.epoch,
+            vehicle.model,
+            functions,
+            vehicle.owner.as_ref().map(|owner| owner.as_str()),
+            vehicle.key.as_ref().map(key_column),
+        ],
+    )?;
+    Ok(Applied::Done)
+}
+
+pub(super) fn identity(connection: &Connection, identity: &Identity) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, &identity.fleet)? else { return Ok(Applied::Stale) };
+    let licences = cbor::written(|e| {
+        e.array(identity.licences.len() as u64)?;
+        for licence in &identity.licences {
+            e.array(2)?.str(&licence.class)?.u64(licence.expires)?;
+        }
+        Ok(())
+    })?;
+    let sql = "INSERT INTO identities (fleet, id, status, licences) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (fleet, id) DO UPDATE SET status = excluded.status,
+               licences = excluded.licences";
+    let status = words::status(identity.status);
+    changed(connection, sql, params![fleet, identity.id.as_str(), status, licences])?;
+    Ok(Applied::Done)
+}
+
+pub(super) fn terminal(connection: &Connection, terminal: &Terminal) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, &terminal.fleet)? else { return Ok(Applied::Stale) };
+    let sql = "INSERT INTO terminals (fleet, id, status, identity, key) VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (fleet, id) DO UPDATE SET identity = excluded.identity,
+               key = excluded.key";
+    let (id, identity) = (terminal.id.as_str(), terminal.identity.as_str());
+    let status = words::status(terminal.status);
+    changed(connection, sql, params![fleet, id, status, identity, key_column(&terminal.key)])?;
+    Ok(Applied::Done)
+}
+
+pub(super) fn new_token(connection: &Connection, token: &Token) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, &token.fleet)? else { return Ok(Applied::Stale) };
+    let sql = "INSERT INTO tokens (id, fleet, hash, scopes, created_at, expires_at, revoked_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    let done = changed(
+        connection,
+        sql,
+        params![
+            token.id.bytes(),
+            fleet,
+            token.hash,
+            token.scopes.bits(),
+            column(token.created_at)?,
+            token.expires_at.map(column).transpose()?,
+            token.revoked_at.map(column).transpose()?,
+        ],
+    )?;
+    Ok(done_or(Applied::Conflict, done))
+}
+
+/// A token that has ended keeps the time of its first end.
+pub(super) fn revoke_token(
+    connection: &Connection,
+    fleet: &FleetId,
+    token: &TokenId,
+    at: UnixTime,
+) -> Result<Applied, StoreError> {
+    let sql = "UPDATE tokens SET revoked_at = coalesce(revoked_at, ?3)
+               WHERE id = ?2 AND fleet = (SELECT number FROM fleets WHERE id = ?1)";
+    let done = changed(connection, sql, params![fleet.bytes(), token.bytes(), column(at)?])?;
+    Ok(done_or(Applied::Stale, done))
+}
+
+pub(super) fn epoch(connection: &Connection, epoch: &Epoch) -> Result<Applied, StoreError> {
+    let mut key = Vec::new();
+    epoch.key.encode(&mut key);
+    let sql = "INSERT INTO epochs
+               (id, state, key, cka_id, token_serial, not_before, not_after, created_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+               ON CONFLICT (id) DO UPDATE SET state = excluded.state, key = excluded.key,
+               cka_id = excluded.cka_id, token_serial = excluded.token_serial,
+               not_before = excluded.not_before, not_after = excluded.not_after,
+               created_at = excluded.created_at";
+    changed(
+        connection,
+        sql,
+        params![
+            epoch.id.0,
+            words::epoch_state(epoch.state),
+            key,
+            epoch.cka_id,
+            epoch.token_serial,
+            column(epoch.window.not_before)?,
+            column(epoch.window.not_after)?,
+            column(epoch.created_at)?,
+        ],
+    )?;
+    Ok(Applied::Done)
+}
+
+pub(super) fn trust_list(connection: &Connection, version: u32, body: &[u8]) -> Result<Applied, StoreError> {
+    let sql = "INSERT INTO trust_lists (version, body) SELECT ?1, ?2
+               WHERE NOT EXISTS (SELECT 1 FROM trust_lists WHERE version >= ?1)";
+    let done = changed(connection, sql, params![version, body])?;
+    Ok(done_or(Applied::Conflict, done))
+}
+
+/// A public key as its column keeps it: whole, so that reading a million costs no square roots.
+fn key_column(key: &HolderKey) -> impl ToSql + '_ {
+    key.public().as_bytes()
+}
+
+pub(super) fn fleet_number(connection: &Connection, fleet: &FleetId) -> Result<Option<i64>, StoreError> {
+    let number = connection
+        .prepare_cached("SELECT number FROM fleets WHERE id = ?1")?
+        .query_row(params![fleet.bytes()], |row| row.get(0))
+        .optional()?;
+    Ok(number)
+}
+
+fn changed(connection: &Connection, sql: &str, values: impl Params) -> Result<bool, StoreError> {
+    Ok(connection.prepare_cached(sql)?.execute(values)? > 0)
+}
+
+fn exists(connection: &Connection, sql: &str, values: impl Params) -> Result<bool, StoreError> {
+    Ok(connection.prepare_cached(sql)?.exists(values)?)
+}
+
+fn done_or(otherwise: Applied, done: bool) -> Applied {
+    if done { Applied::Done } else { otherwise }
+}

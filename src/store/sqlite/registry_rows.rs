@@ -1,0 +1,137 @@
+//! The registry's rows on their way out: floor 2, `store/sqlite`.
+
+use rusqlite::{Connection, Row as SqlRow};
+
+use super::error::{corrupt, number};
+use super::load::{Names, blob, named, rows, text};
+use super::{authorization_body, cbor, words};
+use crate::domain::{
+    Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, Licence, Scopes, Terminal,
+    TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId, Window,
+};
+use crate::store::{Row, StoreError};
+
+type Each<'a> = &'a mut dyn FnMut(Row);
+
+pub(super) fn fleets(connection: &Connection, names: &mut Names, each: Each<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT number, id, name, status, tag, status_key, status_next, open_redemption
+               FROM fleets ORDER BY number";
+    rows(connection, sql, [], |row| {
+        let id = FleetId(row.get(1)?);
+        names.fleets.insert(row.get(0)?, id);
+        each(Row::Fleet(Fleet {
+            id,
+            name: named(FleetName::parse(text(row, 2)?))?,
+            status: words::read_status(row.get(3)?)?,
+            tag: row.get(4)?,
+            status_key: row.get(5)?,
+            status_next: number(row.get(6)?)?,
+            settings: FleetSettings { open_redemption: row.get(7)? },
+        }));
+        Ok(())
+    })
+}
+
+pub(super) fn functions(connection: &Connection, names: &Names, each: Each<'_>) -> Result<(), StoreError> {
+    rows(connection, "SELECT fleet, code, name FROM functions ORDER BY fleet, code", [], |row| {
+        let name: String = row.get(2)?;
+        each(Row::Function(names.fleet(row.get(0)?)?, row.get(1)?, name.into()));
+        Ok(())
+    })
+}
+
+pub(super) fn vehicles(connection: &Connection, names: &mut Names, each: Each<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT number, fleet, id, status, epoch, model, functions, owner, key
+               FROM vehicles ORDER BY number";
+    rows(connection, sql, [], |row| {
+        let id = named(VehicleId::parse(text(row, 2)?))?;
+        names.vehicles.insert(row.get(0)?, id.clone());
+        let owner: Option<String> = row.get(7)?;
+        each(Row::Vehicle(Vehicle {
+            fleet: names.fleet(row.get(1)?)?,
+            id,
+            model: row.get(5)?,
+            functions: cbor::read("a vehicle's functions", blob(row, 6)?, authorization_body::read_functions)?,
+            owner: owner.map(|owner| named(IdentityId::parse(&owner))).transpose()?,
+            key: row.get::<_, Option<Vec<u8>>>(8)?.map(|key| public_key(&key)).transpose()?,
+            epoch: row.get(4)?,
+            status: words::read_status(row.get(3)?)?,
+        }));
+        Ok(())
+    })
+}
+
+pub(super) fn identities(connection: &Connection, names: &Names, each: Each<'_>) -> Result<(), StoreError> {
+    rows(connection, "SELECT fleet, id, status, licences FROM identities ORDER BY number", [], |row| {
+        let licences = cbor::read("an identity's licences", blob(row, 3)?, |d| {
+            cbor::list(d, |d| {
+                cbor::array(d, 2)?;
+                Ok(Licence { class: d.str()?.into(), expires: d.u64()? })
+            })
+        })?;
+        each(Row::Identity(Identity {
+            fleet: names.fleet(row.get(0)?)?,
+            id: named(IdentityId::parse(text(row, 1)?))?,
+            status: words::read_status(row.get(2)?)?,
+            licences,
+        }));
+        Ok(())
+    })
+}
+
+pub(super) fn terminals(connection: &Connection, names: &Names, each: Each<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT fleet, id, status, identity, key FROM terminals ORDER BY fleet, id";
+    rows(connection, sql, [], |row| {
+        each(Row::Terminal(Terminal {
+            fleet: names.fleet(row.get(0)?)?,
+            id: named(TerminalId::parse(text(row, 1)?))?,
+            identity: named(IdentityId::parse(text(row, 3)?))?,
+            key: public_key(blob(row, 4)?)?,
+            status: words::read_status(row.get(2)?)?,
+        }));
+        Ok(())
+    })
+}
+
+pub(super) fn tokens(connection: &Connection, names: &Names, each: Each<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at
+               FROM tokens ORDER BY id";
+    rows(connection, sql, [], |row| {
+        each(Row::Token(Token {
+            id: TokenId(row.get(0)?),
+            fleet: names.fleet(row.get(1)?)?,
+            hash: row.get(2)?,
+            scopes: Scopes::from_bits(row.get(3)?),
+            created_at: number(row.get(4)?)?,
+            expires_at: time(row, 5)?,
+            revoked_at: time(row, 6)?,
+        }));
+        Ok(())
+    })
+}
+
+pub(super) fn epochs(connection: &Connection, each: Each<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT id, state, key, cka_id, token_serial, not_before, not_after, created_at
+               FROM epochs ORDER BY number";
+    rows(connection, sql, [], |row| {
+        let key = fob_verify::IssuerKey::decode(blob(row, 2)?);
+        each(Row::Epoch(Epoch {
+            id: EpochId(row.get(0)?),
+            key: key.map_err(|_| corrupt("an epoch's public key"))?,
+            cka_id: row.get(3)?,
+            token_serial: row.get(4)?,
+            window: Window { not_before: number(row.get(5)?)?, not_after: number(row.get(6)?)? },
+            state: words::read_epoch_state(row.get(1)?)?,
+            created_at: number(row.get(7)?)?,
+        }));
+        Ok(())
+    })
+}
+
+fn public_key(bytes: &[u8]) -> Result<fob_verify::HolderKey, StoreError> {
+    cbor::read_key(bytes).map_err(|_| corrupt("a public key"))
+}
+
+fn time(row: &SqlRow<'_>, column: usize) -> Result<Option<UnixTime>, StoreError> {
+    row.get::<_, Option<i64>>(column)?.map(number).transpose()
+}
