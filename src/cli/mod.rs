@@ -1,1 +1,146 @@
-//! x
+//! Floor 4, the command line: one binary, an enum of subcommands, one match.
+//!
+//! Commands that act on an issuer go through the socket of a running server, or open the
+//! directory themselves when no server holds it. Secrets come from files.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+mod bench_hsm;
+mod bench_issue;
+mod desk;
+mod init;
+mod jwk;
+mod operate;
+mod place;
+mod serve;
+mod sign;
+mod socket;
+mod verify;
+
+/// Issues virtual car keys: one HSM-signed key for each function of a vehicle.
+#[derive(Parser)]
+#[command(name = "fob", version, max_term_width = 100, after_help = "\
+Begin with `fob init --demo`, then `fob serve`. Every command has --json, and takes the issuer's \
+directory as --dir or its file as --config.")]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    /// The issuer's directory
+    #[arg(long, global = true, value_name = "D", env = "FOB_DIR", default_value = "var")]
+    dir: PathBuf,
+    /// The configuration file, where it is not D/fob.toml
+    #[arg(long, global = true, value_name = "FILE", env = "FOB_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create an issuer: tokens, root key, first epoch, trust list, store
+    Init(init::InitArgs),
+    /// Serve the API
+    Serve(serve::ServeArgs),
+    /// Create and list fleets
+    #[command(subcommand)]
+    Fleet(operate::FleetCommand),
+    /// Create, list and revoke bearer tokens
+    #[command(subcommand)]
+    Token(operate::TokenCommand),
+    /// List issuing epochs
+    #[command(subcommand)]
+    Epoch(operate::EpochCommand),
+    /// Ask how the HSM is
+    #[command(subcommand)]
+    Hsm(operate::HsmCommand),
+    /// Check a key, or all keys of a bundle, as a car would
+    Verify(verify::VerifyArgs),
+    /// Sign what a phone signs, to try the API with curl
+    #[command(subcommand)]
+    Sign(sign::SignCommand),
+    /// Measure: the HSM's ceiling, and issuing against it
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Subcommand)]
+enum BenchCommand {
+    /// Bare signatures a second: the ceiling of everything
+    Hsm(bench_hsm::HsmArgs),
+    /// Keys a second through the real batch path, in slices alternating with the ceiling
+    Issue(bench_issue::IssueArgs),
+}
+
+/// Runs the command the process was started with.
+pub fn run() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let done = match command {
+        Command::Init(args) => init::run(&common, args),
+        Command::Serve(args) => serve::run(&common, args),
+        Command::Fleet(command) => operate::fleet(&common, command),
+        Command::Token(command) => operate::token(&common, command),
+        Command::Epoch(command) => operate::epoch(&common, command),
+        Command::Hsm(command) => operate::hsm(&common, command),
+        Command::Verify(args) => verify::run(&common, args),
+        Command::Sign(command) => sign::run(&common, command),
+        Command::Bench(BenchCommand::Hsm(args)) => bench_hsm::run(&common, args),
+        Command::Bench(BenchCommand::Issue(args)) => bench_issue::run(&common, args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&common, &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(common: &Common, error: &anyhow::Error) {
+    let text = format!("{error:#}");
+    if common.json {
+        eprintln!("{}", serde_json::json!({ "error": text }));
+    } else {
+        eprintln!("fob: {text}");
+    }
+}
+
+/// Prints an answer: as JSON, or as text made from it.
+fn print<T: Serialize>(common: &Common, answer: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let line =
+        if common.json { serde_json::to_string(answer)? } else { text(answer).trim_end().to_owned() };
+    // A closed pipe is the reader's choice, not a fault.
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A table: columns as wide as their widest cell.
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let widths: Vec<usize> = (0..header.len())
+        .map(|at| {
+            let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+            cells.chain([header[at].len()]).max().unwrap_or_default()
+        })
+        .collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut header.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}

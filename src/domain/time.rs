@@ -1,5 +1,10 @@
 //! Time as the rules see it: whole seconds since 1970-01-01T00:00:00Z, and windows of them.
 
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use super::refusal::{Refusal, RefusalCode};
 
 /// Seconds since the Unix epoch, UTC.
@@ -42,6 +47,38 @@ impl Window {
     }
 }
 
+/// A time, read from any RFC 3339 text and written in UTC with whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub UnixTime);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = i64::try_from(self.0).ok();
+        match seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+            Some(time) => write!(f, "{time}"),
+            None => Err(fmt::Error),
+        }
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let time: Timestamp = text
+            .parse()
+            .map_err(|_| de::Error::custom("a time is RFC 3339, as in 2026-11-22T20:00:00Z"))?;
+        let seconds = u64::try_from(time.as_second())
+            .map_err(|_| de::Error::custom("a time is not before 1970"))?;
+        Ok(Self(seconds))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +91,15 @@ mod tests {
         for (not_before, not_after, now) in [(10, 10, 0), (10, 9, 0), (10, 20, 20), (0, UNIX_TIME_MAX + 1, 0)] {
             assert!(Window::new(not_before, not_after, now).is_err());
         }
+    }
+
+    #[test]
+    fn reads_offsets_and_writes_utc() {
+        let time: Time = serde_json::from_str("\"2026-11-22T21:00:00.9+01:00\"").expect("a time");
+        assert_eq!(serde_json::to_string(&time).expect("text"), "\"2026-11-22T20:00:00Z\"");
+        for bad in ["\"2026-11-22\"", "\"1969-12-31T23:59:59Z\"", "5", "\"now\""] {
+            assert!(serde_json::from_str::<Time>(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Time(UNIX_TIME_MAX).to_string(), "9999-12-31T23:59:59Z");
     }
 }

@@ -43,6 +43,18 @@ struct Presented {
     pin_right: bool,
 }
 
+impl Presented {
+    fn new(
+        (authorization, fleet): (Arc<Authorization>, Arc<FleetBook>),
+        identity: IdentityId,
+        holder: HolderKey,
+        pin: Option<String>,
+    ) -> Self {
+        let request = RequestKey { identity: identity.clone(), thumbprint: holder.thumbprint() };
+        Self { authorization, fleet, identity, holder, request, pin, pin_right: false }
+    }
+}
+
 /// A redemption that every rule allows, and whose code set is reserved for it.
 pub struct Admitted {
     pub(super) reservation: Reservation,
@@ -72,7 +84,28 @@ impl Engine {
     /// Every refusal of the rules; `busy`, `hsm_unavailable`, `store_unavailable` or
     /// `shutting_down`, after which the same request may be sent again.
     pub async fn redeem(&self, asked: RedemptionRequest) -> Result<Arc<Redemption>, Failure> {
-        let mut presented = self.present(asked)?;
+        let claimed = CodeSet::parse(&asked.code_set)?;
+        let believed = self.believe(&claimed)?;
+        let (audience, now) = (&self.shared.settings.public_url, self.shared.clock.unix());
+        let holder = jws::check_proof(&asked.proof, audience, claimed.nonce(), now)?;
+        self.carry_through(Presented::new(believed, asked.identity, holder, asked.pin)).await
+    }
+
+    /// Redeems for a terminal whose key the caller has checked by other means than a proof.
+    ///
+    /// # Errors
+    /// As [`Engine::redeem`].
+    pub async fn redeem_for(
+        &self,
+        code_set: &str,
+        identity: IdentityId,
+        holder: HolderKey,
+    ) -> Result<Arc<Redemption>, Failure> {
+        let believed = self.believe(&CodeSet::parse(code_set)?)?;
+        self.carry_through(Presented::new(believed, identity, holder, None)).await
+    }
+
+    async fn carry_through(&self, mut presented: Presented) -> Result<Arc<Redemption>, Failure> {
         let deadline = tokio::time::sleep(self.shared.settings.answer_within);
         tokio::pin!(deadline);
         for _ in 0..=ADMISSIONS_MAX {
@@ -136,25 +169,6 @@ impl Engine {
         }
         let fleet = shared.book.fleet(*fleet).ok_or_else(unknown)?;
         Ok((authorization, fleet))
-    }
-
-    fn present(&self, asked: RedemptionRequest) -> Result<Presented, Refusal> {
-        let claimed = CodeSet::parse(&asked.code_set)?;
-        let (authorization, fleet) = self.believe(&claimed)?;
-        let shared = &self.shared;
-        let audience = &shared.settings.public_url;
-        let holder = jws::check_proof(&asked.proof, audience, claimed.nonce(), shared.clock.unix())?;
-        let request =
-            RequestKey { identity: asked.identity.clone(), thumbprint: holder.thumbprint() };
-        Ok(Presented {
-            authorization,
-            fleet,
-            identity: asked.identity,
-            holder,
-            request,
-            pin: asked.pin,
-            pin_right: false,
-        })
     }
 
     fn admit(&self, presented: &Presented) -> Result<Admission, Refusal> {

@@ -9,7 +9,7 @@ use crate::domain::{
     Epoch, EpochId, EpochState, Fleet, FleetId, Identity, IdentityId, Licence, Refusal, Status,
     Terminal, TerminalId, UnixTime, Vehicle, VehicleId, Window,
 };
-use crate::hsm::{HsmError, KeyRef, Token};
+use crate::hsm::{HsmError, KeyRef, Signer, Token};
 use crate::store::Write;
 
 /// 2099-12-31T00:00:00Z, when the demo renters' licences end.

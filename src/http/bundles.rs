@@ -13,7 +13,7 @@ use super::State;
 use super::caller;
 use super::problem::Problem;
 use super::shapes::not_found;
-use super::time::Time;
+use crate::domain::time::Time;
 use crate::domain::{BundleId, Scope};
 use crate::engine::{Failure, rebuild};
 use crate::store::SignedBundle;

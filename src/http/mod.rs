@@ -29,7 +29,6 @@ mod problem;
 mod registry;
 mod serve;
 mod shapes;
-pub(crate) mod time;
 
 pub use openapi::document;
 pub use serve::{ServeError, Server, ServerConfig, TlsFiles};
@@ -94,6 +93,7 @@ async fn method_not_allowed(allow: &'static str) -> HttpResponse {
     response
 }
 
-async fn not_found() -> Problem {
-    Refusal::new(RefusalCode::NotFound).detail("there is no such address; see /docs").into()
+async fn not_found() -> HttpResponse {
+    let refusal = Refusal::new(RefusalCode::NotFound);
+    Problem::from(refusal.detail("there is no such address; see /docs")).error_response()
 }

@@ -8,7 +8,6 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 
 use super::State;
-use crate::clock::Clock;
 
 pub(super) async fn observe(
     request: ServiceRequest,

@@ -7,7 +7,7 @@ use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
-use super::time::Time;
+use crate::domain::time::Time;
 use crate::domain::{Refusal, RefusalCode};
 use crate::engine::Failure;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::time::Time;
+use crate::domain::time::Time;
 use crate::domain::function::FunctionRef;
 use crate::domain::{
     Authorization, Catalogue, IdentityId, Licence, Recipient, Refusal, RefusalCode, Signing, Status,

@@ -10,14 +10,15 @@
 
 use fob_verify::region::Region;
 use fob_verify::window::Recurring;
-use minicbor::data::Type;
 use minicbor::Decoder;
+use minicbor::data::Type;
 use minicbor::decode::Error;
 
 use super::cbor::{self, Into, Read, Written};
 use super::error::corrupt;
 use crate::domain::{
-    Author, Authorization, FunctionCode, IdentityId, Recipient, Signing, TerminalId, TokenId, UnixTime,
+    Author, Authorization, FunctionCode, IdentityId, Recipient, Signing, TerminalId, TokenId,
+    UnixTime,
 };
 use crate::store::StoreError;
 
@@ -128,10 +129,15 @@ fn read_signing(d: &mut Decoder<'_>) -> Read<Signing> {
 fn read_author(d: &mut Decoder<'_>) -> Read<Author> {
     match d.datatype()? {
         Type::Bytes => {
-            let id = d.bytes()?.try_into().map_err(|_| Error::message("a token's id"))?;
+            let id = d
+                .bytes()?
+                .try_into()
+                .map_err(|_| Error::message("a token's id"))?;
             Ok(Author::Token(TokenId(id)))
         }
-        _ => TerminalId::parse(d.str()?).map(Author::Terminal).map_err(unnamed),
+        _ => TerminalId::parse(d.str()?)
+            .map(Author::Terminal)
+            .map_err(unnamed),
     }
 }
 

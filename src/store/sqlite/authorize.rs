@@ -9,7 +9,10 @@ use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{Author, Authorization, AuthorizationId};
 use crate::store::{Applied, NewAuthorization, Request, StoreError};
 
-pub(super) fn authorize(transaction: &mut Transaction<'_>, new: &NewAuthorization) -> Result<Applied, StoreError> {
+pub(super) fn authorize(
+    transaction: &mut Transaction<'_>,
+    new: &NewAuthorization,
+) -> Result<Applied, StoreError> {
     let connection = transaction.connection;
     let id = new.authorization.id;
     if let Some(request) = &new.request
@@ -31,7 +34,9 @@ pub(super) fn authorize(transaction: &mut Transaction<'_>, new: &NewAuthorizatio
     }
     if let Some(command) = &new.command {
         connection
-            .prepare_cached("INSERT INTO commands (authorization, version, command) VALUES (?1, ?2, ?3)")?
+            .prepare_cached(
+                "INSERT INTO commands (authorization, version, command) VALUES (?1, ?2, ?3)",
+            )?
             .execute(params![id.bytes(), new.authorization.version, command])?;
     }
     Ok(Applied::Done)
@@ -47,7 +52,9 @@ pub(super) fn pin_attempt(
         .prepare_cached("SELECT pin_attempts FROM authorizations WHERE id = ?1 AND version = ?2")?
         .query_row(params![id.bytes(), version], |row| row.get(0))
         .optional()?;
-    let Some(attempts) = attempts else { return Ok(Applied::Stale) };
+    let Some(attempts) = attempts else {
+        return Ok(Applied::Stale);
+    };
     if attempts < PIN_ATTEMPTS_MAX {
         connection
             .prepare_cached("UPDATE authorizations SET pin_attempts = ?2 WHERE id = ?1")?
@@ -71,7 +78,10 @@ fn repeated(connection: &Connection, request: &Request) -> Result<Option<Applied
              CROSS JOIN authorizations a ON a.id = r.authorization
              WHERE r.scope = ?1 AND substr(a.request, 1, 32) = ?2",
         )?
-        .query_row(params![scope_column(&request.scope), request.scope], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(
+            params![scope_column(&request.scope), request.scope],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
         .optional()?;
     Ok(found.map(|(id, digest)| match digest == request.digest {
         true => Applied::Repeated(AuthorizationId(id)),
@@ -80,7 +90,10 @@ fn repeated(connection: &Connection, request: &Request) -> Result<Option<Applied
 }
 
 /// Numbers of the authorization's fleet and vehicle, if these and its author stand.
-fn standing(connection: &Connection, authorization: &Authorization) -> Result<Option<(i64, i64)>, StoreError> {
+fn standing(
+    connection: &Connection,
+    authorization: &Authorization,
+) -> Result<Option<(i64, i64)>, StoreError> {
     let terminal = match &authorization.author {
         Author::Token(_) => None,
         Author::Terminal(id) => Some(id.as_str()),
@@ -96,7 +109,12 @@ fn standing(connection: &Connection, authorization: &Authorization) -> Result<Op
                 WHERE t.fleet = f.number AND t.id = ?3 AND t.status = ?4 AND i.status = ?4))",
         )?
         .query_row(
-            params![authorization.fleet.bytes(), authorization.vehicle.as_str(), terminal, words::ACTIVE],
+            params![
+                authorization.fleet.bytes(),
+                authorization.vehicle.as_str(),
+                terminal,
+                words::ACTIVE
+            ],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
@@ -111,7 +129,9 @@ fn insert(
     vehicle: i64,
 ) -> Result<bool, StoreError> {
     let authorization = &*new.authorization;
-    let request = new.request.map(|request| [request.scope, request.digest].concat());
+    let request = new
+        .request
+        .map(|request| [request.scope, request.digest].concat());
     let inserted = connection
         .prepare_cached(
             "INSERT INTO authorizations (id, fleet, segment, vehicle, version, state, pin_attempts,

@@ -60,8 +60,13 @@ impl Body {
 
     fn write(&self, e: &mut Into<'_>) -> Written {
         let (holder, holder_len) = cbor::short_key(&self.holder);
-        e.array(12)?.u32(self.version)?.u32(self.vehicle_epoch)?.i64(self.algorithm.cose())?;
-        e.u64(self.issuer)?.bytes(&holder[..holder_len])?.u64(self.issued_at)?;
+        e.array(12)?
+            .u32(self.version)?
+            .u32(self.vehicle_epoch)?
+            .i64(self.algorithm.cose())?;
+        e.u64(self.issuer)?
+            .bytes(&holder[..holder_len])?
+            .u64(self.issued_at)?;
         e.u64(self.window.not_before)?.u64(self.window.not_after)?;
         cbor::write_region(e, self.region.as_deref())?;
         cbor::write_recurring(e, self.recurring.as_deref())?;
@@ -83,7 +88,9 @@ impl Body {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let body = cbor::read("a bundle", bytes, Self::read)?;
         let sound = body.keys.len() == body.signatures.len() && body.encode()? == bytes;
-        sound.then_some(body).ok_or_else(|| corrupt("a bundle: not as it was written"))
+        sound
+            .then_some(body)
+            .ok_or_else(|| corrupt("a bundle: not as it was written"))
     }
 
     fn read(d: &mut Decoder<'_>) -> Read<Self> {
@@ -91,11 +98,15 @@ impl Body {
         Ok(Self {
             version: d.u32()?,
             vehicle_epoch: d.u32()?,
-            algorithm: Algorithm::from_cose(d.i64()?).ok_or_else(|| decode::Error::message("an unknown algorithm"))?,
+            algorithm: Algorithm::from_cose(d.i64()?)
+                .ok_or_else(|| decode::Error::message("an unknown algorithm"))?,
             issuer: d.u64()?,
             holder: cbor::read_key(d.bytes()?)?,
             issued_at: d.u64()?,
-            window: Window { not_before: d.u64()?, not_after: d.u64()? },
+            window: Window {
+                not_before: d.u64()?,
+                not_after: d.u64()?,
+            },
             region: cbor::read_region(d)?.map(Box::new),
             recurring: cbor::read_recurring(d)?.map(Box::new),
             keys: cbor::list(d, read_key_record)?,

@@ -26,7 +26,8 @@ const ITEMS_MAX: u64 = 4096;
 /// What `write` writes.
 pub(super) fn written(write: impl FnOnce(&mut Into<'_>) -> Written) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::with_capacity(768);
-    write(&mut Encoder::new(&mut bytes)).map_err(|_| StoreError::Failed("not representable".into()))?;
+    write(&mut Encoder::new(&mut bytes))
+        .map_err(|_| StoreError::Failed("not representable".into()))?;
     Ok(bytes)
 }
 
@@ -80,7 +81,10 @@ pub(super) fn write_region(e: &mut Into<'_>, region: Option<&Region>) -> Written
         None => e.null()?.ok(),
         Some(Region::Circle(circle)) => {
             let centre = circle.centre();
-            e.array(4)?.u8(0)?.i32(centre.lat_e7())?.i32(centre.lon_e7())?;
+            e.array(4)?
+                .u8(0)?
+                .i32(centre.lat_e7())?
+                .i32(centre.lon_e7())?;
             e.u32(circle.radius_m())?.ok()
         }
         Some(Region::Polygon(polygon)) => {
@@ -100,14 +104,18 @@ pub(super) fn read_region(d: &mut Decoder<'_>) -> Read<Option<Region>> {
         match (items, d.u8()?) {
             (Some(4), 0) => {
                 let centre = read_position(d)?;
-                Circle::new(centre, d.u32()?).map(Region::Circle).map_err(out_of_bounds)
+                Circle::new(centre, d.u32()?)
+                    .map(Region::Circle)
+                    .map_err(out_of_bounds)
             }
             (Some(2), 1) => {
                 let corners: Vec<_> = list(d, |d| {
                     array(d, 2)?;
                     read_position(d)
                 })?;
-                Polygon::new(&corners).map(Region::Polygon).map_err(out_of_bounds)
+                Polygon::new(&corners)
+                    .map(Region::Polygon)
+                    .map_err(out_of_bounds)
             }
             _ => Err(decode::Error::message("an unknown kind of region")),
         }
@@ -116,7 +124,9 @@ pub(super) fn read_region(d: &mut Decoder<'_>) -> Read<Option<Region>> {
 
 /// Recurring windows, as in a key: `[[weekdays, start, end, offset], …]`, or null.
 pub(super) fn write_recurring(e: &mut Into<'_>, recurring: Option<&Recurring>) -> Written {
-    let Some(recurring) = recurring else { return e.null()?.ok() };
+    let Some(recurring) = recurring else {
+        return e.null()?.ok();
+    };
     e.array(recurring.windows().len() as u64)?;
     for window in recurring.windows() {
         e.array(4)?.u8(window.weekdays())?.u16(window.start_min())?;

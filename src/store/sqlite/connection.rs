@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::config::SqliteConfig;
@@ -23,21 +24,39 @@ const STATEMENTS_MAX: usize = 64;
 /// Makes an empty file that only its owner can read, and sees to its name being on disk. SQLite
 /// gives the log and its index the same mode.
 pub(super) fn create_file(path: &Path) -> Result<(), StoreError> {
-    let failed = |why: std::io::Error| StoreError::Failed(format!("cannot create the store: {}", why.kind()));
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let failed = |why: std::io::Error| {
+        StoreError::Failed(format!("cannot create the store: {}", why.kind()))
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
     file.sync_all().map_err(failed)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(failed)
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)
 }
 
 /// Opens a connection that writes; the file has to exist.
 pub(super) fn open_writer(path: &Path, config: &SqliteConfig) -> Result<Connection, StoreError> {
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, config.writer_cache_mib, config)?;
+    let connection = open(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE,
+        config.writer_cache_mib,
+        config,
+    )?;
     // Takes effect while the file is empty, and is then the file's own.
     connection.pragma_update(None, "page_size", PAGE_LEN)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(StoreError::Failed("the file system has no shared memory for a write-ahead log".into()));
+        return Err(StoreError::Failed(
+            "the file system has no shared memory for a write-ahead log".into(),
+        ));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     let log_len = i64::from(config.wal_mib) << 20;
@@ -48,7 +67,12 @@ pub(super) fn open_writer(path: &Path, config: &SqliteConfig) -> Result<Connecti
 
 /// Opens a connection that only reads.
 pub(super) fn open_reader(path: &Path, config: &SqliteConfig) -> Result<Connection, StoreError> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, config.reader_cache_mib, config)
+    open(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY,
+        config.reader_cache_mib,
+        config,
+    )
 }
 
 /// Copies the whole log into the database and syncs that.
@@ -56,18 +80,26 @@ pub(super) fn open_reader(path: &Path, config: &SqliteConfig) -> Result<Connecti
 /// After a failed sync the system may hold pages it will never write, and show them as written.
 /// What is read back after this is therefore on disk, wherever the log stands.
 pub(super) fn settle(connection: &Connection) -> Result<(), StoreError> {
-    let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    let busy: i64 =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     match busy {
         0 => Ok(()),
         _ => Err(StoreError::Failed("the log is still being read".into())),
     }
 }
 
-fn open(path: &Path, access: OpenFlags, cache_mib: u32, config: &SqliteConfig) -> Result<Connection, StoreError> {
+fn open(
+    path: &Path,
+    access: OpenFlags,
+    cache_mib: u32,
+    config: &SqliteConfig,
+) -> Result<Connection, StoreError> {
     // One user at a time: the writer is behind a lock, a reader is lent to one caller.
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(config.busy_timeout())?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Plans that look at bound values are made anew with each value, which costs more than the rest.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "cache_size", -i64::from(cache_mib) * 1024)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -98,8 +130,14 @@ impl Readers {
         self: &Arc<Self>,
         with: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let lent = self.idle.recv().map_err(|_| StoreError::Failed("no connection to read with".into()))?;
-        let lent = Lent { connection: Some(lent), to: &self.back };
+        let lent = self
+            .idle
+            .recv()
+            .map_err(|_| StoreError::Failed("no connection to read with".into()))?;
+        let lent = Lent {
+            connection: Some(lent),
+            to: &self.back,
+        };
         match &lent.connection {
             Some(connection) => with(connection),
             None => Err(StoreError::Failed("no connection to read with".into())),

@@ -32,13 +32,27 @@ pub(super) struct Subject {
 
 impl Contexts {
     /// The number of an issuer's name.
-    pub(super) fn issuer(&mut self, connection: &Connection, name: &str) -> Result<u64, StoreError> {
+    pub(super) fn issuer(
+        &mut self,
+        connection: &Connection,
+        name: &str,
+    ) -> Result<u64, StoreError> {
         self.number(connection, cbor::written(|e| e.str(name)?.ok())?)
     }
 
     /// The number of what a key's record leaves out.
-    pub(super) fn subject(&mut self, connection: &Connection, key: &KeyRecord) -> Result<u64, StoreError> {
-        let body = cbor::written(|e| e.array(3)?.u16(key.function)?.str(&key.name)?.str(&key.status_uri)?.ok())?;
+    pub(super) fn subject(
+        &mut self,
+        connection: &Connection,
+        key: &KeyRecord,
+    ) -> Result<u64, StoreError> {
+        let body = cbor::written(|e| {
+            e.array(3)?
+                .u16(key.function)?
+                .str(&key.name)?
+                .str(&key.status_uri)?
+                .ok()
+        })?;
         self.number(connection, body)
     }
 
@@ -53,7 +67,9 @@ impl Contexts {
         let found = match found {
             Some(found) => found,
             None => {
-                connection.prepare_cached("INSERT INTO contexts (body) VALUES (?1)")?.execute(params![body])?;
+                connection
+                    .prepare_cached("INSERT INTO contexts (body) VALUES (?1)")?
+                    .execute(params![body])?;
                 connection.last_insert_rowid()
             }
         };
@@ -77,7 +93,11 @@ pub(super) fn subject(connection: &Connection, number: u64) -> Result<Subject, S
     let body = body(connection, number)?;
     cbor::read("a key's context", &body, |d| -> Read<_> {
         cbor::array(d, 3)?;
-        Ok(Subject { function: d.u16()?, name: d.str()?.into(), status_uri: d.str()?.into() })
+        Ok(Subject {
+            function: d.u16()?,
+            name: d.str()?.into(),
+            status_uri: d.str()?.into(),
+        })
     })
 }
 

@@ -12,7 +12,9 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match &error {
             Error::SqliteFailure(failure, _) => match failure.code {
-                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt(words(&error)),
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+                    Self::Corrupt(words(&error))
+                }
                 _ => Self::Failed(words(&error)),
             },
             Error::FromSqlConversionFailure(..)
@@ -73,12 +75,18 @@ mod tests {
     #[test]
     fn messages_do_not_go_through() {
         let error = StoreError::from(failure(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE));
-        assert!(matches!(&error, StoreError::Failed(words) if !words.contains("hunter2")), "{error}");
+        assert!(
+            matches!(&error, StoreError::Failed(words) if !words.contains("hunter2")),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_commit_is_unknown_unless_it_was_refused_its_locks() {
-        for code in [rusqlite::ffi::SQLITE_FULL, rusqlite::ffi::SQLITE_IOERR_FSYNC] {
+        for code in [
+            rusqlite::ffi::SQLITE_FULL,
+            rusqlite::ffi::SQLITE_IOERR_FSYNC,
+        ] {
             assert!(at_commit(&failure(code)).may_have_happened());
             assert!(!StoreError::from(failure(code)).may_have_happened());
         }

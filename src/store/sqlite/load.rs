@@ -19,7 +19,10 @@ pub(super) struct Names {
 /// Hands every row to `each`, all of them as of one commit.
 pub(super) fn load(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
     let snapshot = connection.unchecked_transaction()?;
-    let mut names = Names { fleets: HashMap::new(), vehicles: HashMap::new() };
+    let mut names = Names {
+        fleets: HashMap::new(),
+        vehicles: HashMap::new(),
+    };
     settings(&snapshot, each)?;
     registry_rows::fleets(&snapshot, &mut names, each)?;
     registry_rows::functions(&snapshot, &names, each)?;
@@ -30,7 +33,10 @@ pub(super) fn load(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result
     registry_rows::epochs(&snapshot, each)?;
     let newest = "SELECT version, body FROM trust_lists ORDER BY version DESC LIMIT 1";
     rows(&snapshot, newest, [], |row| {
-        each(Row::TrustList(row.get(0)?, row.get::<_, Vec<u8>>(1)?.into()));
+        each(Row::TrustList(
+            row.get(0)?,
+            row.get::<_, Vec<u8>>(1)?.into(),
+        ));
         Ok(())
     })?;
     rows(&snapshot, read::ALL_AUTHORIZATIONS, [], |row| {
@@ -41,22 +47,38 @@ pub(super) fn load(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result
 
 impl Names {
     pub(super) fn fleet(&self, number: i64) -> Result<FleetId, StoreError> {
-        self.fleets.get(&number).copied().ok_or_else(|| corrupt("a row of no fleet"))
+        self.fleets
+            .get(&number)
+            .copied()
+            .ok_or_else(|| corrupt("a row of no fleet"))
     }
 
     pub(super) fn vehicle(&self, number: i64) -> Result<VehicleId, StoreError> {
-        self.vehicles.get(&number).cloned().ok_or_else(|| corrupt("an authorization of no vehicle"))
+        self.vehicles
+            .get(&number)
+            .cloned()
+            .ok_or_else(|| corrupt("an authorization of no vehicle"))
     }
 
     /// Looks the vehicle up, where it is not known yet.
-    pub(super) fn learn_vehicle(&mut self, connection: &Connection, number: i64) -> Result<(), StoreError> {
+    pub(super) fn learn_vehicle(
+        &mut self,
+        connection: &Connection,
+        number: i64,
+    ) -> Result<(), StoreError> {
         if self.vehicles.contains_key(&number) {
             return Ok(());
         }
-        rows(connection, "SELECT id FROM vehicles WHERE number = ?1", [number], |row| {
-            self.vehicles.insert(number, named(VehicleId::parse(text(row, 0)?))?);
-            Ok(())
-        })
+        rows(
+            connection,
+            "SELECT id FROM vehicles WHERE number = ?1",
+            [number],
+            |row| {
+                self.vehicles
+                    .insert(number, named(VehicleId::parse(text(row, 0)?))?);
+                Ok(())
+            },
+        )
     }
 }
 
@@ -77,12 +99,16 @@ pub(super) fn rows(
 
 /// A column's text.
 pub(super) fn text<'a>(row: &'a SqlRow<'_>, column: usize) -> Result<&'a str, StoreError> {
-    row.get_ref(column)?.as_str().map_err(|_| corrupt("a name that is not text"))
+    row.get_ref(column)?
+        .as_str()
+        .map_err(|_| corrupt("a name that is not text"))
 }
 
 /// A column's bytes.
 pub(super) fn blob<'a>(row: &'a SqlRow<'_>, column: usize) -> Result<&'a [u8], StoreError> {
-    row.get_ref(column)?.as_blob().map_err(|_| corrupt("a column that is not bytes"))
+    row.get_ref(column)?
+        .as_blob()
+        .map_err(|_| corrupt("a column that is not bytes"))
 }
 
 /// A column's text as a name; what the alphabet forbids was never written.
@@ -91,8 +117,13 @@ pub(super) fn named<T>(name: Result<T, Refusal>) -> Result<T, StoreError> {
 }
 
 fn settings(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
-    rows(connection, "SELECT name, value FROM settings ORDER BY name", [], |row| {
-        each(Row::Setting(row.get(0)?, row.get(1)?));
-        Ok(())
-    })
+    rows(
+        connection,
+        "SELECT name, value FROM settings ORDER BY name",
+        [],
+        |row| {
+            each(Row::Setting(row.get(0)?, row.get(1)?));
+            Ok(())
+        },
+    )
 }

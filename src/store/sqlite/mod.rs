@@ -115,15 +115,21 @@ impl Store for Sqlite {
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
-        self.readers()?.lend(|connection| load::load(connection, each))
+        self.readers()?
+            .lend(|connection| load::load(connection, each))
     }
 
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError> {
-        self.readers()?.lend(|connection| read::bundle(connection, by))
+        self.readers()?
+            .lend(|connection| read::bundle(connection, by))
     }
 
-    fn authorizations(&self, filter: &AuthorizationFilter) -> Result<Vec<Authorization>, StoreError> {
-        self.readers()?.lend(|connection| read::authorizations(connection, filter))
+    fn authorizations(
+        &self,
+        filter: &AuthorizationFilter,
+    ) -> Result<Vec<Authorization>, StoreError> {
+        self.readers()?
+            .lend(|connection| read::authorizations(connection, filter))
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

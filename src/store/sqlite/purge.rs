@@ -30,20 +30,31 @@ pub(super) fn purge(
          LIMIT ?2",
     )?;
     let over = over
-        .query_map(params![before, at_most], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .query_map(params![before, at_most], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
         .collect::<Result<Vec<Over>, _>>()?;
     let mut purged = 0;
     for (id, bundle, request) in over {
         if let Some(bundle) = bundle {
-            connection.prepare_cached("DELETE FROM bundles WHERE number = ?1")?.execute(params![bundle])?;
+            connection
+                .prepare_cached("DELETE FROM bundles WHERE number = ?1")?
+                .execute(params![bundle])?;
         }
-        if let Some((scope, _)) = request.as_ref().and_then(|request| request.split_first_chunk::<32>()) {
+        if let Some((scope, _)) = request
+            .as_ref()
+            .and_then(|request| request.split_first_chunk::<32>())
+        {
             connection
                 .prepare_cached("DELETE FROM requests WHERE scope = ?1 AND authorization = ?2")?
                 .execute(params![scope_column(scope), id])?;
         }
-        connection.prepare_cached("DELETE FROM commands WHERE authorization = ?1")?.execute(params![id])?;
-        connection.prepare_cached("DELETE FROM authorizations WHERE id = ?1")?.execute(params![id])?;
+        connection
+            .prepare_cached("DELETE FROM commands WHERE authorization = ?1")?
+            .execute(params![id])?;
+        connection
+            .prepare_cached("DELETE FROM authorizations WHERE id = ?1")?
+            .execute(params![id])?;
         purged += 1;
     }
     if purged > 0 {

@@ -9,8 +9,8 @@ use super::error::{column, corrupt, number};
 use super::load::{Names, blob, named, rows, text};
 use super::{authorization_body, contexts, registry, words};
 use crate::domain::{
-    Authorization, AuthorizationId, Bundle, BundleId, EpochId, FleetId, IdentityId, KeyRecord, VehicleId,
-    Window,
+    Authorization, AuthorizationId, Bundle, BundleId, EpochId, FleetId, IdentityId, KeyRecord,
+    VehicleId, Window,
 };
 use crate::store::{AuthorizationFilter, BundleKey, SignedBundle, StoreError};
 
@@ -30,7 +30,8 @@ macro_rules! conditions {
 }
 
 /// Every authorization, by id.
-pub(super) const ALL_AUTHORIZATIONS: &str = concat!(columns!(), "FROM authorizations a ORDER BY a.id");
+pub(super) const ALL_AUTHORIZATIONS: &str =
+    concat!(columns!(), "FROM authorizations a ORDER BY a.id");
 
 /// A fleet's authorizations, by id.
 const OF_FLEET: &str = concat!(
@@ -74,7 +75,10 @@ const BUNDLE_BY_AUTHORIZATION: &str = bundle_rows!(
 );
 
 /// The bundle of that name.
-pub(super) fn bundle(connection: &Connection, by: BundleKey) -> Result<Option<SignedBundle>, StoreError> {
+pub(super) fn bundle(
+    connection: &Connection,
+    by: BundleKey,
+) -> Result<Option<SignedBundle>, StoreError> {
     let (sql, id) = match &by {
         BundleKey::Id(id) => (BUNDLE_BY_ID, id.bytes()),
         BundleKey::Authorization(id) => (BUNDLE_BY_AUTHORIZATION, id.bytes()),
@@ -83,7 +87,9 @@ pub(super) fn bundle(connection: &Connection, by: BundleKey) -> Result<Option<Si
     let snapshot = connection.unchecked_transaction()?;
     let mut statement = snapshot.prepare_cached(sql)?;
     let mut rows = statement.query(params![id])?;
-    rows.next()?.map(|row| signed_bundle(&snapshot, row)).transpose()
+    rows.next()?
+        .map(|row| signed_bundle(&snapshot, row))
+        .transpose()
 }
 
 fn signed_bundle(connection: &Connection, row: &SqlRow<'_>) -> Result<SignedBundle, StoreError> {
@@ -119,7 +125,10 @@ fn signed_bundle(connection: &Connection, row: &SqlRow<'_>) -> Result<SignedBund
         recurring: body.recurring,
         keys,
     };
-    Ok(SignedBundle { bundle, signatures: body.signatures })
+    Ok(SignedBundle {
+        bundle,
+        signatures: body.signatures,
+    })
 }
 
 /// The authorizations that pass `filter`, ascending by id.
@@ -128,12 +137,19 @@ pub(super) fn authorizations(
     filter: &AuthorizationFilter,
 ) -> Result<Vec<Authorization>, StoreError> {
     let snapshot = connection.unchecked_transaction()?;
-    let Some(fleet) = registry::fleet_number(&snapshot, &filter.fleet)? else { return Ok(Vec::new()) };
-    let mut names = Names { fleets: [(fleet, filter.fleet)].into(), vehicles: HashMap::new() };
+    let Some(fleet) = registry::fleet_number(&snapshot, &filter.fleet)? else {
+        return Ok(Vec::new());
+    };
+    let mut names = Names {
+        fleets: [(fleet, filter.fleet)].into(),
+        vehicles: HashMap::new(),
+    };
     let (sql, of) = match &filter.vehicle {
         None => (OF_FLEET, fleet),
         Some(vehicle) => {
-            let Some(number) = vehicle_number(&snapshot, fleet, vehicle)? else { return Ok(Vec::new()) };
+            let Some(number) = vehicle_number(&snapshot, fleet, vehicle)? else {
+                return Ok(Vec::new());
+            };
             names.vehicles.insert(number, vehicle.clone());
             (OF_VEHICLE, number)
         }
@@ -166,7 +182,10 @@ pub(super) fn authorization(row: &SqlRow<'_>, names: &Names) -> Result<Authoriza
         version: row.get(3)?,
         vehicle: names.vehicle(row.get(2)?)?,
         functions: body.functions,
-        window: Window { not_before: body.not_before, not_after: number(row.get(5)?)? },
+        window: Window {
+            not_before: body.not_before,
+            not_after: number(row.get(5)?)?,
+        },
         redeem_by: number(row.get(6)?)?,
         region: body.region,
         recurring: body.recurring,
@@ -182,7 +201,11 @@ pub(super) fn authorization(row: &SqlRow<'_>, names: &Names) -> Result<Authoriza
     Ok(authorization)
 }
 
-fn vehicle_number(connection: &Connection, fleet: i64, id: &VehicleId) -> Result<Option<i64>, StoreError> {
+fn vehicle_number(
+    connection: &Connection,
+    fleet: i64,
+    id: &VehicleId,
+) -> Result<Option<i64>, StoreError> {
     let number = connection
         .prepare_cached("SELECT number FROM vehicles WHERE fleet = ?1 AND id = ?2")?
         .query_row(params![fleet, id.as_str()], |row| row.get(0))
@@ -191,5 +214,7 @@ fn vehicle_number(connection: &Connection, fleet: i64, id: &VehicleId) -> Result
 }
 
 fn check_format(found: i64, known: i64) -> Result<(), StoreError> {
-    (found == known).then_some(()).ok_or_else(|| corrupt(format!("a row of format {found}")))
+    (found == known)
+        .then_some(())
+        .ok_or_else(|| corrupt(format!("a row of format {found}")))
 }

@@ -18,10 +18,15 @@ struct Standing {
 }
 
 /// Three statements: the conditions, the bundle, the authorization's new state.
-pub(super) fn redeem(transaction: &mut Transaction<'_>, redemption: &Redemption) -> Result<Applied, StoreError> {
+pub(super) fn redeem(
+    transaction: &mut Transaction<'_>,
+    redemption: &Redemption,
+) -> Result<Applied, StoreError> {
     let connection = transaction.connection;
     let bundle = &redemption.signed.bundle;
-    let Some(standing) = standing(connection, redemption)? else { return Ok(Applied::Stale) };
+    let Some(standing) = standing(connection, redemption)? else {
+        return Ok(Applied::Stale);
+    };
     let body = body(connection, transaction.contexts, &redemption.signed)?.encode()?;
     let inserted = connection
         .prepare_cached(
@@ -41,15 +46,26 @@ pub(super) fn redeem(transaction: &mut Transaction<'_>, redemption: &Redemption)
     }
     connection
         .prepare_cached("UPDATE authorizations SET state = ?2, bundle = ?3 WHERE id = ?1")?
-        .execute(params![bundle.authorization.bytes(), words::REDEEMED, connection.last_insert_rowid()])?;
+        .execute(params![
+            bundle.authorization.bytes(),
+            words::REDEEMED,
+            connection.last_insert_rowid()
+        ])?;
     let next = column(redemption.status_next)?;
-    transaction.status_next.entry(standing.fleet).and_modify(|known| *known = next.max(*known)).or_insert(next);
+    transaction
+        .status_next
+        .entry(standing.fleet)
+        .and_modify(|known| *known = next.max(*known))
+        .or_insert(next);
     Ok(Applied::Done)
 }
 
 /// The conditions, each a line below the joins. A bundle for another fleet or vehicle than its
 /// authorization's does not stand either.
-fn standing(connection: &Connection, redemption: &Redemption) -> Result<Option<Standing>, StoreError> {
+fn standing(
+    connection: &Connection,
+    redemption: &Redemption,
+) -> Result<Option<Standing>, StoreError> {
     let bundle = &redemption.signed.bundle;
     let standing = connection
         .prepare_cached(
@@ -80,21 +96,37 @@ fn standing(connection: &Connection, redemption: &Redemption) -> Result<Option<S
                 words::OPEN,
                 words::ACTIVE,
             ],
-            |row| Ok(Standing { fleet: row.get(0)?, identity: row.get(1)?, epoch: row.get(2)? }),
+            |row| {
+                Ok(Standing {
+                    fleet: row.get(0)?,
+                    identity: row.get(1)?,
+                    epoch: row.get(2)?,
+                })
+            },
         )
         .optional()?;
     Ok(standing)
 }
 
-fn body(connection: &Connection, contexts: &mut Contexts, signed: &SignedBundle) -> Result<Body, StoreError> {
+fn body(
+    connection: &Connection,
+    contexts: &mut Contexts,
+    signed: &SignedBundle,
+) -> Result<Body, StoreError> {
     let bundle = &signed.bundle;
     if bundle.keys.len() != signed.signatures.len() {
-        return Err(StoreError::Failed("a bundle without one signature for each key".into()));
+        return Err(StoreError::Failed(
+            "a bundle without one signature for each key".into(),
+        ));
     }
     let mut keys = Vec::with_capacity(bundle.keys.len());
     for key in &bundle.keys {
         let subject = contexts.subject(connection, key)?;
-        keys.push(Key { subject, status_index: key.status_index, max_uses: key.max_uses });
+        keys.push(Key {
+            subject,
+            status_index: key.status_index,
+            max_uses: key.max_uses,
+        });
     }
     Ok(Body {
         version: bundle.version,

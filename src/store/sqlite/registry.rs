@@ -10,13 +10,20 @@ use crate::domain::{
 };
 use crate::store::{Applied, StoreError};
 
-pub(super) fn setting(connection: &Connection, name: &str, value: &str) -> Result<Applied, StoreError> {
+pub(super) fn setting(
+    connection: &Connection,
+    name: &str,
+    value: &str,
+) -> Result<Applied, StoreError> {
     let sql = "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
     if changed(connection, sql, params![name, value])? {
         return Ok(Applied::Done);
     }
     let sql = "SELECT 1 FROM settings WHERE name = ?1 AND value = ?2";
-    Ok(done_or(Applied::Conflict, exists(connection, sql, params![name, value])?))
+    Ok(done_or(
+        Applied::Conflict,
+        exists(connection, sql, params![name, value])?,
+    ))
 }
 
 pub(super) fn new_fleet(connection: &Connection, fleet: &Fleet) -> Result<Applied, StoreError> {
@@ -44,17 +51,25 @@ pub(super) fn function(
     code: FunctionCode,
     name: &str,
 ) -> Result<Applied, StoreError> {
-    let Some(fleet) = fleet_number(connection, fleet)? else { return Ok(Applied::Stale) };
-    let sql = "INSERT INTO functions (fleet, code, name) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    let Some(fleet) = fleet_number(connection, fleet)? else {
+        return Ok(Applied::Stale);
+    };
+    let sql =
+        "INSERT INTO functions (fleet, code, name) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     if changed(connection, sql, params![fleet, code, name])? {
         return Ok(Applied::Done);
     }
     let sql = "SELECT 1 FROM functions WHERE fleet = ?1 AND code = ?2 AND name = ?3";
-    Ok(done_or(Applied::Conflict, exists(connection, sql, params![fleet, code, name])?))
+    Ok(done_or(
+        Applied::Conflict,
+        exists(connection, sql, params![fleet, code, name])?,
+    ))
 }
 
 pub(super) fn vehicle(connection: &Connection, vehicle: &Vehicle) -> Result<Applied, StoreError> {
-    let Some(fleet) = fleet_number(connection, &vehicle.fleet)? else { return Ok(Applied::Stale) };
+    let Some(fleet) = fleet_number(connection, &vehicle.fleet)? else {
+        return Ok(Applied::Stale);
+    };
     let functions = cbor::written(|e| authorization_body::write_functions(e, &vehicle.functions))?;
     let sql = "INSERT INTO vehicles (fleet, id, status, epoch, model, functions, owner, key)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -77,8 +92,13 @@ pub(super) fn vehicle(connection: &Connection, vehicle: &Vehicle) -> Result<Appl
     Ok(Applied::Done)
 }
 
-pub(super) fn identity(connection: &Connection, identity: &Identity) -> Result<Applied, StoreError> {
-    let Some(fleet) = fleet_number(connection, &identity.fleet)? else { return Ok(Applied::Stale) };
+pub(super) fn identity(
+    connection: &Connection,
+    identity: &Identity,
+) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, &identity.fleet)? else {
+        return Ok(Applied::Stale);
+    };
     let licences = cbor::written(|e| {
         e.array(identity.licences.len() as u64)?;
         for licence in &identity.licences {
@@ -90,23 +110,38 @@ pub(super) fn identity(connection: &Connection, identity: &Identity) -> Result<A
                ON CONFLICT (fleet, id) DO UPDATE SET status = excluded.status,
                licences = excluded.licences";
     let status = words::status(identity.status);
-    changed(connection, sql, params![fleet, identity.id.as_str(), status, licences])?;
+    changed(
+        connection,
+        sql,
+        params![fleet, identity.id.as_str(), status, licences],
+    )?;
     Ok(Applied::Done)
 }
 
-pub(super) fn terminal(connection: &Connection, terminal: &Terminal) -> Result<Applied, StoreError> {
-    let Some(fleet) = fleet_number(connection, &terminal.fleet)? else { return Ok(Applied::Stale) };
+pub(super) fn terminal(
+    connection: &Connection,
+    terminal: &Terminal,
+) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, &terminal.fleet)? else {
+        return Ok(Applied::Stale);
+    };
     let sql = "INSERT INTO terminals (fleet, id, status, identity, key) VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (fleet, id) DO UPDATE SET identity = excluded.identity,
                key = excluded.key";
     let (id, identity) = (terminal.id.as_str(), terminal.identity.as_str());
     let status = words::status(terminal.status);
-    changed(connection, sql, params![fleet, id, status, identity, key_column(&terminal.key)])?;
+    changed(
+        connection,
+        sql,
+        params![fleet, id, status, identity, key_column(&terminal.key)],
+    )?;
     Ok(Applied::Done)
 }
 
 pub(super) fn new_token(connection: &Connection, token: &Token) -> Result<Applied, StoreError> {
-    let Some(fleet) = fleet_number(connection, &token.fleet)? else { return Ok(Applied::Stale) };
+    let Some(fleet) = fleet_number(connection, &token.fleet)? else {
+        return Ok(Applied::Stale);
+    };
     let sql = "INSERT INTO tokens (id, fleet, hash, scopes, created_at, expires_at, revoked_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
     let done = changed(
@@ -134,7 +169,11 @@ pub(super) fn revoke_token(
 ) -> Result<Applied, StoreError> {
     let sql = "UPDATE tokens SET revoked_at = coalesce(revoked_at, ?3)
                WHERE id = ?2 AND fleet = (SELECT number FROM fleets WHERE id = ?1)";
-    let done = changed(connection, sql, params![fleet.bytes(), token.bytes(), column(at)?])?;
+    let done = changed(
+        connection,
+        sql,
+        params![fleet.bytes(), token.bytes(), column(at)?],
+    )?;
     Ok(done_or(Applied::Stale, done))
 }
 
@@ -165,7 +204,11 @@ pub(super) fn epoch(connection: &Connection, epoch: &Epoch) -> Result<Applied, S
     Ok(Applied::Done)
 }
 
-pub(super) fn trust_list(connection: &Connection, version: u32, body: &[u8]) -> Result<Applied, StoreError> {
+pub(super) fn trust_list(
+    connection: &Connection,
+    version: u32,
+    body: &[u8],
+) -> Result<Applied, StoreError> {
     let sql = "INSERT INTO trust_lists (version, body) SELECT ?1, ?2
                WHERE NOT EXISTS (SELECT 1 FROM trust_lists WHERE version >= ?1)";
     let done = changed(connection, sql, params![version, body])?;
@@ -177,7 +220,10 @@ fn key_column(key: &HolderKey) -> impl ToSql + '_ {
     key.public().as_bytes()
 }
 
-pub(super) fn fleet_number(connection: &Connection, fleet: &FleetId) -> Result<Option<i64>, StoreError> {
+pub(super) fn fleet_number(
+    connection: &Connection,
+    fleet: &FleetId,
+) -> Result<Option<i64>, StoreError> {
     let number = connection
         .prepare_cached("SELECT number FROM fleets WHERE id = ?1")?
         .query_row(params![fleet.bytes()], |row| row.get(0))

@@ -6,14 +6,18 @@ use super::error::{corrupt, number};
 use super::load::{Names, blob, named, rows, text};
 use super::{authorization_body, cbor, words};
 use crate::domain::{
-    Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, Licence, Scopes, Terminal,
-    TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId, Window,
+    Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, Licence,
+    Scopes, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId, Window,
 };
 use crate::store::{Row, StoreError};
 
 type Each<'a> = &'a mut dyn FnMut(Row);
 
-pub(super) fn fleets(connection: &Connection, names: &mut Names, each: Each<'_>) -> Result<(), StoreError> {
+pub(super) fn fleets(
+    connection: &Connection,
+    names: &mut Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
     let sql = "SELECT number, id, name, status, tag, status_key, status_next, open_redemption
                FROM fleets ORDER BY number";
     rows(connection, sql, [], |row| {
@@ -26,21 +30,40 @@ pub(super) fn fleets(connection: &Connection, names: &mut Names, each: Each<'_>)
             tag: row.get(4)?,
             status_key: row.get(5)?,
             status_next: number(row.get(6)?)?,
-            settings: FleetSettings { open_redemption: row.get(7)? },
+            settings: FleetSettings {
+                open_redemption: row.get(7)?,
+            },
         }));
         Ok(())
     })
 }
 
-pub(super) fn functions(connection: &Connection, names: &Names, each: Each<'_>) -> Result<(), StoreError> {
-    rows(connection, "SELECT fleet, code, name FROM functions ORDER BY fleet, code", [], |row| {
-        let name: String = row.get(2)?;
-        each(Row::Function(names.fleet(row.get(0)?)?, row.get(1)?, name.into()));
-        Ok(())
-    })
+pub(super) fn functions(
+    connection: &Connection,
+    names: &Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
+    rows(
+        connection,
+        "SELECT fleet, code, name FROM functions ORDER BY fleet, code",
+        [],
+        |row| {
+            let name: String = row.get(2)?;
+            each(Row::Function(
+                names.fleet(row.get(0)?)?,
+                row.get(1)?,
+                name.into(),
+            ));
+            Ok(())
+        },
+    )
 }
 
-pub(super) fn vehicles(connection: &Connection, names: &mut Names, each: Each<'_>) -> Result<(), StoreError> {
+pub(super) fn vehicles(
+    connection: &Connection,
+    names: &mut Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
     let sql = "SELECT number, fleet, id, status, epoch, model, functions, owner, key
                FROM vehicles ORDER BY number";
     rows(connection, sql, [], |row| {
@@ -51,9 +74,18 @@ pub(super) fn vehicles(connection: &Connection, names: &mut Names, each: Each<'_
             fleet: names.fleet(row.get(1)?)?,
             id,
             model: row.get(5)?,
-            functions: cbor::read("a vehicle's functions", blob(row, 6)?, authorization_body::read_functions)?,
-            owner: owner.map(|owner| named(IdentityId::parse(&owner))).transpose()?,
-            key: row.get::<_, Option<Vec<u8>>>(8)?.map(|key| public_key(&key)).transpose()?,
+            functions: cbor::read(
+                "a vehicle's functions",
+                blob(row, 6)?,
+                authorization_body::read_functions,
+            )?,
+            owner: owner
+                .map(|owner| named(IdentityId::parse(&owner)))
+                .transpose()?,
+            key: row
+                .get::<_, Option<Vec<u8>>>(8)?
+                .map(|key| public_key(&key))
+                .transpose()?,
             epoch: row.get(4)?,
             status: words::read_status(row.get(3)?)?,
         }));
@@ -61,25 +93,41 @@ pub(super) fn vehicles(connection: &Connection, names: &mut Names, each: Each<'_
     })
 }
 
-pub(super) fn identities(connection: &Connection, names: &Names, each: Each<'_>) -> Result<(), StoreError> {
-    rows(connection, "SELECT fleet, id, status, licences FROM identities ORDER BY number", [], |row| {
-        let licences = cbor::read("an identity's licences", blob(row, 3)?, |d| {
-            cbor::list(d, |d| {
-                cbor::array(d, 2)?;
-                Ok(Licence { class: d.str()?.into(), expires: d.u64()? })
-            })
-        })?;
-        each(Row::Identity(Identity {
-            fleet: names.fleet(row.get(0)?)?,
-            id: named(IdentityId::parse(text(row, 1)?))?,
-            status: words::read_status(row.get(2)?)?,
-            licences,
-        }));
-        Ok(())
-    })
+pub(super) fn identities(
+    connection: &Connection,
+    names: &Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
+    rows(
+        connection,
+        "SELECT fleet, id, status, licences FROM identities ORDER BY number",
+        [],
+        |row| {
+            let licences = cbor::read("an identity's licences", blob(row, 3)?, |d| {
+                cbor::list(d, |d| {
+                    cbor::array(d, 2)?;
+                    Ok(Licence {
+                        class: d.str()?.into(),
+                        expires: d.u64()?,
+                    })
+                })
+            })?;
+            each(Row::Identity(Identity {
+                fleet: names.fleet(row.get(0)?)?,
+                id: named(IdentityId::parse(text(row, 1)?))?,
+                status: words::read_status(row.get(2)?)?,
+                licences,
+            }));
+            Ok(())
+        },
+    )
 }
 
-pub(super) fn terminals(connection: &Connection, names: &Names, each: Each<'_>) -> Result<(), StoreError> {
+pub(super) fn terminals(
+    connection: &Connection,
+    names: &Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
     let sql = "SELECT fleet, id, status, identity, key FROM terminals ORDER BY fleet, id";
     rows(connection, sql, [], |row| {
         each(Row::Terminal(Terminal {
@@ -93,7 +141,11 @@ pub(super) fn terminals(connection: &Connection, names: &Names, each: Each<'_>) 
     })
 }
 
-pub(super) fn tokens(connection: &Connection, names: &Names, each: Each<'_>) -> Result<(), StoreError> {
+pub(super) fn tokens(
+    connection: &Connection,
+    names: &Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
     let sql = "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at
                FROM tokens ORDER BY id";
     rows(connection, sql, [], |row| {
@@ -120,7 +172,10 @@ pub(super) fn epochs(connection: &Connection, each: Each<'_>) -> Result<(), Stor
             key: key.map_err(|_| corrupt("an epoch's public key"))?,
             cka_id: row.get(3)?,
             token_serial: row.get(4)?,
-            window: Window { not_before: number(row.get(5)?)?, not_after: number(row.get(6)?)? },
+            window: Window {
+                not_before: number(row.get(5)?)?,
+                not_after: number(row.get(6)?)?,
+            },
             state: words::read_epoch_state(row.get(1)?)?,
             created_at: number(row.get(7)?)?,
         }));

@@ -38,7 +38,13 @@ pub(super) fn version(connection: &Connection) -> Result<u32, StoreError> {
 fn update_by(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
     let known = u32::try_from(steps.len()).unwrap_or(u32::MAX);
     let found = version(connection)?;
-    let refuse = |advice| Err(StoreError::Schema { found, known, advice });
+    let refuse = |advice| {
+        Err(StoreError::Schema {
+            found,
+            known,
+            advice,
+        })
+    };
     if found == 0 {
         return refuse("it was never finished; remove it and initialise again");
     }
@@ -60,7 +66,11 @@ fn migrate(connection: &mut Connection, from: u32, steps: &[&str]) -> Result<(),
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", u32::try_from(steps.len()).unwrap_or(u32::MAX))?;
+    transaction.pragma_update(
+        None,
+        "user_version",
+        u32::try_from(steps.len()).unwrap_or(u32::MAX),
+    )?;
     transaction.commit()?;
     if from > 0 {
         tracing::info!(from, to = steps.len(), "the store's schema was updated");
@@ -76,21 +86,43 @@ mod tests {
     fn an_older_store_takes_the_missing_steps_and_keeps_its_rows() {
         let mut connection = Connection::open_in_memory().unwrap();
         create(&mut connection).unwrap();
-        connection.execute("INSERT INTO settings VALUES ('issuer', 'fob')", []).unwrap();
-        let steps = [STEPS[0], "ALTER TABLE settings ADD COLUMN note TEXT", "UPDATE settings SET note = 'x'"];
+        connection
+            .execute("INSERT INTO settings VALUES ('issuer', 'fob')", [])
+            .unwrap();
+        let steps = [
+            STEPS[0],
+            "ALTER TABLE settings ADD COLUMN note TEXT",
+            "UPDATE settings SET note = 'x'",
+        ];
         update_by(&mut connection, &steps).unwrap();
         assert_eq!(version(&connection), Ok(3));
-        let row: String = connection.query_row("SELECT value || note FROM settings", [], |row| row.get(0)).unwrap();
+        let row: String = connection
+            .query_row("SELECT value || note FROM settings", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(row, "fobx");
-        assert!(matches!(update(&mut connection), Err(StoreError::Schema { found: 3, known: 1, .. })));
+        assert!(matches!(
+            update(&mut connection),
+            Err(StoreError::Schema {
+                found: 3,
+                known: 1,
+                ..
+            })
+        ));
     }
 
     #[test]
     fn a_step_that_fails_leaves_the_store_as_it_was() {
         let mut connection = Connection::open_in_memory().unwrap();
         create(&mut connection).unwrap();
-        let steps = [STEPS[0], "ALTER TABLE settings ADD COLUMN note TEXT", "UPDATE nothing SET x = 1"];
-        assert!(matches!(update_by(&mut connection, &steps), Err(StoreError::Failed(_))));
+        let steps = [
+            STEPS[0],
+            "ALTER TABLE settings ADD COLUMN note TEXT",
+            "UPDATE nothing SET x = 1",
+        ];
+        assert!(matches!(
+            update_by(&mut connection, &steps),
+            Err(StoreError::Failed(_))
+        ));
         assert_eq!(version(&connection), Ok(1));
         assert!(connection.prepare("SELECT note FROM settings").is_err());
     }
@@ -98,8 +130,16 @@ mod tests {
     #[test]
     fn foreign_and_unfinished_files_are_refused() {
         let mut connection = Connection::open_in_memory().unwrap();
-        assert!(matches!(update(&mut connection), Err(StoreError::Schema { found: 0, .. })));
-        connection.pragma_update(None, "user_version", VERSION).unwrap();
-        assert!(matches!(update(&mut connection), Err(StoreError::Corrupt(_))));
+        assert!(matches!(
+            update(&mut connection),
+            Err(StoreError::Schema { found: 0, .. })
+        ));
+        connection
+            .pragma_update(None, "user_version", VERSION)
+            .unwrap();
+        assert!(matches!(
+            update(&mut connection),
+            Err(StoreError::Corrupt(_))
+        ));
     }
 }

@@ -25,7 +25,8 @@ pub(super) struct Segments {
 impl Segments {
     pub(super) fn load(connection: &Connection) -> Result<Self, StoreError> {
         let mut known = Vec::new();
-        let mut rows = connection.prepare_cached("SELECT number, first FROM segments ORDER BY number")?;
+        let mut rows =
+            connection.prepare_cached("SELECT number, first FROM segments ORDER BY number")?;
         for row in rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
             known.push(row?);
         }
@@ -36,11 +37,19 @@ impl Segments {
         if !known.is_sorted_by(|a, b| a.1 < b.1) {
             return Err(corrupt("the segments are out of order"));
         }
-        Ok(Self { known, in_newest, highest: highest.unwrap_or_default() })
+        Ok(Self {
+            known,
+            in_newest,
+            highest: highest.unwrap_or_default(),
+        })
     }
 
     /// The segment in which `id` belongs, which may begin with it.
-    pub(super) fn place(&mut self, connection: &Connection, id: AuthorizationId) -> Result<i64, StoreError> {
+    pub(super) fn place(
+        &mut self,
+        connection: &Connection,
+        id: AuthorizationId,
+    ) -> Result<i64, StoreError> {
         let below = self.known.partition_point(|(_, first)| *first <= id.0);
         if below < self.known.len() {
             return Ok(self.known[below.saturating_sub(1)].0);

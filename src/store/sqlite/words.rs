@@ -35,7 +35,9 @@ pub(super) fn state(state: AuthorizationState) -> i64 {
 }
 
 pub(super) fn read_state(number: i64) -> Result<AuthorizationState, StoreError> {
-    let known = AuthorizationState::ALL.into_iter().find(|known| state(*known) == number);
+    let known = AuthorizationState::ALL
+        .into_iter()
+        .find(|known| state(*known) == number);
     known.ok_or_else(|| corrupt("an unknown state of an authorization"))
 }
 
@@ -49,6 +51,8 @@ pub(super) fn epoch_state(state: EpochState) -> i64 {
 }
 
 pub(super) fn read_epoch_state(number: i64) -> Result<EpochState, StoreError> {
-    let known = EpochState::ALL.into_iter().find(|known| epoch_state(*known) == number);
+    let known = EpochState::ALL
+        .into_iter()
+        .find(|known| epoch_state(*known) == number);
     known.ok_or_else(|| corrupt("an unknown state of an epoch"))
 }

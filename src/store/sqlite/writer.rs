@@ -38,7 +38,11 @@ pub(super) struct Transaction<'a> {
 impl Writer {
     pub(super) fn new(connection: Connection) -> Result<Self, StoreError> {
         let segments = Segments::load(&connection)?;
-        Ok(Self { connection, contexts: Contexts::default(), segments })
+        Ok(Self {
+            connection,
+            contexts: Contexts::default(),
+            segments,
+        })
     }
 
     pub(super) fn commit(&mut self, writes: &[Write]) -> Outcome {
@@ -85,7 +89,10 @@ impl Writer {
             segments: &mut self.segments,
             status_next: BTreeMap::new(),
         };
-        let applied = writes.iter().map(|write| transaction.apply(write)).collect::<Result<_, _>>()?;
+        let applied = writes
+            .iter()
+            .map(|write| transaction.apply(write))
+            .collect::<Result<_, _>>()?;
         transaction.raise_status_next()?;
         Ok(applied)
     }
@@ -102,12 +109,16 @@ impl Transaction<'_> {
         match write {
             Write::Setting(name, value) => registry::setting(connection, name, value),
             Write::NewFleet(fleet) => registry::new_fleet(connection, fleet),
-            Write::Function(fleet, code, name) => registry::function(connection, fleet, *code, name),
+            Write::Function(fleet, code, name) => {
+                registry::function(connection, fleet, *code, name)
+            }
             Write::Vehicle(vehicle) => registry::vehicle(connection, vehicle),
             Write::Identity(identity) => registry::identity(connection, identity),
             Write::Terminal(terminal) => registry::terminal(connection, terminal),
             Write::NewToken(token) => registry::new_token(connection, token),
-            Write::RevokeToken(fleet, token, at) => registry::revoke_token(connection, fleet, token, *at),
+            Write::RevokeToken(fleet, token, at) => {
+                registry::revoke_token(connection, fleet, token, *at)
+            }
             Write::Epoch(epoch) => registry::epoch(connection, epoch),
             Write::TrustList(version, body) => registry::trust_list(connection, *version, body),
             Write::Authorize(new) => authorize::authorize(self, new),
@@ -120,7 +131,9 @@ impl Transaction<'_> {
     fn raise_status_next(&self) -> Result<(), StoreError> {
         for (fleet, next) in &self.status_next {
             self.connection
-                .prepare_cached("UPDATE fleets SET status_next = max(status_next, ?2) WHERE number = ?1")?
+                .prepare_cached(
+                    "UPDATE fleets SET status_next = max(status_next, ?2) WHERE number = ?1",
+                )?
                 .execute(params![fleet, next])?;
         }
         Ok(())

@@ -1,0 +1,192 @@
+//! What operators ask for, decided in one place for both ways in: the socket of a running server,
+//! and the directory itself when no server holds it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::time::Time;
+use crate::domain::{FleetSettings, Refusal, Scope, TokenId, UnixTime};
+use crate::engine::book::FleetBook;
+use crate::engine::ids::Ids;
+use crate::engine::{Book, operate};
+use crate::hsm::TokenStatus;
+use crate::store::{Applied, Write};
+
+/// A command of an operator, as it crosses the socket.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Command {
+    FleetCreate { name: String, open_redemption: bool },
+    FleetList,
+    TokenCreate { fleet: String, scopes: Vec<String>, expires_in_s: Option<u64> },
+    TokenList { fleet: Option<String> },
+    TokenRevoke { id: String },
+    EpochList,
+    HsmStatus,
+}
+
+/// An answer, as it crosses the socket and as `--json` prints it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    Fleet(FleetRow),
+    Fleets(Vec<FleetRow>),
+    Token(NewToken),
+    Tokens(Vec<TokenRow>),
+    Revoked(String),
+    Epochs(Vec<EpochRow>),
+    Hsm(serde_json::Value),
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct FleetRow {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) status: String,
+    pub(super) open_redemption: bool,
+    pub(super) vehicles: usize,
+    pub(super) identities: usize,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct NewToken {
+    pub(super) id: String,
+    pub(super) token: String,
+    pub(super) expires: Option<Time>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct TokenRow {
+    pub(super) id: String,
+    pub(super) fleet: String,
+    pub(super) scopes: Vec<String>,
+    pub(super) created: Time,
+    pub(super) expires: Option<Time>,
+    /// `valid`, `expired` or `revoked`.
+    pub(super) state: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct EpochRow {
+    pub(super) id: String,
+    pub(super) state: String,
+    pub(super) algorithm: String,
+    pub(super) not_before: Time,
+    pub(super) not_after: Time,
+    pub(super) token_serial: String,
+    pub(super) created: Time,
+}
+
+/// What was decided: what to write, and what to say once it is written.
+pub(super) struct Decision {
+    pub(super) writes: Vec<Write>,
+    pub(super) answer: Answer,
+}
+
+/// Decides a command. `HsmStatus` is answered with what `hsm` says.
+pub(super) fn decide(
+    book: &Book,
+    unix_ms: u64,
+    hsm: impl FnOnce() -> TokenStatus,
+    command: Command,
+) -> Result<Decision, Refusal> {
+    let ids = Ids::new();
+    let now = unix_ms / 1000;
+    let only = |answer| Ok(Decision { writes: Vec::new(), answer });
+    match command {
+        Command::FleetCreate { name, open_redemption } => {
+            let settings = FleetSettings { open_redemption };
+            let fleet = operate::new_fleet(book, &ids, unix_ms, &name, settings)?;
+            let row = FleetRow {
+                id: fleet.id.to_string(),
+                name: fleet.name.to_string(),
+                status: fleet.status.name().into(),
+                open_redemption,
+                vehicles: 0,
+                identities: 0,
+            };
+            Ok(Decision { writes: vec![Write::NewFleet(fleet)], answer: Answer::Fleet(row) })
+        }
+        Command::FleetList => {
+            only(Answer::Fleets(book.fleets().iter().map(|fleet| fleet_row(fleet)).collect()))
+        }
+        Command::TokenCreate { fleet, scopes, expires_in_s } => {
+            let fleet = operate::fleet(book, &fleet)?;
+            let scopes = scopes.iter().map(|name| scope(name)).collect::<Result<_, _>>()?;
+            let expires_at = expires_in_s.map(|seconds| now.saturating_add(seconds));
+            let (token, text) = operate::new_token(&ids, unix_ms, &fleet, scopes, expires_at)?;
+            let (id, expires) = (token.id.to_string(), expires_at.map(Time));
+            let answer = Answer::Token(NewToken { id, token: text, expires });
+            Ok(Decision { writes: vec![Write::NewToken(token)], answer })
+        }
+        Command::TokenList { fleet } => {
+            let fleets = match fleet {
+                Some(name) => vec![operate::fleet(book, &name)?],
+                None => book.fleets(),
+            };
+            let rows = fleets.iter().flat_map(|fleet| token_rows(book, fleet, now));
+            only(Answer::Tokens(rows.collect()))
+        }
+        Command::TokenRevoke { id } => {
+            let token = TokenId::parse(&id)
+                .ok_or_else(|| Refusal::malformed("id", "a token's id is a UUID; see `fob token list`"))?;
+            let writes = vec![operate::end_token(book, token, now)?];
+            Ok(Decision { writes, answer: Answer::Revoked(id) })
+        }
+        Command::EpochList => only(Answer::Epochs(epoch_rows(book))),
+        Command::HsmStatus => {
+            only(Answer::Hsm(serde_json::to_value(hsm()).unwrap_or_default()))
+        }
+    }
+}
+
+/// Whether everything decided was written.
+pub(super) fn check(applied: &[Applied]) -> Result<(), Refusal> {
+    crate::engine::registry::outcome(applied)
+}
+
+fn fleet_row(fleet: &FleetBook) -> FleetRow {
+    FleetRow {
+        id: fleet.fleet.id.to_string(),
+        name: fleet.fleet.name.to_string(),
+        status: fleet.fleet.status.name().into(),
+        open_redemption: fleet.fleet.settings.open_redemption,
+        vehicles: fleet.vehicles_len(),
+        identities: fleet.identities_len(),
+    }
+}
+
+fn token_rows(book: &Book, fleet: &FleetBook, now: UnixTime) -> Vec<TokenRow> {
+    let state = |token: &crate::domain::Token| match token.revoked_at {
+        Some(_) => "revoked",
+        None if token.holds(now) => "valid",
+        None => "expired",
+    };
+    let tokens = book.tokens(fleet.fleet.id);
+    let row = |token: &std::sync::Arc<crate::domain::Token>| TokenRow {
+        id: token.id.to_string(),
+        fleet: fleet.fleet.name.to_string(),
+        scopes: token.scopes.names().map(Into::into).collect(),
+        created: Time(token.created_at),
+        expires: token.expires_at.map(Time),
+        state: state(token).into(),
+    };
+    tokens.iter().map(row).collect()
+}
+
+fn epoch_rows(book: &Book) -> Vec<EpochRow> {
+    let row = |epoch: &std::sync::Arc<crate::domain::Epoch>| EpochRow {
+        id: epoch.id.to_string(),
+        state: epoch.state.name().into(),
+        algorithm: epoch.key.algorithm().name().into(),
+        not_before: Time(epoch.window.not_before),
+        not_after: Time(epoch.window.not_after),
+        token_serial: epoch.token_serial.clone(),
+        created: Time(epoch.created_at),
+    };
+    book.epochs().iter().map(row).collect()
+}
+
+fn scope(name: &str) -> Result<Scope, Refusal> {
+    Scope::parse(name)
+        .ok_or_else(|| Refusal::malformed("scopes", "scopes are authorize, issue, revoke, read, admin"))
+}

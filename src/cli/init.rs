@@ -1,0 +1,235 @@
+//! `fob init`: a new issuer in a directory.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use fob_verify::Algorithm;
+use serde::Serialize;
+
+use super::{Common, jwk, place, print};
+use crate::clock::{Clock, SystemClock};
+use crate::config::FILE_NAME;
+use crate::domain::code_set::CODE_SET_KEY_LEN;
+use crate::engine::found::{self, Founding};
+use crate::engine::ids::Ids;
+use crate::engine::{Book, EngineSettings};
+use crate::hsm::{SoftHsm, Token, TokenConfig, init_token, random_pin, write_pin_file};
+use crate::store::sqlite::{Sqlite, SqliteConfig};
+use crate::store::{Applied, Store, Write};
+
+const DAY_S: u64 = 86_400;
+
+#[derive(Args)]
+pub(super) struct InitArgs {
+    /// Add the fleet `demo`: a hundred vehicles, an owner with a phone, a hundred renters
+    #[arg(long)]
+    demo: bool,
+    /// The issuer's name, signed into every key; it cannot be changed later
+    #[arg(long, value_name = "NAME", default_value = "fob.example")]
+    issuer: String,
+    /// How root and issuing keys sign: ESP256, ES256 or Ed25519
+    #[arg(long, value_name = "ALG", default_value = "ESP256", value_parser = algorithm)]
+    alg: Algorithm,
+    /// How long the first epoch may sign, in days
+    #[arg(long, value_name = "DAYS", default_value_t = 366, value_parser = clap::value_parser!(u64).range(1..=3660))]
+    epoch_days: u64,
+    /// The PKCS#11 module; SoftHSM with its tokens under D where absent
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
+    /// Label of the issuing token
+    #[arg(long, value_name = "LABEL", default_value = "fob-issuer")]
+    hsm_label: String,
+    /// Label of the root's token
+    #[arg(long, value_name = "LABEL", default_value = "fob-root")]
+    root_label: String,
+}
+
+#[derive(Serialize)]
+struct Created {
+    dir: PathBuf,
+    config: PathBuf,
+    issuer: String,
+    root_kid: String,
+    epoch: String,
+    hsm_serial: String,
+    root_serial: String,
+    demo: bool,
+}
+
+pub(super) fn run(common: &Common, args: InitArgs) -> anyhow::Result<()> {
+    let dir = common.dir.clone();
+    let file = dir.join(FILE_NAME);
+    ensure!(!file.exists(), "{} exists: this directory has an issuer already", file.display());
+    ensure!(
+        (1..=fob_verify::key::ISSUER_LEN_MAX).contains(&args.issuer.len()),
+        "an issuer's name is 1 to 128 bytes"
+    );
+    DirBuilder::new().recursive(true).mode(0o700).create(&dir).with_context(|| dir.display().to_string())?;
+    let _lock = place::lock(&dir)?;
+    let mut undo = Undo::new(&dir)?;
+    let created = create(&dir, &args)?;
+    undo.keep();
+    print(common, &created, |created| {
+        format!(
+            "issuer {} in {}: root {}, epoch {} active, tokens {} and {} at hand\n\
+             next: fob serve --dir {}",
+            created.issuer,
+            created.dir.display(),
+            created.root_kid,
+            created.epoch,
+            args.root_label,
+            args.hsm_label,
+            created.dir.display(),
+        )
+    })
+}
+
+fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
+    let clock = SystemClock;
+    let (module, softhsm) = match &args.module {
+        Some(module) => (module.clone(), false),
+        None => (place::default_module()?, true),
+    };
+    if softhsm {
+        SoftHsm::under(dir).create()?;
+    }
+    place::activate_softhsm(dir)?;
+    let (root, root_serial) = new_token(dir, &module, &args.root_label, "root")?;
+    let (issuing, hsm_serial) = new_token(dir, &module, &args.hsm_label, "hsm")?;
+    let founded = Founding {
+        root: &root,
+        issuing: &issuing,
+        issuer: &args.issuer,
+        algorithm: args.alg,
+        epoch_lifetime_s: args.epoch_days * DAY_S,
+        key_lifetime_max_s: EngineSettings::new("").key_lifetime_max_s,
+        now: clock.unix(),
+    }
+    .found()?;
+    let mut root_key = Vec::new();
+    founded.root.encode(&mut root_key);
+    place::write_public(&dir.join("root.cbor"), &root_key)?;
+    let ids = Ids::new();
+    place::write_private(&dir.join("code-set.key"), &ids.random::<CODE_SET_KEY_LEN>())?;
+    let mut writes = founded.writes;
+    writes.push(Write::Setting("root_cka_id".into(), founded.root_key.id_hex()));
+    if args.demo {
+        writes.extend(demo(dir, &ids, clock.unix_ms())?);
+    }
+    let store = Sqlite::create(&dir.join("fob.db"), SqliteConfig::default())?;
+    let applied = store.commit(&writes)?;
+    if applied.iter().any(|one| *one != Applied::Done) {
+        bail!("the new store refused what it was to begin with");
+    }
+    let book = place::book(&store)?;
+    let epoch = book.active_epoch().context("the new store has no active epoch")?.id.to_string();
+    // The configuration last: a directory without it is not an issuer yet.
+    let text = config_text(args, &module, &root_serial, &hsm_serial);
+    let config = dir.join(FILE_NAME);
+    place::write_private(&config, text.as_bytes())?;
+    Ok(Created {
+        dir: dir.into(),
+        config,
+        issuer: args.issuer.clone(),
+        root_kid: crate::domain::EpochId(founded.root.kid()).to_string(),
+        epoch,
+        hsm_serial,
+        root_serial,
+        demo: args.demo,
+    })
+}
+
+/// Initialises a token through PKCS#11, keeps its PINs in files of their own, and opens it.
+fn new_token(dir: &Path, module: &Path, label: &str, name: &str) -> anyhow::Result<(Token, String)> {
+    let (so_pin, pin) = (random_pin()?, random_pin()?);
+    write_pin_file(&dir.join(format!("{name}-so.pin")), &so_pin)?;
+    write_pin_file(&dir.join(format!("{name}.pin")), &pin)?;
+    let serial = init_token(module, label, &so_pin, &pin)
+        .with_context(|| format!("token {label} in {}", module.display()))?;
+    let config = TokenConfig { serial: Some(serial.clone()), ..TokenConfig::new(module, label) };
+    Ok((Token::open(config, pin)?, serial))
+}
+
+fn demo(dir: &Path, ids: &Ids, unix_ms: u64) -> anyhow::Result<Vec<Write>> {
+    let phone = jwk::generate()?;
+    let private = jwk::private_json(&phone, Some("demo/owner-1-phone"));
+    place::write_private(&dir.join("demo-owner.jwk"), format!("{private}\n").as_bytes())?;
+    let fleet = found::demo_fleet(&Book::default(), ids, unix_ms)
+        .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    found::demo(fleet, jwk::public(&phone)?).map_err(|refusal| anyhow::anyhow!("{refusal}"))
+}
+
+fn config_text(args: &InitArgs, module: &Path, root_serial: &str, hsm_serial: &str) -> String {
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let module = quoted(&module.display().to_string());
+    let (hsm_label, root_label) = (quoted(&args.hsm_label), quoted(&args.root_label));
+    let (hsm_serial, root_serial) = (quoted(hsm_serial), quoted(root_serial));
+    format!(
+        "# An issuer of virtual car keys. Every setting, with its default and limits, is described in\n\
+         # docs/operations.md; paths are relative to this file; FOB_SECTION_KEY variables override it.\n\
+         \n\
+         [server]\n\
+         listen = \"{}\"\n\
+         # public_url = \"https://keys.example.com\"   # the address clients use, if not the one above\n\
+         # behind_proxy = true                        # a proxy in front ends TLS\n\
+         \n\
+         [hsm]                                        # the issuing token\n\
+         module = {module}\n\
+         label = {hsm_label}\n\
+         serial = {hsm_serial}\n\
+         pin_file = \"hsm.pin\"\n\
+         sessions = \"auto\"\n\
+         session_key_copy = \"auto\"\n\
+         \n\
+         [root]                                       # never opened by `fob serve`: keep it elsewhere\n\
+         module = {module}\n\
+         label = {root_label}\n\
+         serial = {root_serial}\n\
+         pin_file = \"root.pin\"\n",
+        crate::config::DEFAULT_LISTEN
+    )
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    [Algorithm::Esp256, Algorithm::Es256, Algorithm::Ed25519]
+        .into_iter()
+        .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+        .ok_or_else(|| "ESP256, ES256 or Ed25519".into())
+}
+
+/// Removes what a failed `init` has made, and nothing that was there before.
+struct Undo {
+    dir: PathBuf,
+    before: Vec<std::ffi::OsString>,
+    armed: bool,
+}
+
+impl Undo {
+    fn new(dir: &Path) -> anyhow::Result<Self> {
+        let before = std::fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<std::io::Result<_>>()?;
+        Ok(Self { dir: dir.into(), before, armed: true })
+    }
+
+    fn keep(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| self.armed && !self.before.contains(&entry.file_name())) {
+            let path = entry.path();
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            if let Err(error) = removed {
+                eprintln!("fob: {} is left behind: {error}", path.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `fob fleet`, `fob token`, `fob epoch`, `fob hsm`.
+
+use anyhow::{anyhow, bail};
+use clap::Subcommand;
+
+use super::desk::{Answer, Command, check, decide};
+use super::{Common, place, print, sign, socket, table};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::hsm::{Signer, TokenStatus};
+use crate::store::Store;
+
+#[derive(Subcommand)]
+pub(super) enum FleetCommand {
+    /// Create a fleet
+    Create {
+        /// Its name, unique on this server
+        name: String,
+        /// Let whoever holds a code set redeem it, without registered terminal or PIN
+        #[arg(long)]
+        open_redemption: bool,
+    },
+    /// List all fleets
+    List,
+}
+
+#[derive(Subcommand)]
+pub(super) enum TokenCommand {
+    /// Create a bearer token for a fleet's back end and print it, this once
+    Create {
+        /// The fleet, by name or id
+        #[arg(long)]
+        fleet: String,
+        /// What it may do: authorize, issue, revoke, read, admin
+        #[arg(long, value_delimiter = ',', required = true)]
+        scopes: Vec<String>,
+        /// When it ends: 12h, 30d; never where absent
+        #[arg(long, value_name = "TIME", value_parser = sign::seconds)]
+        expires: Option<u64>,
+    },
+    /// List tokens; the tokens themselves are not kept
+    List {
+        /// Of one fleet only
+        #[arg(long)]
+        fleet: Option<String>,
+    },
+    /// End a token at once
+    Revoke {
+        /// Its id, as listed
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum EpochCommand {
+    /// List all epochs
+    List,
+}
+
+#[derive(Subcommand)]
+pub(super) enum HsmCommand {
+    /// The issuing token, its sessions and mechanisms
+    Status,
+}
+
+pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()> {
+    run(
+        common,
+        match command {
+            FleetCommand::Create { name, open_redemption } => {
+                Command::FleetCreate { name, open_redemption }
+            }
+            FleetCommand::List => Command::FleetList,
+        },
+    )
+}
+
+pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()> {
+    run(
+        common,
+        match command {
+            TokenCommand::Create { fleet, scopes, expires } => {
+                Command::TokenCreate { fleet, scopes, expires_in_s: expires }
+            }
+            TokenCommand::List { fleet } => Command::TokenList { fleet },
+            TokenCommand::Revoke { id } => Command::TokenRevoke { id },
+        },
+    )
+}
+
+pub(super) fn epoch(common: &Common, EpochCommand::List: EpochCommand) -> anyhow::Result<()> {
+    run(common, Command::EpochList)
+}
+
+pub(super) fn hsm(common: &Common, HsmCommand::Status: HsmCommand) -> anyhow::Result<()> {
+    run(common, Command::HsmStatus)
+}
+
+/// Through the server that holds the directory, or straight into the store.
+fn run(common: &Common, command: Command) -> anyhow::Result<()> {
+    let config = place::configuration(common)?;
+    let answer = match place::try_lock(&config.dir)? {
+        None => socket::ask(&config.dir, &command)?,
+        Some(_lock) => straight(&config, command)?,
+    };
+    print_answer(common, &answer)
+}
+
+fn straight(config: &Config, command: Command) -> anyhow::Result<Answer> {
+    let store = place::store(config)?;
+    let book = place::book(&*store)?;
+    let status = match command {
+        Command::HsmStatus => Some(place::issuing_token(config)?.status()),
+        _ => None,
+    };
+    let hsm = || status.unwrap_or_else(|| unreachable_status(config));
+    let decision = decide(&book, SystemClock.unix_ms(), hsm, command).map_err(|why| anyhow!("{why}"))?;
+    if !decision.writes.is_empty() {
+        check(&store.commit(&decision.writes)?).map_err(|why| anyhow!("{why}"))?;
+    }
+    Ok(decision.answer)
+}
+
+/// What is said of a token that nobody has opened.
+fn unreachable_status(config: &Config) -> TokenStatus {
+    TokenStatus {
+        up: false,
+        problem: Some("not opened".into()),
+        module: config.hsm.module.clone(),
+        library: String::new(),
+        label: config.hsm.label.clone(),
+        serial: config.hsm.serial.clone().unwrap_or_default(),
+        manufacturer: String::new(),
+        model: String::new(),
+        sessions: 0,
+        session_key_copies: false,
+        bare_calls: false,
+        p256: false,
+        ed25519: false,
+        signatures: 0,
+        reconnects: 0,
+    }
+}
+
+fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
+    let time = |time: &Option<crate::domain::time::Time>| {
+        time.map_or_else(|| "never".to_owned(), |time| time.to_string())
+    };
+    match answer {
+        Answer::Fleet(row) => print(common, row, |row| format!("fleet {} {}", row.name, row.id)),
+        Answer::Fleets(rows) => print(common, rows, |rows| {
+            let cells = rows.iter().map(|row| {
+                let open = if row.open_redemption { "open" } else { "terminal or PIN" };
+                let counts = [row.vehicles.to_string(), row.identities.to_string()];
+                [vec![row.name.clone(), row.id.clone(), row.status.clone(), open.into()], counts.to_vec()]
+                    .concat()
+            });
+            let header = ["NAME", "ID", "STATUS", "REDEMPTION", "VEHICLES", "IDENTITIES"];
+            table(&header, &cells.collect::<Vec<_>>())
+        }),
+        // The token alone, so that a shell can take it.
+        Answer::Token(token) => print(common, token, |token| token.token.clone()),
+        Answer::Tokens(rows) => print(common, rows, |rows| {
+            let cells = rows.iter().map(|row| {
+                let scopes = row.scopes.join(",");
+                vec![row.id.clone(), row.fleet.clone(), scopes, time(&row.expires), row.state.clone()]
+            });
+            table(&["ID", "FLEET", "SCOPES", "EXPIRES", "STATE"], &cells.collect::<Vec<_>>())
+        }),
+        Answer::Revoked(id) => {
+            print(common, &serde_json::json!({ "revoked": id }), |_| format!("token {id} has ended"))
+        }
+        Answer::Epochs(rows) => print(common, rows, |rows| {
+            let cells = rows.iter().map(|row| {
+                let window = [row.not_before.to_string(), row.not_after.to_string()];
+                let ids = vec![row.id.clone(), row.state.clone(), row.algorithm.clone()];
+                [ids, window.to_vec(), vec![row.token_serial.clone()]].concat()
+            });
+            let header = ["ID", "STATE", "ALGORITHM", "FROM", "UNTIL", "TOKEN"];
+            table(&header, &cells.collect::<Vec<_>>())
+        }),
+        Answer::Hsm(status) => {
+            print(common, status, |status| {
+                let lines = status.as_object().into_iter().flatten().map(|(name, value)| {
+                    format!("{name:<20} {}", value.as_str().map_or_else(|| value.to_string(), Into::into))
+                });
+                lines.collect::<Vec<_>>().join("\n")
+            })?;
+            if status["up"] == true { Ok(()) } else { bail!("the issuing token is not up") }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! An issuer's directory: its files, its lock, its configuration.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::Common;
+use crate::config::{Config, FILE_NAME};
+use crate::domain::code_set::{CODE_SET_KEY_LEN, CodeSetKey};
+use crate::engine::Book;
+use crate::hsm::{SoftHsm, Token, softhsm_module};
+use crate::store::Store;
+use crate::store::sqlite::{Sqlite, SqliteConfig};
+
+/// The lock that says a process has this directory open for writing.
+pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+
+/// Loads the configuration the command line names, and points SoftHSM at its files where it has
+/// them. Call it before the first thread starts.
+pub(super) fn configuration(common: &Common) -> anyhow::Result<Config> {
+    let path = common.config.clone().unwrap_or_else(|| common.dir.join(FILE_NAME));
+    if !path.exists() {
+        bail!("{} is not there; `fob init` makes it", path.display());
+    }
+    let config = Config::load(&path, std::env::vars())?;
+    activate_softhsm(&config.dir)?;
+    Ok(config)
+}
+
+/// Points SoftHSM at `dir`'s configuration, where there is one.
+pub(super) fn activate_softhsm(dir: &Path) -> anyhow::Result<()> {
+    let files = SoftHsm::under(dir);
+    if files.conf.exists() {
+        files.activate()?;
+    }
+    Ok(())
+}
+
+/// The module to use where none is named.
+pub(super) fn default_module() -> anyhow::Result<PathBuf> {
+    softhsm_module().ok_or_else(|| {
+        anyhow!("SoftHSM is not installed (on Debian: apt-get install softhsm2); or name another module with --module")
+    })
+}
+
+/// Takes the directory's lock. `None` where another process holds it.
+pub(super) fn try_lock(dir: &Path) -> anyhow::Result<Option<Lock>> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| path.display().to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).context(path.display().to_string()),
+    }
+}
+
+/// Takes the directory's lock, or says who has it.
+pub(super) fn lock(dir: &Path) -> anyhow::Result<Lock> {
+    try_lock(dir)?
+        .ok_or_else(|| anyhow!("another fob has {} open: stop it first", dir.display()))
+}
+
+/// Opens the store.
+pub(super) fn store(config: &Config) -> anyhow::Result<Arc<Sqlite>> {
+    let store = Sqlite::open(&config.store, SqliteConfig::default())
+        .with_context(|| config.store.display().to_string())?;
+    Ok(Arc::new(store))
+}
+
+/// Loads the book of a store.
+pub(super) fn book(store: &dyn Store) -> anyhow::Result<Book> {
+    let book = Book::default();
+    store.load(&mut |row| book.take(row))?;
+    Ok(book)
+}
+
+/// Opens the issuing token.
+pub(super) fn issuing_token(config: &Config) -> anyhow::Result<Token> {
+    let pin = config.hsm_pin()?;
+    Token::open(config.hsm.clone(), pin).context("the issuing token ([hsm])")
+}
+
+/// Reads the code set key.
+pub(super) fn code_set_key(config: &Config) -> anyhow::Result<CodeSetKey> {
+    let path = config.code_set_key();
+    let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let key: [u8; CODE_SET_KEY_LEN] = bytes
+        .try_into()
+        .map_err(|_| anyhow!("{}: it is not {CODE_SET_KEY_LEN} bytes", path.display()))?;
+    Ok(CodeSetKey::new(&key))
+}
+
+/// Writes a new file of our own that nobody else may read, and sees it onto the disk.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_new(path, bytes, 0o600)
+}
+
+/// Writes a new file that anybody may read.
+pub(super) fn write_public(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_new(path, bytes, 0o644)
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().with_context(|| path.display().to_string())
+}

@@ -1,0 +1,158 @@
+//! `fob serve`: opens what there is, starts the engine and the listeners, and ends in order.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::socket::Socket;
+use super::{Common, place};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::domain::EpochState;
+use crate::engine::{Engine, Parts};
+use crate::hsm::{KeyRef, Signer, Token, verify_signature};
+use crate::http::{ServeError, Server};
+use crate::metrics::Exporter;
+
+/// How often epochs are looked at and what is over is purged.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
+
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    /// Where to listen, instead of [server] listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+pub(super) fn run(common: &Common, args: ServeArgs) -> anyhow::Result<()> {
+    let mut config = place::configuration(common)?;
+    config.listen = args.listen.unwrap_or(config.listen);
+    log(&config)?;
+    check_exposure(&config)?;
+    let _lock = place::lock(&config.dir)?;
+    let listener =
+        TcpListener::bind(config.listen).map_err(|error| ServeError::Bind(config.listen, error))?;
+    let bound = listener.local_addr()?;
+    let engine = Arc::new(open(&config, bound)?);
+    let exporter = Exporter::install()?;
+    let server = Server::start(listener, Arc::clone(&engine), exporter, &config.server);
+    actix_web::rt::System::new().block_on(serve(common, &config, engine, server?))
+}
+
+/// Opens store, token and keys, and starts the engine.
+fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<Engine> {
+    let store = place::store(config)?;
+    let code_set_key = place::code_set_key(config)?;
+    let token = place::issuing_token(config)?;
+    try_key(&place::book(&*store)?, &token)?;
+    let settings = config.engine_settings(bound);
+    let parts =
+        Parts { signer: Arc::new(token), store, clock: Arc::new(SystemClock), code_set_key, settings };
+    Engine::start(parts).map_err(Into::into)
+}
+
+/// Has the active epoch's key sign, and checks it: better no server than keys no car believes.
+fn try_key(book: &crate::engine::Book, token: &Token) -> anyhow::Result<()> {
+    let epochs = book.epochs();
+    let Some(epoch) = epochs.iter().find(|epoch| epoch.state == EpochState::Active) else {
+        tracing::error!("no epoch is active; nothing can be issued");
+        return Ok(());
+    };
+    let key = KeyRef { id: epoch.cka_id, algorithm: epoch.key.algorithm() };
+    token.prepare_key(&key).with_context(|| format!("the key of epoch {}", epoch.id))?;
+    let message = b"fob serve: trial signature";
+    let signature = token.sign_all(&key, &[message])?;
+    ensure!(
+        signature.first().is_some_and(|one| verify_signature(&epoch.key, message, one)),
+        "the token's key is not the one of epoch {}",
+        epoch.id
+    );
+    Ok(())
+}
+
+async fn serve(
+    common: &Common,
+    config: &Config,
+    engine: Arc<Engine>,
+    server: Server,
+) -> anyhow::Result<()> {
+    let socket = Socket::bind(&config.dir)?;
+    let handle = server.handle();
+    let url = engine.settings().public_url.clone();
+    announce(common, &url)?;
+    tracing::info!(url, "serving");
+    let operators = Arc::clone(&engine);
+    actix_web::rt::spawn(async move { socket.serve(operators).await });
+    let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine)));
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopping = Arc::clone(&engine);
+    actix_web::rt::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("shutting down: nothing new, what is under way is finished");
+        // New requests are refused from here on; those let in are answered before the
+        // listeners close.
+        stopping.drain();
+        let finish = tokio::task::spawn_blocking(move || stopping.shutdown());
+        if let Err(error) = finish.await {
+            tracing::error!(%error, "the engine did not end well");
+        }
+        handle.stop(true).await;
+    });
+    let ended = server.run().await;
+    keeper.abort();
+    engine.shutdown();
+    tracing::info!("ended");
+    ended.map_err(Into::into)
+}
+
+/// Says where it serves, for people and for scripts that wait for it.
+fn announce(common: &Common, url: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    if common.json {
+        writeln!(out, "{}", serde_json::json!({ "listening": url }))?;
+    } else {
+        writeln!(out, "fob serves on {url}")?;
+    }
+    out.flush()
+}
+
+async fn keep(engine: Arc<Engine>) {
+    loop {
+        match engine.keep().await {
+            // There may be more: go on soon, not at once.
+            Ok(1..) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Ok(0) => tokio::time::sleep(KEEP_EVERY).await,
+            Err(refusal) => {
+                tracing::debug!(%refusal, "housekeeping waits");
+                tokio::time::sleep(KEEP_EVERY).await;
+            }
+        }
+    }
+}
+
+/// Credentials and keys do not cross a network in the clear.
+fn check_exposure(config: &Config) -> anyhow::Result<()> {
+    let open = !config.listen.ip().is_loopback();
+    if open && config.server.tls.is_none() && !config.behind_proxy {
+        bail!(
+            "{} is not loopback and TLS is not set up: set [server] tls_certificates and tls_key, \
+             or behind_proxy = true where a proxy ends TLS",
+            config.listen
+        );
+    }
+    Ok(())
+}
+
+fn log(config: &Config) -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(&config.log_filter).context("[log] filter")?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = if config.log_json { lines.json().try_init() } else { lines.try_init() };
+    set.map_err(|error| anyhow::anyhow!("the log: {error}"))
+}

@@ -1,0 +1,6 @@
+//! The store's contract. [`conformance`] is run by every store; what only one of them has is in a
+//! file of its name.
+
+mod conformance;
+mod sample;
+mod sqlite;
