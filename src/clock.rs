@@ -27,10 +27,15 @@ pub struct SystemClock;
 static STARTED: LazyLock<Instant> = LazyLock::new(now);
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the time comes from"
+    )]
     fn unix_ms(&self) -> u64 {
         // A clock before 1970 is as good as none; everything would be refused as not yet valid.
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -39,7 +44,10 @@ impl Clock for SystemClock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the time comes from"
+)]
 fn now() -> Instant {
     Instant::now()
 }

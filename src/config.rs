@@ -20,6 +20,9 @@ pub const FILE_NAME: &str = "fob.toml";
 /// The address where nothing else is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8650";
 
+/// What is logged where nothing else is said.
+const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn";
+
 /// The most characters of `public_url`: it is part of every key's status address.
 const PUBLIC_URL_LEN_MAX: usize = 200;
 
@@ -150,20 +153,24 @@ impl Config {
         path: &Path,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.into(), error))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.into(), error))?;
         let form = |source_name: String, error: toml::de::Error| ConfigError::Form {
             source_name,
             message: error.to_string().trim_end().to_owned(),
         };
         // The file by itself first: its errors then have lines.
-        let mut file: File = toml::from_str(&text).map_err(|error| form(path.display().to_string(), error))?;
+        let mut file: File =
+            toml::from_str(&text).map_err(|error| form(path.display().to_string(), error))?;
         let overrides: Vec<_> = variables.into_iter().filter_map(split_variable).collect();
         if !overrides.is_empty() {
             let mut table: toml::Table =
                 toml::from_str(&text).map_err(|error| form(path.display().to_string(), error))?;
             let names: Vec<_> = overrides.iter().map(|one| one.name.clone()).collect();
             for one in overrides {
-                let section = table.entry(one.section).or_insert_with(|| toml::Table::new().into());
+                let section = table
+                    .entry(one.section)
+                    .or_insert_with(|| toml::Table::new().into());
                 if let Some(section) = section.as_table_mut() {
                     section.insert(one.key, one.value);
                 }
@@ -176,9 +183,15 @@ impl Config {
 
     /// The engine's settings for a server bound to `bound`.
     pub fn engine_settings(&self, bound: SocketAddr) -> EngineSettings {
-        let scheme = if self.server.tls.is_some() { "https" } else { "http" };
-        let public_url =
-            self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{bound}"));
+        let scheme = if self.server.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let public_url = self
+            .public_url
+            .clone()
+            .unwrap_or_else(|| format!("{scheme}://{bound}"));
         EngineSettings {
             status_url: format!("{public_url}/v1/status"),
             public_url,
@@ -214,13 +227,23 @@ fn split_variable((name, text): (String, String)) -> Option<Override> {
         .iter()
         .find_map(|section| Some((section, rest.strip_prefix(section)?.strip_prefix('_')?)))?;
     let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
-    let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| text.into());
-    Some(Override { section: (*section).into(), key: key.into(), name, value })
+    let value = parsed
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| text.into());
+    Some(Override {
+        section: (*section).into(),
+        key: key.into(),
+        name,
+        value,
+    })
 }
 
 impl File {
     fn check(self, path: &Path) -> Result<Config, ConfigError> {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let setting = |name, why: String| ConfigError::Setting(path.into(), name, why);
         let listen = match self.server.listen {
             Some(listen) => listen,
@@ -230,13 +253,20 @@ impl File {
         if let Some(url) = &public_url {
             check_url(url).map_err(|why| setting("server.public_url", why.into()))?;
         }
-        let server = self.server.check(dir).map_err(|(name, why)| setting(name, why))?;
-        let engine = self.engine.check(&self.store).map_err(|(name, why)| setting(name, why))?;
+        let server = self
+            .server
+            .check(dir)
+            .map_err(|(name, why)| setting(name, why))?;
+        let engine = self
+            .engine
+            .check(&self.store)
+            .map_err(|(name, why)| setting(name, why))?;
         let token = |section: TokenSection, names: [&'static str; 3]| section.check(dir, names);
         let (hsm, hsm_pin_file) = token(self.hsm, ["hsm.module", "hsm.label", "hsm.pin_file"])
             .map_err(|name| setting(name, "it must be set".into()))?;
-        let (root, root_pin_file) = token(self.root, ["root.module", "root.label", "root.pin_file"])
-            .map_err(|name| setting(name, "it must be set".into()))?;
+        let (root, root_pin_file) =
+            token(self.root, ["root.module", "root.label", "root.pin_file"])
+                .map_err(|name| setting(name, "it must be set".into()))?;
         Ok(Config {
             dir: dir.into(),
             listen,
@@ -250,7 +280,7 @@ impl File {
             root,
             root_pin_file,
             log_json: self.log.json,
-            log_filter: self.log.filter.unwrap_or_else(|| "info".into()),
+            log_filter: self.log.filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()),
         })
     }
 }
@@ -268,33 +298,60 @@ fn within<T: PartialOrd + std::fmt::Display + Copy>(
     if limits.contains(&value) {
         return Ok(value);
     }
-    Err((name, format!("{value} is not within {} to {}", limits.start(), limits.end())))
+    Err((
+        name,
+        format!(
+            "{value} is not within {} to {}",
+            limits.start(),
+            limits.end()
+        ),
+    ))
 }
 
 impl ServerSection {
     fn check(&self, dir: &Path) -> Result<ServerConfig, Wrong> {
         let tls = match (&self.tls_certificates, &self.tls_key) {
             (None, None) => None,
-            (Some(certificates), Some(key)) => {
-                Some(TlsFiles { certificates: dir.join(certificates), key: dir.join(key) })
+            (Some(certificates), Some(key)) => Some(TlsFiles {
+                certificates: dir.join(certificates),
+                key: dir.join(key),
+            }),
+            _ => {
+                return Err((
+                    "server.tls_key",
+                    "set tls_certificates and tls_key, or neither".into(),
+                ));
             }
-            _ => return Err(("server.tls_key", "set tls_certificates and tls_key, or neither".into())),
         };
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let timeout_ms =
-            within("server.request_timeout_ms", self.request_timeout_ms, 5_000, 100..=600_000)?;
+        let timeout_ms = within(
+            "server.request_timeout_ms",
+            self.request_timeout_ms,
+            5_000,
+            100..=600_000,
+        )?;
         Ok(ServerConfig {
             metrics_listen: self.metrics_listen,
             tls,
             workers: within("server.workers", self.workers, cores.min(64), 1..=256)?,
-            body_bytes_max: within("server.body_bytes_max", self.body_bytes_max, 65_536, 1_024..=16_777_216)?,
+            body_bytes_max: within(
+                "server.body_bytes_max",
+                self.body_bytes_max,
+                65_536,
+                1_024..=16_777_216,
+            )?,
             import_bytes_max: within(
                 "server.import_bytes_max",
                 self.import_bytes_max,
                 67_108_864,
                 1_024..=1_073_741_824,
             )?,
-            connections_max: within("server.connections_max", self.connections_max, 25_000, 1..=1_000_000)?,
+            connections_max: within(
+                "server.connections_max",
+                self.connections_max,
+                25_000,
+                1..=1_000_000,
+            )?,
             request_timeout: Duration::from_millis(timeout_ms),
         })
     }
@@ -305,8 +362,12 @@ impl EngineSection {
         let default = EngineSettings::new("");
         let days = 86_400;
         let age_us = within("engine.batch_age_us", self.batch_age_us, 0, 0..=100_000)?;
-        let within_ms =
-            within("engine.answer_within_ms", self.answer_within_ms, 10_000, 10..=600_000)?;
+        let within_ms = within(
+            "engine.answer_within_ms",
+            self.answer_within_ms,
+            10_000,
+            10..=600_000,
+        )?;
         Ok(EngineSettings {
             queue_len_max: within(
                 "engine.queue_len_max",
@@ -321,7 +382,12 @@ impl EngineSection {
                 1..=16_384,
             )?,
             batch_age: Duration::from_micros(age_us),
-            waiters_max: within("engine.waiters_max", self.waiters_max, default.waiters_max, 1..=65_536)?,
+            waiters_max: within(
+                "engine.waiters_max",
+                self.waiters_max,
+                default.waiters_max,
+                1..=65_536,
+            )?,
             verify_one_in: within(
                 "engine.verify_one_in",
                 self.verify_one_in,
@@ -329,8 +395,19 @@ impl EngineSection {
                 0..=u64::MAX,
             )?,
             key_lifetime_max_s: days
-                * within("engine.key_lifetime_max_days", self.key_lifetime_max_days, 731, 1..=36_525)?,
-            retain_for_s: days * within("store.retain_for_days", store.retain_for_days, 90, 1..=36_525)?,
+                * within(
+                    "engine.key_lifetime_max_days",
+                    self.key_lifetime_max_days,
+                    731,
+                    1..=36_525,
+                )?,
+            retain_for_s: days
+                * within(
+                    "store.retain_for_days",
+                    store.retain_for_days,
+                    90,
+                    1..=36_525,
+                )?,
             answer_within: Duration::from_millis(within_ms),
             prepare_threads: within(
                 "engine.prepare_threads",
@@ -361,12 +438,18 @@ impl TokenSection {
 }
 
 fn check_url(url: &str) -> Result<(), &'static str> {
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
     match host {
         None | Some("") => Err("it begins with https:// or http://, and a host follows"),
         Some(_) if url.ends_with('/') => Err("it does not end in a slash"),
         Some(_) if url.len() > PUBLIC_URL_LEN_MAX => Err("it has 200 characters at most"),
-        Some(host) if !host.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b)) => {
+        Some(host)
+            if !host
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b)) =>
+        {
             Err("it is a plain address without query and fragment")
         }
         Some(_) => Ok(()),
@@ -392,7 +475,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join(FILE_NAME);
         std::fs::write(&path, text).expect("written");
-        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
         Config::load(&path, variables).map_err(|error| error.to_string())
     }
 
@@ -403,10 +488,17 @@ mod tests {
         assert_eq!(config.engine.batch_bundles_max, 512);
         let config = load(
             MINIMAL,
-            &[("FOB_ENGINE_BATCH_BUNDLES_MAX", "7"), ("FOB_SERVER_LISTEN", "127.0.0.1:0"), ("FOB_X", "1")],
+            &[
+                ("FOB_ENGINE_BATCH_BUNDLES_MAX", "7"),
+                ("FOB_SERVER_LISTEN", "127.0.0.1:0"),
+                ("FOB_X", "1"),
+            ],
         );
         let config = config.expect("a configuration");
-        assert_eq!((config.engine.batch_bundles_max, config.listen.port()), (7, 0));
+        assert_eq!(
+            (config.engine.batch_bundles_max, config.listen.port()),
+            (7, 0)
+        );
         let settings = config.engine_settings(SocketAddr::from(([127, 0, 0, 1], 9)));
         assert_eq!(settings.status_url, "http://127.0.0.1:9/v1/status");
     }
@@ -415,9 +507,15 @@ mod tests {
     fn what_is_wrong_is_named() {
         let wrong = |text: &str| load(text, &[]).expect_err("an error");
         let message = wrong(&format!("{MINIMAL}\n[engine]\nbatch_size = 3"));
-        assert!(message.contains("batch_size") && message.contains("line 11"), "{message}");
+        assert!(
+            message.contains("batch_size") && message.contains("line 11"),
+            "{message}"
+        );
         let message = wrong(&format!("{MINIMAL}\n[engine]\nqueue_len_max = 0"));
-        assert!(message.contains("engine.queue_len_max: 0 is not within"), "{message}");
+        assert!(
+            message.contains("engine.queue_len_max: 0 is not within"),
+            "{message}"
+        );
         let message = wrong(&format!("{MINIMAL}\n[server]\npublic_url = \"ftp://x\""));
         assert!(message.contains("server.public_url"), "{message}");
         assert!(wrong("[hsm]\nmodule = \"/m.so\"").contains("hsm."));

@@ -42,7 +42,10 @@ struct Run {
 }
 
 pub(super) fn run(common: &Common, args: HsmArgs) -> anyhow::Result<()> {
-    anyhow::ensure!((0.01..=600.0).contains(&args.seconds), "--seconds is 0.01 to 600");
+    anyhow::ensure!(
+        (0.01..=600.0).contains(&args.seconds),
+        "--seconds is 0.01 to 600"
+    );
     let config = place::configuration(common)?;
     let _lock = place::lock(&config.dir)?;
     let book = place::book(&*place::store(&config)?)?;
@@ -57,7 +60,9 @@ pub(super) fn run(common: &Common, args: HsmArgs) -> anyhow::Result<()> {
     };
     for sessions in args.sessions {
         let mut ceiling = Ceiling::prepare(&token, &key, sessions)?;
-        let run = ceiling.run(Duration::from_secs_f64(args.seconds), &|| SystemClock.monotonic())?;
+        let run = ceiling.run(Duration::from_secs_f64(args.seconds), &|| {
+            SystemClock.monotonic()
+        })?;
         report.session_key_copies = run.session_key_copies;
         report.bare_calls = run.bare_calls;
         report.ceiling_per_s = report.ceiling_per_s.max(run.per_s());
@@ -70,9 +75,18 @@ pub(super) fn run(common: &Common, args: HsmArgs) -> anyhow::Result<()> {
     }
     print(common, &report, |report| {
         let row = |run: &Run| vec![run.sessions.to_string(), format!("{:.0}", run.per_s)];
-        let kind = if report.session_key_copies { "session copies" } else { "token objects" };
+        let kind = if report.session_key_copies {
+            "session copies"
+        } else {
+            "token objects"
+        };
         let rows = report.runs.iter().map(row).collect::<Vec<_>>();
-        format!("{} on {kind} of {}\n{}", report.algorithm, report.token, table(&["SESSIONS", "PER SECOND"], &rows))
+        format!(
+            "{} on {kind} of {}\n{}",
+            report.algorithm,
+            report.token,
+            table(&["SESSIONS", "PER SECOND"], &rows)
+        )
     })
 }
 
@@ -83,7 +97,10 @@ pub(super) fn active_key(
 ) -> anyhow::Result<(Token, KeyRef, std::sync::Arc<Epoch>)> {
     let epoch = book.active_epoch().context("no epoch is active")?;
     let token = place::issuing_token(config)?;
-    let key = KeyRef { id: epoch.cka_id, algorithm: epoch.key.algorithm() };
+    let key = KeyRef {
+        id: epoch.cka_id,
+        algorithm: epoch.key.algorithm(),
+    };
     token.prepare_key(&key)?;
     Ok((token, key, epoch))
 }

@@ -86,12 +86,20 @@ struct Slice {
 
 pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
     ensure!((1..=1000).contains(&args.slices), "--slices is 1 to 1000");
-    ensure!(args.bundles >= args.slices, "--bundles is at least --slices");
-    ensure!((0.01..=60.0).contains(&args.ceiling_seconds), "--ceiling-seconds is 0.01 to 60");
+    ensure!(
+        args.bundles >= args.slices,
+        "--bundles is at least --slices"
+    );
+    ensure!(
+        (0.01..=60.0).contains(&args.ceiling_seconds),
+        "--ceiling-seconds is 0.01 to 60"
+    );
     let config = place::configuration(common)?;
     let _lock = place::lock(&config.dir)?;
     let book = place::book(&*place::store(&config)?)?;
-    let issuer = book.setting("issuer").context("the store names no issuer")?;
+    let issuer = book
+        .setting("issuer")
+        .context("the store names no issuer")?;
     let (token, key, epoch) = active_key(&config, &book)?;
     let scratch = Scratch::new(&config.dir)?;
     let settings = EngineSettings {
@@ -106,7 +114,10 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         .map(|sessions| Ceiling::prepare(&token, &key, sessions))
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
-    let store = Arc::new(Counted::new(Sqlite::create(&scratch.0.join("fob.db"), SqliteConfig::default())?));
+    let store = Arc::new(Counted::new(Sqlite::create(
+        &scratch.0.join("fob.db"),
+        SqliteConfig::default(),
+    )?));
     let authorizations = seed(&store.store, &issuer, &epoch, &args)?;
     let code_set_key = place::code_set_key(&config)?;
     let signer: Arc<dyn Signer> = Arc::clone(&token) as Arc<dyn Signer>;
@@ -117,7 +128,14 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         code_set_key,
         settings,
     })?;
-    let report = measure(&args, &engine, &token, &store, &mut ceilings, &authorizations)?;
+    let report = measure(
+        &args,
+        &engine,
+        &token,
+        &store,
+        &mut ceilings,
+        &authorizations,
+    )?;
     print(common, &report, |report| {
         format!(
             "{} keys a second with {} keys a bundle, {:.2} of the ceiling of {:.0} signatures a second\n\
@@ -142,7 +160,9 @@ fn measure(
     ceilings: &mut [Ceiling],
     authorizations: &[Arc<Authorization>],
 ) -> anyhow::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (signatures, commits) = (token.signatures(), store.commits());
     let mut latencies = Vec::with_capacity(authorizations.len());
     let mut slices = Vec::new();
@@ -156,14 +176,20 @@ fn measure(
         runtime.block_on(issue(engine, slice, &mut latencies))?;
         let took = (SystemClock.monotonic() - started).as_secs_f64();
         let keys_per_s = (slice.len() * usize::from(args.functions)) as f64 / took;
-        slices.push(Slice { keys_per_s, ceiling_per_s });
+        slices.push(Slice {
+            keys_per_s,
+            ceiling_per_s,
+        });
         bar.inc(slice.len() as u64);
     }
     bar.finish_and_clear();
     latencies.sort_unstable();
     let at = |part: f64| {
-        let index = ((latencies.len() as f64 * part) as usize).min(latencies.len().saturating_sub(1));
-        latencies.get(index).map_or(0.0, |took: &Duration| took.as_secs_f64() * 1e3)
+        let index =
+            ((latencies.len() as f64 * part) as usize).min(latencies.len().saturating_sub(1));
+        latencies
+            .get(index)
+            .map_or(0.0, |took: &Duration| took.as_secs_f64() * 1e3)
     };
     let keys_per_s = median(slices.iter().map(|slice| slice.keys_per_s));
     let ceiling_per_s = median(slices.iter().map(|slice| slice.ceiling_per_s));
@@ -173,7 +199,11 @@ fn measure(
         functions: args.functions,
         keys_per_s,
         ceiling_per_s,
-        ratio: median(slices.iter().map(|slice| slice.keys_per_s / slice.ceiling_per_s)),
+        ratio: median(
+            slices
+                .iter()
+                .map(|slice| slice.keys_per_s / slice.ceiling_per_s),
+        ),
         hsm_signatures: token.signatures() - signatures - made,
         commits: store.commits() - commits,
         p50_ms: at(0.5),
@@ -196,13 +226,16 @@ async fn issue(
         .map(|authorization| engine.code_set(authorization))
         .collect::<Result<Vec<_>, _>>()?;
     let in_flight = engine.settings().batch_bundles_max * BATCHES_IN_FLIGHT;
-    let redemptions = code_sets.iter().enumerate().map(|(at, code_set)| async move {
-        let started = SystemClock.monotonic();
-        let identity = IdentityId::parse(&format!("renter-{}", at % REGISTERED))
-            .map_err(|refusal| anyhow!("{refusal}"))?;
-        engine.redeem_for(code_set, identity, phone).await?;
-        Ok::<_, anyhow::Error>(SystemClock.monotonic() - started)
-    });
+    let redemptions = code_sets
+        .iter()
+        .enumerate()
+        .map(|(at, code_set)| async move {
+            let started = SystemClock.monotonic();
+            let identity = IdentityId::parse(&format!("renter-{}", at % REGISTERED))
+                .map_err(|refusal| anyhow!("{refusal}"))?;
+            engine.redeem_for(code_set, identity, phone).await?;
+            Ok::<_, anyhow::Error>(SystemClock.monotonic() - started)
+        });
     let mut answers = futures_util::stream::iter(redemptions).buffer_unordered(in_flight);
     while let Some(took) = answers.next().await {
         latencies.push(took?);
@@ -237,9 +270,16 @@ fn progress(bundles: usize) -> indicatif::ProgressBar {
 }
 
 /// Fills the scratch store: epoch, fleet, registry, and one open authorization for each bundle.
-fn seed(store: &Sqlite, issuer: &str, epoch: &Epoch, args: &IssueArgs) -> anyhow::Result<Vec<Arc<Authorization>>> {
+fn seed(
+    store: &Sqlite,
+    issuer: &str,
+    epoch: &Epoch,
+    args: &IssueArgs,
+) -> anyhow::Result<Vec<Arc<Authorization>>> {
     let (ids, unix_ms) = (Ids::new(), SystemClock.unix_ms());
-    let settings = FleetSettings { open_redemption: true };
+    let settings = FleetSettings {
+        open_redemption: true,
+    };
     let fleet = operate::new_fleet(&Book::default(), &ids, unix_ms, "bench", settings)
         .map_err(|refusal| anyhow!("{refusal}"))?;
     let functions = functions(args.functions);
@@ -249,7 +289,11 @@ fn seed(store: &Sqlite, issuer: &str, epoch: &Epoch, args: &IssueArgs) -> anyhow
         Write::NewFleet(fleet.clone()),
     ];
     for &code in functions.iter().filter(|code| **code >= OWN_FUNCTION_MIN) {
-        writes.push(Write::Function(fleet.id, code, format!("bench.f{code}").into()));
+        writes.push(Write::Function(
+            fleet.id,
+            code,
+            format!("bench.f{code}").into(),
+        ));
     }
     for n in 0..REGISTERED {
         writes.extend(registered(&fleet, n, &functions).map_err(|refusal| anyhow!("{refusal}"))?);
@@ -260,7 +304,11 @@ fn seed(store: &Sqlite, issuer: &str, epoch: &Epoch, args: &IssueArgs) -> anyhow
         .map_err(|refusal| anyhow!("{refusal}"))?;
     writes.extend(authorizations.iter().map(|authorization| {
         let authorization = Arc::clone(authorization);
-        Write::Authorize(Box::new(NewAuthorization { authorization, request: None, command: None }))
+        Write::Authorize(Box::new(NewAuthorization {
+            authorization,
+            request: None,
+            command: None,
+        }))
     }));
     for chunk in writes.chunks(SEED_CHUNK) {
         store.commit(chunk)?;
@@ -271,10 +319,17 @@ fn seed(store: &Sqlite, issuer: &str, epoch: &Epoch, args: &IssueArgs) -> anyhow
 /// The built-in functions first, then as many of the fleet's own as are asked for.
 fn functions(count: u16) -> Vec<FunctionCode> {
     let built_in = BUILT_IN.iter().map(|(code, _)| *code);
-    built_in.chain(OWN_FUNCTION_MIN..).take(count.into()).collect()
+    built_in
+        .chain(OWN_FUNCTION_MIN..)
+        .take(count.into())
+        .collect()
 }
 
-fn registered(fleet: &Fleet, n: usize, functions: &[FunctionCode]) -> Result<[Write; 2], crate::domain::Refusal> {
+fn registered(
+    fleet: &Fleet,
+    n: usize,
+    functions: &[FunctionCode],
+) -> Result<[Write; 2], crate::domain::Refusal> {
     let vehicle = Vehicle {
         fleet: fleet.id,
         id: VehicleId::parse(&format!("BENCH-{n:08}"))?,
@@ -302,7 +357,10 @@ fn open_authorization(
     functions: &[FunctionCode],
 ) -> Result<Authorization, crate::domain::Refusal> {
     let now = unix_ms / 1000;
-    let window = Window { not_before: now, not_after: now + 86_400 };
+    let window = Window {
+        not_before: now,
+        not_after: now + 86_400,
+    };
     Ok(Authorization {
         id: ids.authorization(unix_ms),
         fleet: fleet.id,
@@ -350,7 +408,10 @@ struct Counted {
 
 impl Counted {
     fn new(store: Sqlite) -> Self {
-        Self { store, commits: std::sync::atomic::AtomicU64::new(0) }
+        Self {
+            store,
+            commits: std::sync::atomic::AtomicU64::new(0),
+        }
     }
 
     fn commits(&self) -> u64 {
@@ -359,12 +420,19 @@ impl Counted {
 }
 
 impl Store for Counted {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<crate::store::Applied>, crate::store::StoreError> {
-        self.commits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    fn commit(
+        &self,
+        writes: &[Write],
+    ) -> Result<Vec<crate::store::Applied>, crate::store::StoreError> {
+        self.commits
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.store.commit(writes)
     }
 
-    fn load(&self, each: &mut dyn FnMut(crate::store::Row)) -> Result<(), crate::store::StoreError> {
+    fn load(
+        &self,
+        each: &mut dyn FnMut(crate::store::Row),
+    ) -> Result<(), crate::store::StoreError> {
         self.store.load(each)
     }
 

@@ -15,11 +15,22 @@ use crate::store::{Applied, Write};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Command {
-    FleetCreate { name: String, open_redemption: bool },
+    FleetCreate {
+        name: String,
+        open_redemption: bool,
+    },
     FleetList,
-    TokenCreate { fleet: String, scopes: Vec<String>, expires_in_s: Option<u64> },
-    TokenList { fleet: Option<String> },
-    TokenRevoke { id: String },
+    TokenCreate {
+        fleet: String,
+        scopes: Vec<String>,
+        expires_in_s: Option<u64>,
+    },
+    TokenList {
+        fleet: Option<String>,
+    },
+    TokenRevoke {
+        id: String,
+    },
     EpochList,
     HsmStatus,
 }
@@ -91,9 +102,17 @@ pub(super) fn decide(
 ) -> Result<Decision, Refusal> {
     let ids = Ids::new();
     let now = unix_ms / 1000;
-    let only = |answer| Ok(Decision { writes: Vec::new(), answer });
+    let only = |answer| {
+        Ok(Decision {
+            writes: Vec::new(),
+            answer,
+        })
+    };
     match command {
-        Command::FleetCreate { name, open_redemption } => {
+        Command::FleetCreate {
+            name,
+            open_redemption,
+        } => {
             let settings = FleetSettings { open_redemption };
             let fleet = operate::new_fleet(book, &ids, unix_ms, &name, settings)?;
             let row = FleetRow {
@@ -104,19 +123,36 @@ pub(super) fn decide(
                 vehicles: 0,
                 identities: 0,
             };
-            Ok(Decision { writes: vec![Write::NewFleet(fleet)], answer: Answer::Fleet(row) })
+            Ok(Decision {
+                writes: vec![Write::NewFleet(fleet)],
+                answer: Answer::Fleet(row),
+            })
         }
-        Command::FleetList => {
-            only(Answer::Fleets(book.fleets().iter().map(|fleet| fleet_row(fleet)).collect()))
-        }
-        Command::TokenCreate { fleet, scopes, expires_in_s } => {
+        Command::FleetList => only(Answer::Fleets(
+            book.fleets().iter().map(|fleet| fleet_row(fleet)).collect(),
+        )),
+        Command::TokenCreate {
+            fleet,
+            scopes,
+            expires_in_s,
+        } => {
             let fleet = operate::fleet(book, &fleet)?;
-            let scopes = scopes.iter().map(|name| scope(name)).collect::<Result<_, _>>()?;
+            let scopes = scopes
+                .iter()
+                .map(|name| scope(name))
+                .collect::<Result<_, _>>()?;
             let expires_at = expires_in_s.map(|seconds| now.saturating_add(seconds));
             let (token, text) = operate::new_token(&ids, unix_ms, &fleet, scopes, expires_at)?;
             let (id, expires) = (token.id.to_string(), expires_at.map(Time));
-            let answer = Answer::Token(NewToken { id, token: text, expires });
-            Ok(Decision { writes: vec![Write::NewToken(token)], answer })
+            let answer = Answer::Token(NewToken {
+                id,
+                token: text,
+                expires,
+            });
+            Ok(Decision {
+                writes: vec![Write::NewToken(token)],
+                answer,
+            })
         }
         Command::TokenList { fleet } => {
             let fleets = match fleet {
@@ -127,15 +163,17 @@ pub(super) fn decide(
             only(Answer::Tokens(rows.collect()))
         }
         Command::TokenRevoke { id } => {
-            let token = TokenId::parse(&id)
-                .ok_or_else(|| Refusal::malformed("id", "a token's id is a UUID; see `fob token list`"))?;
+            let token = TokenId::parse(&id).ok_or_else(|| {
+                Refusal::malformed("id", "a token's id is a UUID; see `fob token list`")
+            })?;
             let writes = vec![operate::end_token(book, token, now)?];
-            Ok(Decision { writes, answer: Answer::Revoked(id) })
+            Ok(Decision {
+                writes,
+                answer: Answer::Revoked(id),
+            })
         }
         Command::EpochList => only(Answer::Epochs(epoch_rows(book))),
-        Command::HsmStatus => {
-            only(Answer::Hsm(serde_json::to_value(hsm()).unwrap_or_default()))
-        }
+        Command::HsmStatus => only(Answer::Hsm(serde_json::to_value(hsm()).unwrap_or_default())),
     }
 }
 
@@ -187,6 +225,7 @@ fn epoch_rows(book: &Book) -> Vec<EpochRow> {
 }
 
 fn scope(name: &str) -> Result<Scope, Refusal> {
-    Scope::parse(name)
-        .ok_or_else(|| Refusal::malformed("scopes", "scopes are authorize, issue, revoke, read, admin"))
+    Scope::parse(name).ok_or_else(|| {
+        Refusal::malformed("scopes", "scopes are authorize, issue, revoke, read, admin")
+    })
 }

@@ -62,12 +62,20 @@ struct Created {
 pub(super) fn run(common: &Common, args: InitArgs) -> anyhow::Result<()> {
     let dir = common.dir.clone();
     let file = dir.join(FILE_NAME);
-    ensure!(!file.exists(), "{} exists: this directory has an issuer already", file.display());
+    ensure!(
+        !file.exists(),
+        "{} exists: this directory has an issuer already",
+        file.display()
+    );
     ensure!(
         (1..=fob_verify::key::ISSUER_LEN_MAX).contains(&args.issuer.len()),
         "an issuer's name is 1 to 128 bytes"
     );
-    DirBuilder::new().recursive(true).mode(0o700).create(&dir).with_context(|| dir.display().to_string())?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .with_context(|| dir.display().to_string())?;
     let _lock = place::lock(&dir)?;
     let mut undo = Undo::new(&dir)?;
     let created = create(&dir, &args)?;
@@ -115,7 +123,10 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
     let ids = Ids::new();
     place::write_private(&dir.join("code-set.key"), &ids.random::<CODE_SET_KEY_LEN>())?;
     let mut writes = founded.writes;
-    writes.push(Write::Setting("root_cka_id".into(), founded.root_key.id_hex()));
+    writes.push(Write::Setting(
+        "root_cka_id".into(),
+        founded.root_key.id_hex(),
+    ));
     if args.demo {
         writes.extend(demo(dir, &ids, clock.unix_ms())?);
     }
@@ -125,7 +136,11 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         bail!("the new store refused what it was to begin with");
     }
     let book = place::book(&store)?;
-    let epoch = book.active_epoch().context("the new store has no active epoch")?.id.to_string();
+    let epoch = book
+        .active_epoch()
+        .context("the new store has no active epoch")?
+        .id
+        .to_string();
     // The configuration last: a directory without it is not an issuer yet.
     let text = config_text(args, &module, &root_serial, &hsm_serial);
     let config = dir.join(FILE_NAME);
@@ -143,20 +158,31 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
 }
 
 /// Initialises a token through PKCS#11, keeps its PINs in files of their own, and opens it.
-fn new_token(dir: &Path, module: &Path, label: &str, name: &str) -> anyhow::Result<(Token, String)> {
+fn new_token(
+    dir: &Path,
+    module: &Path,
+    label: &str,
+    name: &str,
+) -> anyhow::Result<(Token, String)> {
     let (so_pin, pin) = (random_pin()?, random_pin()?);
     write_pin_file(&dir.join(format!("{name}-so.pin")), &so_pin)?;
     write_pin_file(&dir.join(format!("{name}.pin")), &pin)?;
     let serial = init_token(module, label, &so_pin, &pin)
         .with_context(|| format!("token {label} in {}", module.display()))?;
-    let config = TokenConfig { serial: Some(serial.clone()), ..TokenConfig::new(module, label) };
+    let config = TokenConfig {
+        serial: Some(serial.clone()),
+        ..TokenConfig::new(module, label)
+    };
     Ok((Token::open(config, pin)?, serial))
 }
 
 fn demo(dir: &Path, ids: &Ids, unix_ms: u64) -> anyhow::Result<Vec<Write>> {
     let phone = jwk::generate()?;
     let private = jwk::private_json(&phone, Some("demo/owner-1-phone"));
-    place::write_private(&dir.join("demo-owner.jwk"), format!("{private}\n").as_bytes())?;
+    place::write_private(
+        &dir.join("demo-owner.jwk"),
+        format!("{private}\n").as_bytes(),
+    )?;
     let fleet = found::demo_fleet(&Book::default(), ids, unix_ms)
         .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
     found::demo(fleet, jwk::public(&phone)?).map_err(|refusal| anyhow::anyhow!("{refusal}"))
@@ -212,7 +238,11 @@ impl Undo {
         let before = std::fs::read_dir(dir)?
             .map(|entry| Ok(entry?.file_name()))
             .collect::<std::io::Result<_>>()?;
-        Ok(Self { dir: dir.into(), before, armed: true })
+        Ok(Self {
+            dir: dir.into(),
+            before,
+            armed: true,
+        })
     }
 
     fn keep(&mut self) {
@@ -223,10 +253,14 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| self.armed && !self.before.contains(&entry.file_name())) {
+        for entry in entries.filter(|entry| self.armed && !self.before.contains(&entry.file_name()))
+        {
             let path = entry.path();
-            let removed =
-                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
             if let Err(error) = removed {
                 eprintln!("fob: {} is left behind: {error}", path.display());
             }

@@ -16,7 +16,8 @@ use super::place;
 
 /// A new P-256 key pair.
 pub(super) fn generate() -> anyhow::Result<EcdsaKeyPair> {
-    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| anyhow!("no key pair was made"))
+    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+        .map_err(|_| anyhow!("no key pair was made"))
 }
 
 /// Its public half.
@@ -80,6 +81,8 @@ pub(super) fn read_or_make(path: &Path) -> anyhow::Result<EcdsaKeyPair> {
 
 /// It as a key to sign JWS with.
 pub(super) fn signing_key(pair: &EcdsaKeyPair) -> anyhow::Result<EncodingKey> {
-    let document = pair.to_pkcs8v1().map_err(|_| anyhow!("the key pair has no PKCS#8 form"))?;
+    let document = pair
+        .to_pkcs8v1()
+        .map_err(|_| anyhow!("the key pair has no PKCS#8 form"))?;
     Ok(EncodingKey::from_ec_der(document.as_ref()))
 }

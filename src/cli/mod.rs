@@ -23,9 +23,14 @@ mod verify;
 
 /// Issues virtual car keys: one HSM-signed key for each function of a vehicle.
 #[derive(Parser)]
-#[command(name = "fob", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "fob",
+    version,
+    max_term_width = 100,
+    after_help = "\
 Begin with `fob init --demo`, then `fob serve`. Every command has --json, and takes the issuer's \
-directory as --dir or its file as --config.")]
+directory as --dir or its file as --config."
+)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -37,7 +42,13 @@ struct Cli {
 #[derive(Args, Clone)]
 pub(crate) struct Common {
     /// The issuer's directory
-    #[arg(long, global = true, value_name = "D", env = "FOB_DIR", default_value = "var")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "D",
+        env = "FOB_DIR",
+        default_value = "var"
+    )]
     dir: PathBuf,
     /// The configuration file, where it is not D/fob.toml
     #[arg(long, global = true, value_name = "FILE", env = "FOB_CONFIG")]
@@ -117,10 +128,17 @@ fn complain(common: &Common, error: &anyhow::Error) {
 }
 
 /// Prints an answer: as JSON, or as text made from it.
-fn print<T: Serialize>(common: &Common, answer: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+fn print<T: Serialize>(
+    common: &Common,
+    answer: &T,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let line =
-        if common.json { serde_json::to_string(answer)? } else { text(answer).trim_end().to_owned() };
+    let line = if common.json {
+        serde_json::to_string(answer)?
+    } else {
+        text(answer).trim_end().to_owned()
+    };
     // A closed pipe is the reader's choice, not a fault.
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -132,15 +150,23 @@ fn print<T: Serialize>(common: &Common, answer: &T, text: impl FnOnce(&T) -> Str
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..header.len())
         .map(|at| {
-            let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+            let cells = rows
+                .iter()
+                .filter_map(|row| row.get(at))
+                .map(|cell| cell.chars().count());
             cells.chain([header[at].len()]).max().unwrap_or_default()
         })
         .collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let padded = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(&mut header.iter().copied())];
-    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.extend(
+        rows.iter()
+            .map(|row| line(&mut row.iter().map(String::as_str))),
+    );
     lines.join("\n")
 }

@@ -67,9 +67,13 @@ pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()
     run(
         common,
         match command {
-            FleetCommand::Create { name, open_redemption } => {
-                Command::FleetCreate { name, open_redemption }
-            }
+            FleetCommand::Create {
+                name,
+                open_redemption,
+            } => Command::FleetCreate {
+                name,
+                open_redemption,
+            },
             FleetCommand::List => Command::FleetList,
         },
     )
@@ -79,9 +83,15 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
     run(
         common,
         match command {
-            TokenCommand::Create { fleet, scopes, expires } => {
-                Command::TokenCreate { fleet, scopes, expires_in_s: expires }
-            }
+            TokenCommand::Create {
+                fleet,
+                scopes,
+                expires,
+            } => Command::TokenCreate {
+                fleet,
+                scopes,
+                expires_in_s: expires,
+            },
             TokenCommand::List { fleet } => Command::TokenList { fleet },
             TokenCommand::Revoke { id } => Command::TokenRevoke { id },
         },
@@ -114,7 +124,8 @@ fn straight(config: &Config, command: Command) -> anyhow::Result<Answer> {
         _ => None,
     };
     let hsm = || status.unwrap_or_else(|| unreachable_status(config));
-    let decision = decide(&book, SystemClock.unix_ms(), hsm, command).map_err(|why| anyhow!("{why}"))?;
+    let decision =
+        decide(&book, SystemClock.unix_ms(), hsm, command).map_err(|why| anyhow!("{why}"))?;
     if !decision.writes.is_empty() {
         check(&store.commit(&decision.writes)?).map_err(|why| anyhow!("{why}"))?;
     }
@@ -150,12 +161,31 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Fleet(row) => print(common, row, |row| format!("fleet {} {}", row.name, row.id)),
         Answer::Fleets(rows) => print(common, rows, |rows| {
             let cells = rows.iter().map(|row| {
-                let open = if row.open_redemption { "open" } else { "terminal or PIN" };
+                let open = if row.open_redemption {
+                    "open"
+                } else {
+                    "terminal or PIN"
+                };
                 let counts = [row.vehicles.to_string(), row.identities.to_string()];
-                [vec![row.name.clone(), row.id.clone(), row.status.clone(), open.into()], counts.to_vec()]
-                    .concat()
+                [
+                    vec![
+                        row.name.clone(),
+                        row.id.clone(),
+                        row.status.clone(),
+                        open.into(),
+                    ],
+                    counts.to_vec(),
+                ]
+                .concat()
             });
-            let header = ["NAME", "ID", "STATUS", "REDEMPTION", "VEHICLES", "IDENTITIES"];
+            let header = [
+                "NAME",
+                "ID",
+                "STATUS",
+                "REDEMPTION",
+                "VEHICLES",
+                "IDENTITIES",
+            ];
             table(&header, &cells.collect::<Vec<_>>())
         }),
         // The token alone, so that a shell can take it.
@@ -163,13 +193,22 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Tokens(rows) => print(common, rows, |rows| {
             let cells = rows.iter().map(|row| {
                 let scopes = row.scopes.join(",");
-                vec![row.id.clone(), row.fleet.clone(), scopes, time(&row.expires), row.state.clone()]
+                vec![
+                    row.id.clone(),
+                    row.fleet.clone(),
+                    scopes,
+                    time(&row.expires),
+                    row.state.clone(),
+                ]
             });
-            table(&["ID", "FLEET", "SCOPES", "EXPIRES", "STATE"], &cells.collect::<Vec<_>>())
+            table(
+                &["ID", "FLEET", "SCOPES", "EXPIRES", "STATE"],
+                &cells.collect::<Vec<_>>(),
+            )
         }),
-        Answer::Revoked(id) => {
-            print(common, &serde_json::json!({ "revoked": id }), |_| format!("token {id} has ended"))
-        }
+        Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
+            format!("token {id} has ended")
+        }),
         Answer::Epochs(rows) => print(common, rows, |rows| {
             let cells = rows.iter().map(|row| {
                 let window = [row.not_before.to_string(), row.not_after.to_string()];
@@ -181,12 +220,23 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         }),
         Answer::Hsm(status) => {
             print(common, status, |status| {
-                let lines = status.as_object().into_iter().flatten().map(|(name, value)| {
-                    format!("{name:<20} {}", value.as_str().map_or_else(|| value.to_string(), Into::into))
-                });
+                let lines = status
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| {
+                        format!(
+                            "{name:<20} {}",
+                            value.as_str().map_or_else(|| value.to_string(), Into::into)
+                        )
+                    });
                 lines.collect::<Vec<_>>().join("\n")
             })?;
-            if status["up"] == true { Ok(()) } else { bail!("the issuing token is not up") }
+            if status["up"] == true {
+                Ok(())
+            } else {
+                bail!("the issuing token is not up")
+            }
         }
     }
 }

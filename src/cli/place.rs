@@ -22,7 +22,10 @@ pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 /// Loads the configuration the command line names, and points SoftHSM at its files where it has
 /// them. Call it before the first thread starts.
 pub(super) fn configuration(common: &Common) -> anyhow::Result<Config> {
-    let path = common.config.clone().unwrap_or_else(|| common.dir.join(FILE_NAME));
+    let path = common
+        .config
+        .clone()
+        .unwrap_or_else(|| common.dir.join(FILE_NAME));
     if !path.exists() {
         bail!("{} is not there; `fob init` makes it", path.display());
     }
@@ -66,8 +69,7 @@ pub(super) fn try_lock(dir: &Path) -> anyhow::Result<Option<Lock>> {
 
 /// Takes the directory's lock, or says who has it.
 pub(super) fn lock(dir: &Path) -> anyhow::Result<Lock> {
-    try_lock(dir)?
-        .ok_or_else(|| anyhow!("another fob has {} open: stop it first", dir.display()))
+    try_lock(dir)?.ok_or_else(|| anyhow!("another fob has {} open: stop it first", dir.display()))
 }
 
 /// Opens the store.
@@ -112,7 +114,11 @@ pub(super) fn write_public(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let write = || {
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(path)?;
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(mode)
+            .open(path)?;
         file.write_all(bytes)?;
         file.sync_all()
     };

@@ -1,6 +1,6 @@
 //! `fob serve`: opens what there is, starts the engine and the listeners, and ends in order.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,24 +51,39 @@ fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<Engine> {
     let token = place::issuing_token(config)?;
     try_key(&place::book(&*store)?, &token)?;
     let settings = config.engine_settings(bound);
-    let parts =
-        Parts { signer: Arc::new(token), store, clock: Arc::new(SystemClock), code_set_key, settings };
+    let parts = Parts {
+        signer: Arc::new(token),
+        store,
+        clock: Arc::new(SystemClock),
+        code_set_key,
+        settings,
+    };
     Engine::start(parts).map_err(Into::into)
 }
 
 /// Has the active epoch's key sign, and checks it: better no server than keys no car believes.
 fn try_key(book: &crate::engine::Book, token: &Token) -> anyhow::Result<()> {
     let epochs = book.epochs();
-    let Some(epoch) = epochs.iter().find(|epoch| epoch.state == EpochState::Active) else {
+    let Some(epoch) = epochs
+        .iter()
+        .find(|epoch| epoch.state == EpochState::Active)
+    else {
         tracing::error!("no epoch is active; nothing can be issued");
         return Ok(());
     };
-    let key = KeyRef { id: epoch.cka_id, algorithm: epoch.key.algorithm() };
-    token.prepare_key(&key).with_context(|| format!("the key of epoch {}", epoch.id))?;
+    let key = KeyRef {
+        id: epoch.cka_id,
+        algorithm: epoch.key.algorithm(),
+    };
+    token
+        .prepare_key(&key)
+        .with_context(|| format!("the key of epoch {}", epoch.id))?;
     let message = b"fob serve: trial signature";
     let signature = token.sign_all(&key, &[message])?;
     ensure!(
-        signature.first().is_some_and(|one| verify_signature(&epoch.key, message, one)),
+        signature
+            .first()
+            .is_some_and(|one| verify_signature(&epoch.key, message, one)),
         "the token's key is not the one of epoch {}",
         epoch.id
     );
@@ -89,8 +104,10 @@ async fn serve(
     let operators = Arc::clone(&engine);
     actix_web::rt::spawn(async move { socket.serve(operators).await });
     let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine)));
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let stopping = Arc::clone(&engine);
     actix_web::rt::spawn(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -152,7 +169,14 @@ fn check_exposure(config: &Config) -> anyhow::Result<()> {
 fn log(config: &Config) -> anyhow::Result<()> {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_new(&config.log_filter).context("[log] filter")?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = if config.log_json { lines.json().try_init() } else { lines.try_init() };
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    let set = if config.log_json {
+        lines.json().try_init()
+    } else {
+        lines.try_init()
+    };
     set.map_err(|error| anyhow::anyhow!("the log: {error}"))
 }

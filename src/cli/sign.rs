@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::{Common, jwk, print};
 use crate::clock::{Clock, SystemClock};
+use crate::domain::time::Time;
 use crate::engine::ids::Ids;
 use crate::engine::jws::{COMMAND_TYP, PROOF_TYP};
-use crate::domain::time::Time;
 
 #[derive(Subcommand)]
 pub(super) enum SignCommand {
@@ -53,7 +53,11 @@ pub(super) struct CommandArgs {
     #[arg(long, value_name = "ID", default_value = "DEMO-0001")]
     vehicle: String,
     /// Its functions, by name or code
-    #[arg(long, value_delimiter = ',', default_value = "doors.unlock,engine.start")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "doors.unlock,engine.start"
+    )]
     functions: Vec<String>,
     /// For how long, from now: 2h, 3d
     #[arg(long = "for", value_name = "TIME", default_value = "2h", value_parser = seconds)]
@@ -87,9 +91,16 @@ pub(super) fn run(common: &Common, command: SignCommand) -> anyhow::Result<()> {
 }
 
 fn sign_command(common: &Common, args: CommandArgs) -> anyhow::Result<()> {
-    let path = args.jwk.clone().unwrap_or_else(|| common.dir.join("demo-owner.jwk"));
+    let path = args
+        .jwk
+        .clone()
+        .unwrap_or_else(|| common.dir.join("demo-owner.jwk"));
     let (pair, own_kid) = jwk::read(&path)?;
-    let kid = args.kid.clone().or(own_kid).context("name the terminal with --kid <fleet>/<terminal>")?;
+    let kid = args
+        .kid
+        .clone()
+        .or(own_kid)
+        .context("name the terminal with --kid <fleet>/<terminal>")?;
     let now = SystemClock.unix();
     let command = match &args.body {
         Some(file) => serde_json::from_slice(&read(file)?).context("the command's JSON")?,
@@ -120,19 +131,34 @@ fn sign_command(common: &Common, args: CommandArgs) -> anyhow::Result<()> {
 fn sign_proof(common: &Common, args: ProofArgs) -> anyhow::Result<()> {
     let pair = jwk::read_or_make(&args.jwk)?;
     if let Some(bundle) = &args.bundle {
-        let url = args.url.clone().unwrap_or_else(|| "http://127.0.0.1:8650".into());
+        let url = args
+            .url
+            .clone()
+            .unwrap_or_else(|| "http://127.0.0.1:8650".into());
         let proof = proof(&pair, &url, bundle)?;
         return print(common, &json!({ "proof": proof }), |_| proof.clone());
     }
-    let file = args.authorization.as_deref().context("name the authorization's answer")?;
+    let file = args
+        .authorization
+        .as_deref()
+        .context("name the authorization's answer")?;
     let answer: Value = serde_json::from_slice(&read(file)?).context("the authorization's JSON")?;
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     let code_set = text("code_set").ok_or_else(|| match text("title") {
-        Some(title) => anyhow!("{}: no authorization, but a refusal: {title}", file.display()),
+        Some(title) => anyhow!(
+            "{}: no authorization, but a refusal: {title}",
+            file.display()
+        ),
         None => anyhow!("{}: it has no code_set", file.display()),
     })?;
-    let own_url = text("link").and_then(|link| link.split("/k#").next()).map(ToOwned::to_owned);
-    let url = args.url.clone().or(own_url).context("name the server with --url")?;
+    let own_url = text("link")
+        .and_then(|link| link.split("/k#").next())
+        .map(ToOwned::to_owned);
+    let url = args
+        .url
+        .clone()
+        .or(own_url)
+        .context("name the server with --url")?;
     let proof = proof(&pair, &url, code_set)?;
     let Some(identity) = &args.identity else {
         return print(common, &json!({ "proof": proof }), |_| proof.clone());
@@ -153,7 +179,11 @@ fn proof(pair: &EcdsaKeyPair, url: &str, over: &str) -> anyhow::Result<String> {
     let mut header = Header::new(Algorithm::ES256);
     header.typ = Some(PROOF_TYP.into());
     header.jwk = Some(serde_json::from_value(jwk::public_json(pair))?);
-    Ok(jsonwebtoken::encode(&header, &claims, &jwk::signing_key(pair)?)?)
+    Ok(jsonwebtoken::encode(
+        &header,
+        &claims,
+        &jwk::signing_key(pair)?,
+    )?)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -167,8 +197,16 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// A duration as people write it: `90s`, `2h`, `30d`.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    let span: jiff::Span = text.parse().map_err(|_| "a time is like 90s, 2h or 30d".to_owned())?;
+    let span: jiff::Span = text
+        .parse()
+        .map_err(|_| "a time is like 90s, 2h or 30d".to_owned())?;
     let day = jiff::SpanRelativeTo::days_are_24_hours();
-    let total = span.total((jiff::Unit::Second, day)).map_err(|error| error.to_string())?;
-    if (1.0..=3.2e9).contains(&total) { Ok(total as u64) } else { Err("a time is 1 second to 100 years".into()) }
+    let total = span
+        .total((jiff::Unit::Second, day))
+        .map_err(|error| error.to_string())?;
+    if (1.0..=3.2e9).contains(&total) {
+        Ok(total as u64)
+    } else {
+        Err("a time is 1 second to 100 years".into())
+    }
 }

@@ -37,7 +37,11 @@ fn path(dir: &Path) -> PathBuf {
 pub(super) fn ask(dir: &Path, command: &Command) -> anyhow::Result<Answer> {
     let path = path(dir);
     let mut stream = Blocking::connect(&path).with_context(|| {
-        format!("another fob holds {}, and its socket {} does not answer", dir.display(), path.display())
+        format!(
+            "another fob holds {}, and its socket {} does not answer",
+            dir.display(),
+            path.display()
+        )
     })?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -73,7 +77,10 @@ impl Socket {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    if tokio::time::timeout(PATIENCE, converse(&engine, stream)).await.is_err() {
+                    if tokio::time::timeout(PATIENCE, converse(&engine, stream))
+                        .await
+                        .is_err()
+                    {
                         tracing::warn!("an operator's command took too long");
                     }
                 }
@@ -120,7 +127,10 @@ async fn carry_out(engine: &Engine, command: Command) -> Result<Answer, String> 
     let decision = decide(engine.book(), engine.clock().unix_ms(), hsm, command)
         .map_err(|refusal| refusal.to_string())?;
     if !decision.writes.is_empty() {
-        let applied = engine.write(decision.writes).await.map_err(|refusal| refusal.to_string())?;
+        let applied = engine
+            .write(decision.writes)
+            .await
+            .map_err(|refusal| refusal.to_string())?;
         check(&applied).map_err(|refusal| refusal.to_string())?;
     }
     Ok(decision.answer)

@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::{Common, print};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{BundleId, EpochId, FleetId, KeyId};
 use crate::domain::time::Time;
+use crate::domain::{BundleId, EpochId, FleetId, KeyId};
 
 #[derive(Args)]
 pub(super) struct VerifyArgs {
@@ -84,14 +84,29 @@ pub(super) fn run(common: &Common, args: VerifyArgs) -> anyhow::Result<()> {
         .iter()
         .map(|bytes| judge(bytes, &trusted, args.vehicle.as_deref(), now))
         .collect();
-    let verdict = Verdict { accepted: keys.iter().all(|key| key.accepted), keys };
+    let verdict = Verdict {
+        accepted: keys.iter().all(|key| key.accepted),
+        keys,
+    };
     print(common, &verdict, text)?;
-    if verdict.accepted { Ok(()) } else { bail!("a car would refuse it") }
+    if verdict.accepted {
+        Ok(())
+    } else {
+        bail!("a car would refuse it")
+    }
 }
 
-fn judge(bytes: &[u8], trusted: &Verified<TrustList<'_>>, vehicle: Option<&str>, now: u64) -> KeyVerdict {
+fn judge(
+    bytes: &[u8],
+    trusted: &Verified<TrustList<'_>>,
+    vehicle: Option<&str>,
+    now: u64,
+) -> KeyVerdict {
     let decoded = SignedKey::decode(bytes);
-    let claims = decoded.as_ref().ok().map(|key| (*key.unverified(), EpochId(*key.kid())));
+    let claims = decoded
+        .as_ref()
+        .ok()
+        .map(|key| (*key.unverified(), EpochId(*key.kid())));
     let checked = decoded.and_then(|key| {
         let claims = key.verify(trusted, &RustCrypto)?;
         claims.check_time(now)?;
@@ -100,7 +115,8 @@ fn judge(bytes: &[u8], trusted: &Verified<TrustList<'_>>, vehicle: Option<&str>,
         }
         Ok(())
     });
-    let shown = |show: &dyn Fn(&Claims<'_>) -> String| claims.as_ref().map(|(claims, _)| show(claims));
+    let shown =
+        |show: &dyn Fn(&Claims<'_>) -> String| claims.as_ref().map(|(claims, _)| show(claims));
     KeyVerdict {
         accepted: checked.is_ok(),
         refusal: checked.err().map(|why| why.code()),
@@ -124,7 +140,10 @@ fn text(verdict: &Verdict) -> String {
         match &key.why {
             Some(why) => format!("refused   {function:<18} {vehicle}: {why}"),
             None => {
-                let ends = key.not_after.map(|time| time.to_string()).unwrap_or_default();
+                let ends = key
+                    .not_after
+                    .map(|time| time.to_string())
+                    .unwrap_or_default();
                 format!("accepted  {function:<18} {vehicle} until {ends}")
             }
         }
@@ -135,13 +154,21 @@ fn text(verdict: &Verdict) -> String {
 /// The keys in what was read: a bundle's JSON, one key's base64url, or one key's CBOR.
 fn keys(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     let decode = |text: &str| {
-        BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| anyhow!("a key is not base64url"))
+        BASE64_URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| anyhow!("a key is not base64url"))
     };
     if let Ok(Value::Object(answer)) = serde_json::from_slice(bytes) {
-        let keys = answer.get("keys").and_then(Value::as_array).ok_or_else(|| {
-            let title = answer.get("title").and_then(Value::as_str).unwrap_or("it has no keys");
-            anyhow!("this JSON is not a bundle: {title}")
-        })?;
+        let keys = answer
+            .get("keys")
+            .and_then(Value::as_array)
+            .ok_or_else(|| {
+                let title = answer
+                    .get("title")
+                    .and_then(Value::as_str)
+                    .unwrap_or("it has no keys");
+                anyhow!("this JSON is not a bundle: {title}")
+            })?;
         return keys
             .iter()
             .map(|key| decode(key.get("key").and_then(Value::as_str).unwrap_or_default()))

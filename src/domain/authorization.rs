@@ -31,7 +31,9 @@ impl Signing {
 
     /// The way of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Each, Self::Auto].into_iter().find(|way| way.name() == name)
+        [Self::Each, Self::Auto]
+            .into_iter()
+            .find(|way| way.name() == name)
     }
 }
 
@@ -149,7 +151,10 @@ impl Authorization {
 
     /// How often `function` may be used.
     pub fn max_uses(&self, function: FunctionCode) -> Option<u32> {
-        let at = self.max_uses.binary_search_by_key(&function, |(code, _)| *code).ok()?;
+        let at = self
+            .max_uses
+            .binary_search_by_key(&function, |(code, _)| *code)
+            .ok()?;
         Some(self.max_uses[at].1)
     }
 }
@@ -166,7 +171,10 @@ pub(crate) mod tests {
             version: 1,
             vehicle: VehicleId::parse("V-1").expect("a vehicle id"),
             functions: [1, 3].into(),
-            window: Window { not_before: 100, not_after: 200 },
+            window: Window {
+                not_before: 100,
+                not_after: 200,
+            },
             redeem_by: 150,
             region: None,
             recurring: None,
@@ -182,20 +190,39 @@ pub(crate) mod tests {
 
     #[test]
     fn each_state_has_its_refusal() {
-        let code = |authorization: &Authorization, now| authorization.check_open(now).map_err(|r| r.code);
+        let code =
+            |authorization: &Authorization, now| authorization.check_open(now).map_err(|r| r.code);
         let open = sample();
         assert_eq!(code(&open, 149), Ok(()));
         assert_eq!(code(&open, 150), Err(RefusalCode::CodeSetExpired));
         assert_eq!(
-            code(&Authorization { redeem_by: 900, ..open.clone() }, 200),
+            code(
+                &Authorization {
+                    redeem_by: 900,
+                    ..open.clone()
+                },
+                200
+            ),
             Err(RefusalCode::CodeSetExpired)
         );
         for (state, expected) in [
             (AuthorizationState::Redeemed, RefusalCode::CodeSetRedeemed),
-            (AuthorizationState::Suspended, RefusalCode::AuthorizationSuspended),
+            (
+                AuthorizationState::Suspended,
+                RefusalCode::AuthorizationSuspended,
+            ),
             (AuthorizationState::Cancelled, RefusalCode::CodeSetCancelled),
         ] {
-            assert_eq!(code(&Authorization { state, ..open.clone() }, 0), Err(expected));
+            assert_eq!(
+                code(
+                    &Authorization {
+                        state,
+                        ..open.clone()
+                    },
+                    0
+                ),
+                Err(expected)
+            );
         }
     }
 

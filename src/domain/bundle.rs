@@ -86,7 +86,10 @@ impl Bundle {
             key_id: self.key_id(key).0,
             holder: self.holder,
             function_name: &key.name,
-            status: StatusRef { index: key.status_index, uri: &key.status_uri },
+            status: StatusRef {
+                index: key.status_index,
+                uri: &key.status_uri,
+            },
             function: key.function,
             bundle: self.id.0,
             version: self.version,

@@ -28,10 +28,16 @@ impl CodeSet {
     /// `code_set_malformed` for anything but the canonical form.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let parts = Parts::decode(text).map_err(|why| {
-            Refusal::new(RefusalCode::CodeSetMalformed).field("code_set").detail(why.to_string())
+            Refusal::new(RefusalCode::CodeSetMalformed)
+                .field("code_set")
+                .detail(why.to_string())
         })?;
         let nonce = text_nonce(text);
-        Ok(Self { id: AuthorizationId(*parts.id()), parts, nonce })
+        Ok(Self {
+            id: AuthorizationId(*parts.id()),
+            parts,
+            nonce,
+        })
     }
 
     /// SHA-256 of the canonical text, which a proof carries as its nonce.
@@ -67,9 +73,16 @@ impl CodeSetKey {
 
     /// Whether `claimed` is the code set of this authorization version, in constant time for
     /// the secret.
-    pub fn matches(&self, claimed: &CodeSet, fleet: FleetId, version: u32, functions: &[FunctionCode]) -> bool {
+    pub fn matches(
+        &self,
+        claimed: &CodeSet,
+        fleet: FleetId,
+        version: u32,
+        functions: &[FunctionCode],
+    ) -> bool {
         let secret = self.secret(fleet, claimed.id, version);
-        let same_secret = constant_time::verify_slices_are_equal(&secret, claimed.parts.secret()).is_ok();
+        let same_secret =
+            constant_time::verify_slices_are_equal(&secret, claimed.parts.secret()).is_ok();
         same_secret & (claimed.parts.codes() == functions)
     }
 
@@ -88,7 +101,13 @@ impl CodeSetKey {
     }
 
     /// Whether `claimed` is that PIN, in constant time.
-    pub fn pin_matches(&self, claimed: &str, fleet: FleetId, id: AuthorizationId, version: u32) -> bool {
+    pub fn pin_matches(
+        &self,
+        claimed: &str,
+        fleet: FleetId,
+        id: AuthorizationId,
+        version: u32,
+    ) -> bool {
         let pin = self.pin(fleet, id, version);
         constant_time::verify_slices_are_equal(pin.as_bytes(), claimed.as_bytes()).is_ok()
     }
@@ -118,13 +137,20 @@ mod tests {
     #[test]
     fn what_was_handed_out_matches_and_nothing_else_does() {
         let key = CodeSetKey::new(&[3; 32]);
-        let claimed = CodeSet::parse(&key.text(FLEET, ID, 1, &[1, 3]).expect("a text")).expect("canonical");
+        let claimed =
+            CodeSet::parse(&key.text(FLEET, ID, 1, &[1, 3]).expect("a text")).expect("canonical");
         assert!(key.matches(&claimed, FLEET, 1, &[1, 3]));
         assert!(!format!("{claimed:?}").contains("secret"));
         assert!(!key.matches(&claimed, FLEET, 2, &[1, 3]), "another version");
-        assert!(!key.matches(&claimed, FleetId([9; 16]), 1, &[1, 3]), "another fleet");
+        assert!(
+            !key.matches(&claimed, FleetId([9; 16]), 1, &[1, 3]),
+            "another fleet"
+        );
         assert!(!key.matches(&claimed, FLEET, 1, &[1]), "other functions");
-        assert!(!CodeSetKey::new(&[4; 32]).matches(&claimed, FLEET, 1, &[1, 3]), "another key");
+        assert!(
+            !CodeSetKey::new(&[4; 32]).matches(&claimed, FLEET, 1, &[1, 3]),
+            "another key"
+        );
     }
 
     #[test]

@@ -80,13 +80,19 @@ pub fn sweep(epochs: &[Epoch], now: UnixTime) -> Vec<Change> {
         .max_by_key(|epoch| (epoch.window.not_before, epoch.id));
     let mut changes: Vec<_> = in_state(EpochState::Active)
         .filter(|epoch| stays.is_none_or(|stays| stays.id != epoch.id))
-        .map(|epoch| Change { id: epoch.id, to: EpochState::Retired })
+        .map(|epoch| Change {
+            id: epoch.id,
+            to: EpochState::Retired,
+        })
         .collect();
     if stays.is_none() {
         let next = in_state(EpochState::Prepared)
             .filter(|epoch| epoch.window.contains(now))
             .min_by_key(|epoch| (epoch.window.not_after, epoch.id));
-        changes.extend(next.map(|epoch| Change { id: epoch.id, to: EpochState::Active }));
+        changes.extend(next.map(|epoch| Change {
+            id: epoch.id,
+            to: EpochState::Active,
+        }));
     }
     changes
 }
@@ -109,7 +115,10 @@ mod tests {
             key: key(),
             cka_id: [id; 16],
             token_serial: String::new(),
-            window: Window { not_before, not_after },
+            window: Window {
+                not_before,
+                not_after,
+            },
             state,
             created_at: 0,
         }
@@ -118,32 +127,64 @@ mod tests {
     fn apply(epochs: &mut [Epoch], now: UnixTime) -> Vec<Change> {
         let changes = sweep(epochs, now);
         for change in &changes {
-            let epoch = epochs.iter_mut().find(|epoch| epoch.id == change.id).expect("a known epoch");
+            let epoch = epochs
+                .iter_mut()
+                .find(|epoch| epoch.id == change.id)
+                .expect("a known epoch");
             epoch.state = change.to;
         }
-        assert!(sweep(epochs, now).is_empty(), "a second sweep changes nothing");
-        assert!(epochs.iter().filter(|epoch| epoch.state == EpochState::Active).count() <= 1);
+        assert!(
+            sweep(epochs, now).is_empty(),
+            "a second sweep changes nothing"
+        );
+        assert!(
+            epochs
+                .iter()
+                .filter(|epoch| epoch.state == EpochState::Active)
+                .count()
+                <= 1
+        );
         changes
     }
 
     #[test]
     fn the_next_takes_over_when_the_window_closes() {
         use EpochState::{Active, Prepared, Retired};
-        let mut epochs = [epoch(1, 0, 100, Active), epoch(2, 50, 200, Prepared), epoch(3, 50, 300, Prepared)];
+        let mut epochs = [
+            epoch(1, 0, 100, Active),
+            epoch(2, 50, 200, Prepared),
+            epoch(3, 50, 300, Prepared),
+        ];
         assert!(apply(&mut epochs, 99).is_empty());
         apply(&mut epochs, 100);
-        assert_eq!(epochs.each_ref().map(|epoch| epoch.state), [Retired, Active, Prepared]);
+        assert_eq!(
+            epochs.each_ref().map(|epoch| epoch.state),
+            [Retired, Active, Prepared]
+        );
         apply(&mut epochs, 200);
-        assert_eq!(epochs.each_ref().map(|epoch| epoch.state), [Retired, Retired, Active]);
+        assert_eq!(
+            epochs.each_ref().map(|epoch| epoch.state),
+            [Retired, Retired, Active]
+        );
         apply(&mut epochs, 300);
-        assert_eq!(epochs.each_ref().map(|epoch| epoch.state), [Retired, Retired, Retired]);
+        assert_eq!(
+            epochs.each_ref().map(|epoch| epoch.state),
+            [Retired, Retired, Retired]
+        );
     }
 
     #[test]
     fn revoked_epochs_stay_revoked_and_two_active_become_one() {
         use EpochState::{Active, Retired, Revoked};
-        let mut epochs = [epoch(1, 0, 100, Active), epoch(2, 10, 100, Active), epoch(3, 0, 100, Revoked)];
+        let mut epochs = [
+            epoch(1, 0, 100, Active),
+            epoch(2, 10, 100, Active),
+            epoch(3, 0, 100, Revoked),
+        ];
         apply(&mut epochs, 20);
-        assert_eq!(epochs.each_ref().map(|epoch| epoch.state), [Retired, Active, Revoked]);
+        assert_eq!(
+            epochs.each_ref().map(|epoch| epoch.state),
+            [Retired, Active, Revoked]
+        );
     }
 }

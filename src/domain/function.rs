@@ -46,7 +46,12 @@ pub struct Catalogue {
 
 impl Default for Catalogue {
     fn default() -> Self {
-        Self { names: BUILT_IN.iter().map(|&(code, name)| (code, name.into())).collect() }
+        Self {
+            names: BUILT_IN
+                .iter()
+                .map(|&(code, name)| (code, name.into()))
+                .collect(),
+        }
     }
 }
 
@@ -83,7 +88,10 @@ impl Catalogue {
 
     /// The code of `name`.
     pub fn code(&self, name: &str) -> Option<FunctionCode> {
-        self.names.iter().find(|(_, known)| &***known == name).map(|(code, _)| *code)
+        self.names
+            .iter()
+            .find(|(_, known)| &***known == name)
+            .map(|(code, _)| *code)
     }
 
     /// The codes meant by `refs`, ascending and without repetition.
@@ -118,12 +126,17 @@ impl Catalogue {
 
     /// The fleet's own functions.
     pub fn own(&self) -> impl Iterator<Item = (FunctionCode, &Arc<str>)> {
-        self.names.range(OWN_FUNCTION_MIN..).map(|(code, name)| (*code, name))
+        self.names
+            .range(OWN_FUNCTION_MIN..)
+            .map(|(code, name)| (*code, name))
     }
 }
 
 fn shown(name: &str) -> String {
-    name.chars().take(FUNCTION_NAME_LEN_MAX).filter(|c| !c.is_control()).collect()
+    name.chars()
+        .take(FUNCTION_NAME_LEN_MAX)
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 #[cfg(test)]
@@ -136,9 +149,15 @@ mod tests {
         let refs = [FunctionRef::Name("trunk.open".into()), FunctionRef::Code(1)];
         assert_eq!(catalogue.resolve(&refs), Ok(vec![1, 4]));
         let twice = [FunctionRef::Name("trunk.open".into()), FunctionRef::Code(4)];
-        assert_eq!(catalogue.resolve(&twice).map_err(|r| r.code), Err(RefusalCode::Malformed));
+        assert_eq!(
+            catalogue.resolve(&twice).map_err(|r| r.code),
+            Err(RefusalCode::Malformed)
+        );
         let unknown = [FunctionRef::Code(99)];
-        assert_eq!(catalogue.resolve(&unknown).map_err(|r| r.code), Err(RefusalCode::UnknownFunction));
+        assert_eq!(
+            catalogue.resolve(&unknown).map_err(|r| r.code),
+            Err(RefusalCode::UnknownFunction)
+        );
         assert!(catalogue.resolve(&[]).is_err());
     }
 

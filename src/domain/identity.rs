@@ -27,7 +27,9 @@ impl Status {
 
     /// The status of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Active, Self::Suspended].into_iter().find(|status| status.name() == name)
+        [Self::Active, Self::Suspended]
+            .into_iter()
+            .find(|status| status.name() == name)
     }
 }
 

@@ -81,11 +81,20 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with nothing but its code.
     pub const fn new(code: RefusalCode) -> Self {
-        Self { code, detail: None, field: None, retry_after_s: None, valid_from: None }
+        Self {
+            code,
+            detail: None,
+            field: None,
+            retry_after_s: None,
+            valid_from: None,
+        }
     }
 
     /// A `malformed` that names the field and says what is wrong with it.
-    pub fn malformed(field: impl Into<Cow<'static, str>>, why: impl Into<Cow<'static, str>>) -> Self {
+    pub fn malformed(
+        field: impl Into<Cow<'static, str>>,
+        why: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self::new(RefusalCode::Malformed).field(field).detail(why)
     }
 
@@ -137,7 +146,11 @@ mod tests {
     #[test]
     fn codes_are_distinct_and_spelled_alike() {
         let mut codes: Vec<_> = RefusalCode::ALL.iter().map(|code| code.code()).collect();
-        assert!(codes.iter().all(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        assert!(
+            codes
+                .iter()
+                .all(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        );
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), RefusalCode::ALL.len());

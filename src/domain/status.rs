@@ -27,7 +27,9 @@ impl Permutation {
     pub fn new(key: &[u8; 32], shard: u64) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         let mut rounds = [[0; 1 << LOW_BITS]; ROUNDS];
-        let blocks = rounds.iter_mut().flat_map(|round| round.chunks_exact_mut(16));
+        let blocks = rounds
+            .iter_mut()
+            .flat_map(|round| round.chunks_exact_mut(16));
         for (block, entries) in (0_u64..).zip(blocks) {
             let mut input = [0; 16];
             input[..8].copy_from_slice(&shard.to_be_bytes());
@@ -67,15 +69,23 @@ mod tests {
         let mut seen = vec![false; SHARD_LEN as usize];
         for counter in 3 * SHARD_LEN..4 * SHARD_LEN {
             let index = permutation.index(counter) as usize;
-            assert!(!std::mem::replace(&mut seen[index], true), "index {index} twice");
+            assert!(
+                !std::mem::replace(&mut seen[index], true),
+                "index {index} twice"
+            );
         }
         assert!(seen.into_iter().all(|used| used));
     }
 
     #[test]
     fn shards_and_keys_differ() {
-        let first: Vec<_> = (0..64).map(|n| Permutation::new(&[5; 32], 0).index(n)).collect();
-        let neighbours = first.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
+        let first: Vec<_> = (0..64)
+            .map(|n| Permutation::new(&[5; 32], 0).index(n))
+            .collect();
+        let neighbours = first
+            .windows(2)
+            .filter(|pair| pair[0].abs_diff(pair[1]) == 1)
+            .count();
         assert!(neighbours < 4, "consecutive counters lie apart");
         assert_ne!(first[0], Permutation::new(&[5; 32], 1).index(0));
         assert_ne!(first[0], Permutation::new(&[6; 32], 0).index(0));

@@ -28,7 +28,11 @@ impl Window {
     /// # Errors
     /// `malformed`, naming `not_after`.
     pub fn new(not_before: UnixTime, not_after: UnixTime, now: UnixTime) -> Result<Self, Refusal> {
-        let refuse = |why| Err(Refusal::new(RefusalCode::Malformed).field("not_after").detail(why));
+        let refuse = |why| {
+            Err(Refusal::new(RefusalCode::Malformed)
+                .field("not_after")
+                .detail(why))
+        };
         if not_after <= not_before {
             return refuse("not_after must be later than not_before");
         }
@@ -38,7 +42,10 @@ impl Window {
         if not_after > UNIX_TIME_MAX {
             return refuse("not_after lies beyond the year 9999");
         }
-        Ok(Self { not_before, not_after })
+        Ok(Self {
+            not_before,
+            not_after,
+        })
     }
 
     /// Whether `at` lies inside.
@@ -88,7 +95,12 @@ mod tests {
         let window = Window::new(10, 20, 5).expect("a window");
         assert!(!window.contains(9) && window.contains(10));
         assert!(window.contains(19) && !window.contains(20));
-        for (not_before, not_after, now) in [(10, 10, 0), (10, 9, 0), (10, 20, 20), (0, UNIX_TIME_MAX + 1, 0)] {
+        for (not_before, not_after, now) in [
+            (10, 10, 0),
+            (10, 9, 0),
+            (10, 20, 20),
+            (0, UNIX_TIME_MAX + 1, 0),
+        ] {
             assert!(Window::new(not_before, not_after, now).is_err());
         }
     }
@@ -96,7 +108,10 @@ mod tests {
     #[test]
     fn reads_offsets_and_writes_utc() {
         let time: Time = serde_json::from_str("\"2026-11-22T21:00:00.9+01:00\"").expect("a time");
-        assert_eq!(serde_json::to_string(&time).expect("text"), "\"2026-11-22T20:00:00Z\"");
+        assert_eq!(
+            serde_json::to_string(&time).expect("text"),
+            "\"2026-11-22T20:00:00Z\""
+        );
         for bad in ["\"2026-11-22\"", "\"1969-12-31T23:59:59Z\"", "5", "\"now\""] {
             assert!(serde_json::from_str::<Time>(bad).is_err(), "{bad}");
         }

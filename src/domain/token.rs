@@ -22,7 +22,13 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Authorize, Self::Issue, Self::Revoke, Self::Read, Self::Admin];
+    pub const ALL: [Self; 5] = [
+        Self::Authorize,
+        Self::Issue,
+        Self::Revoke,
+        Self::Read,
+        Self::Admin,
+    ];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
@@ -63,13 +69,20 @@ impl Scopes {
 
     /// Their names, in the order of [`Scope::ALL`].
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Scope::ALL.into_iter().filter(move |scope| self.has(*scope)).map(Scope::name)
+        Scope::ALL
+            .into_iter()
+            .filter(move |scope| self.has(*scope))
+            .map(Scope::name)
     }
 }
 
 impl FromIterator<Scope> for Scopes {
     fn from_iter<T: IntoIterator<Item = Scope>>(scopes: T) -> Self {
-        Self(scopes.into_iter().fold(0, |bits, scope| bits | 1 << scope as u8))
+        Self(
+            scopes
+                .into_iter()
+                .fold(0, |bits, scope| bits | 1 << scope as u8),
+        )
     }
 }
 
@@ -112,10 +125,16 @@ mod tests {
     #[test]
     fn sets_of_scopes() {
         let scopes: Scopes = [Scope::Read, Scope::Authorize].into_iter().collect();
-        assert!(scopes.has(Scope::Read) && scopes.has(Scope::Authorize) && !scopes.has(Scope::Admin));
+        assert!(
+            scopes.has(Scope::Read) && scopes.has(Scope::Authorize) && !scopes.has(Scope::Admin)
+        );
         assert_eq!(scopes.names().collect::<Vec<_>>(), ["authorize", "read"]);
         assert_eq!(Scopes::from_bits(scopes.bits()), scopes);
-        assert!(Scope::ALL.into_iter().all(|scope| Scope::parse(scope.name()) == Some(scope)));
+        assert!(
+            Scope::ALL
+                .into_iter()
+                .all(|scope| Scope::parse(scope.name()) == Some(scope))
+        );
     }
 
     #[test]
@@ -130,6 +149,12 @@ mod tests {
             revoked_at: None,
         };
         assert!(token.holds(9) && !token.holds(10));
-        assert!(!Token { revoked_at: Some(5), ..token }.holds(6));
+        assert!(
+            !Token {
+                revoked_at: Some(5),
+                ..token
+            }
+            .holds(6)
+        );
     }
 }

@@ -37,7 +37,10 @@ impl Vehicle {
     /// # Errors
     /// `function_not_on_vehicle` for the first it lacks.
     pub fn check_functions(&self, functions: &[FunctionCode]) -> Result<(), Refusal> {
-        match functions.iter().find(|code| self.functions.binary_search(code).is_err()) {
+        match functions
+            .iter()
+            .find(|code| self.functions.binary_search(code).is_err())
+        {
             None => Ok(()),
             Some(code) => Err(Refusal::new(RefusalCode::FunctionNotOnVehicle)
                 .field("functions")

@@ -12,8 +12,8 @@ use super::reserve::{Outcome, RequestKey, Reservation, Reserved};
 use super::{Engine, Failure, batch, hsm_unavailable, jws, shutting_down};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Authorization, AuthorizationState, BundleId, CodeSet, IdentityId, Refusal, RefusalCode, Status, Terminal,
-    TerminalId, Vehicle,
+    Authorization, AuthorizationState, BundleId, CodeSet, IdentityId, Refusal, RefusalCode, Status,
+    Terminal, TerminalId, Vehicle,
 };
 use crate::store::{Applied, Redemption, Write};
 
@@ -50,8 +50,19 @@ impl Presented {
         holder: HolderKey,
         pin: Option<String>,
     ) -> Self {
-        let request = RequestKey { identity: identity.clone(), thumbprint: holder.thumbprint() };
-        Self { authorization, fleet, identity, holder, request, pin, pin_right: false }
+        let request = RequestKey {
+            identity: identity.clone(),
+            thumbprint: holder.thumbprint(),
+        };
+        Self {
+            authorization,
+            fleet,
+            identity,
+            holder,
+            request,
+            pin,
+            pin_right: false,
+        }
     }
 }
 
@@ -88,7 +99,8 @@ impl Engine {
         let believed = self.believe(&claimed)?;
         let (audience, now) = (&self.shared.settings.public_url, self.shared.clock.unix());
         let holder = jws::check_proof(&asked.proof, audience, claimed.nonce(), now)?;
-        self.carry_through(Presented::new(believed, asked.identity, holder, asked.pin)).await
+        self.carry_through(Presented::new(believed, asked.identity, holder, asked.pin))
+            .await
     }
 
     /// Redeems for a terminal whose key the caller has checked by other means than a proof.
@@ -102,7 +114,8 @@ impl Engine {
         holder: HolderKey,
     ) -> Result<Arc<Redemption>, Failure> {
         let believed = self.believe(&CodeSet::parse(code_set)?)?;
-        self.carry_through(Presented::new(believed, identity, holder, None)).await
+        self.carry_through(Presented::new(believed, identity, holder, None))
+            .await
     }
 
     async fn carry_through(&self, mut presented: Presented) -> Result<Arc<Redemption>, Failure> {
@@ -128,7 +141,10 @@ impl Engine {
                 }
             }
         }
-        Err(self.shared.busy("others keep failing to redeem this code set").into())
+        Err(self
+            .shared
+            .busy("others keep failing to redeem this code set")
+            .into())
     }
 
     /// What a code set is for, to somebody who holds it.
@@ -163,8 +179,16 @@ impl Engine {
             shared.code_set_key.matches_nothing(claimed);
             return Err(unknown());
         };
-        let Authorization { fleet, version, functions, .. } = &*authorization;
-        if !shared.code_set_key.matches(claimed, *fleet, *version, functions) {
+        let Authorization {
+            fleet,
+            version,
+            functions,
+            ..
+        } = &*authorization;
+        if !shared
+            .code_set_key
+            .matches(claimed, *fleet, *version, functions)
+        {
             return Err(unknown());
         }
         let fleet = shared.book.fleet(*fleet).ok_or_else(unknown)?;
@@ -189,7 +213,11 @@ impl Engine {
         if authorization.pin && !presented.pin_right {
             return Ok(Admission::PinAsked);
         }
-        if shared.book.active_epoch().is_none_or(|epoch| !epoch.window.contains(now)) {
+        if shared
+            .book
+            .active_epoch()
+            .is_none_or(|epoch| !epoch.window.contains(now))
+        {
             return Err(hsm_unavailable().detail("no issuing key is active"));
         }
         let id = authorization.id;
@@ -197,7 +225,9 @@ impl Engine {
             Some(again) => again.check_open(now),
             None => Err(RefusalCode::CodeSetUnknown.into()),
         };
-        let reserved = shared.reservations.reserve(id, presented.request.clone(), still_open);
+        let reserved = shared
+            .reservations
+            .reserve(id, presented.request.clone(), still_open);
         let (reserved, outcome) = match reserved {
             Err(refusal) if refusal.code == RefusalCode::CodeSetRedeemed => {
                 return Ok(Admission::Redeemed);
@@ -227,7 +257,9 @@ impl Engine {
             Err(TrySendError::Disconnected(item)) => (item, shutting_down()),
         };
         if let batch::Item::Redeem(admitted) = item {
-            admitted.reservation.resolve(Outcome::Refused(refusal.clone()));
+            admitted
+                .reservation
+                .resolve(Outcome::Refused(refusal.clone()));
         }
         Err(refusal)
     }
@@ -235,7 +267,9 @@ impl Engine {
     /// Counts the attempt durably, then compares. Rules that do not depend on the PIN come before
     /// it, so that no attempt is spent on a request that could not succeed.
     async fn check_pin(&self, presented: &Presented) -> Result<(), Refusal> {
-        let Authorization { id, fleet, version, .. } = *presented.authorization;
+        let Authorization {
+            id, fleet, version, ..
+        } = *presented.authorization;
         let Some(pin) = &presented.pin else {
             return Err(Refusal::new(RefusalCode::PinRequired).field("pin"));
         };
@@ -245,7 +279,11 @@ impl Engine {
             Some(Applied::PinAttempts(_)) => return Err(RefusalCode::PinLocked.into()),
             _ => return Err(RefusalCode::CodeSetUnknown.into()),
         }
-        if self.shared.code_set_key.pin_matches(pin, fleet, id, version) {
+        if self
+            .shared
+            .code_set_key
+            .pin_matches(pin, fleet, id, version)
+        {
             return Ok(());
         }
         Err(Refusal::new(RefusalCode::PinWrong).field("pin"))
@@ -263,7 +301,11 @@ impl Engine {
         if !same {
             return Err(RefusalCode::CodeSetRedeemed.into());
         }
-        Ok(Arc::new(Redemption { signed: redeemed, terminal: None, status_next: 0 }))
+        Ok(Arc::new(Redemption {
+            signed: redeemed,
+            terminal: None,
+            status_next: 0,
+        }))
     }
 }
 
@@ -280,16 +322,23 @@ fn check_rules(
         .vehicle(authorization.vehicle.as_str())
         .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle))?;
     if vehicle.status != Status::Active {
-        return Err(Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended"));
+        return Err(
+            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
+        );
     }
     vehicle.check_functions(&authorization.functions)?;
-    let identity = fleet.identity(presented.identity.as_str()).ok_or_else(|| {
-        Refusal::new(RefusalCode::UnknownIdentity).field("identity.id")
-    })?;
+    let identity = fleet
+        .identity(presented.identity.as_str())
+        .ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity).field("identity.id"))?;
     if identity.status != Status::Active {
         return Err(RefusalCode::IdentitySuspended.into());
     }
-    if authorization.recipient.identity.as_ref().is_some_and(|only| *only != presented.identity) {
+    if authorization
+        .recipient
+        .identity
+        .as_ref()
+        .is_some_and(|only| *only != presented.identity)
+    {
         return Err(RefusalCode::RecipientMismatch.into());
     }
     let terminal = check_terminal(presented, authorization)?;
@@ -303,13 +352,20 @@ fn check_terminal(
     presented: &Presented,
     authorization: &Authorization,
 ) -> Result<Option<TerminalId>, Refusal> {
-    let mismatch = |why| Refusal::new(RefusalCode::TerminalMismatch).field("proof").detail(why);
+    let mismatch = |why| {
+        Refusal::new(RefusalCode::TerminalMismatch)
+            .field("proof")
+            .detail(why)
+    };
     let fleet = &presented.fleet;
     let known = fleet.terminals_of(presented.identity.as_str());
     let is_this = |terminal: &&Arc<Terminal>| {
         terminal.key == presented.holder && terminal.status == Status::Active
     };
-    let terminal = known.iter().find(is_this).map(|terminal| terminal.id.clone());
+    let terminal = known
+        .iter()
+        .find(is_this)
+        .map(|terminal| terminal.id.clone());
     if let Some(only) = &authorization.recipient.terminal {
         return match terminal {
             Some(terminal) if terminal == *only => Ok(Some(terminal)),
@@ -320,10 +376,14 @@ fn check_terminal(
         return Ok(terminal);
     }
     if !known.is_empty() {
-        return Err(mismatch("this identity redeems with its registered terminals only"));
+        return Err(mismatch(
+            "this identity redeems with its registered terminals only",
+        ));
     }
     if authorization.pin || fleet.fleet.settings.open_redemption {
         return Ok(None);
     }
-    Err(mismatch("register this terminal, bind the authorization to it, or ask for a PIN"))
+    Err(mismatch(
+        "register this terminal, bind the authorization to it, or ask for a PIN",
+    ))
 }

@@ -72,19 +72,28 @@ impl Engine {
             Refusal::new(RefusalCode::Unauthenticated).detail(format!("the signed command: {why}"))
         };
         let unverified = Unverified::parse(jws, COMMAND_TYP).map_err(refuse)?;
-        let kid = unverified.kid().ok_or_else(|| refuse("its header has no kid"))?;
-        let (fleet, terminal) =
-            kid.split_once('/').ok_or_else(|| refuse("its kid is not <fleet>/<terminal>"))?;
+        let kid = unverified
+            .kid()
+            .ok_or_else(|| refuse("its header has no kid"))?;
+        let (fleet, terminal) = kid
+            .split_once('/')
+            .ok_or_else(|| refuse("its kid is not <fleet>/<terminal>"))?;
         let unknown = || refuse("its kid names no registered terminal");
         let fleet = self.book().fleet_named(fleet).ok_or_else(unknown)?;
         let terminal = fleet.terminal(terminal).ok_or_else(unknown)?;
         let claims: CommandClaims = unverified.verify(&terminal.key).map_err(refuse)?;
         let audience = &self.settings().public_url;
-        claims.check(audience, method, path, self.clock().unix()).map_err(refuse)?;
+        claims
+            .check(audience, method, path, self.clock().unix())
+            .map_err(refuse)?;
         if claims.iss != terminal.identity.as_str() {
-            return Err(refuse("its iss is not the identity the terminal is registered for"));
+            return Err(refuse(
+                "its iss is not the identity the terminal is registered for",
+            ));
         }
-        let identity = fleet.identity(&claims.iss).ok_or_else(|| refuse("its iss is unknown"))?;
+        let identity = fleet
+            .identity(&claims.iss)
+            .ok_or_else(|| refuse("its iss is unknown"))?;
         check_fleet(&fleet)?;
         if identity.status != Status::Active {
             return Err(RefusalCode::IdentitySuspended.into());
@@ -92,12 +101,22 @@ impl Engine {
         if terminal.status != Status::Active {
             return Err(Refusal::new(RefusalCode::Forbidden).detail("the terminal is suspended"));
         }
-        let scope = [b"jti", terminal.id.as_str().as_bytes(), claims.jti.as_bytes()];
+        let scope = [
+            b"jti",
+            terminal.id.as_str().as_bytes(),
+            claims.jti.as_bytes(),
+        ];
         let request = Request {
             scope: request_scope(fleet.fleet.id, scope),
             digest: sha256(jws.as_bytes()),
         };
-        Ok(OwnerCommand { fleet, terminal, command: claims.command, request, evidence: jws.into() })
+        Ok(OwnerCommand {
+            fleet,
+            terminal,
+            command: claims.command,
+            request,
+            evidence: jws.into(),
+        })
     }
 }
 
@@ -108,10 +127,16 @@ impl Engine {
 /// `malformed` where the key is not 1 to 128 visible ASCII characters.
 pub fn idempotency(fleet: FleetId, path: &str, key: &str, body: &[u8]) -> Result<Request, Refusal> {
     if !(1..=128).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
-        return Err(Refusal::malformed("Idempotency-Key", "it is 1 to 128 visible ASCII characters"));
+        return Err(Refusal::malformed(
+            "Idempotency-Key",
+            "it is 1 to 128 visible ASCII characters",
+        ));
     }
     let scope = request_scope(fleet, [b"key", path.as_bytes(), key.as_bytes()]);
-    Ok(Request { scope, digest: sha256(body) })
+    Ok(Request {
+        scope,
+        digest: sha256(body),
+    })
 }
 
 /// SHA-256 of a token's text, as stored.
@@ -154,7 +179,10 @@ mod tests {
     #[test]
     fn scopes_do_not_run_together() {
         let fleet = FleetId([1; 16]);
-        assert_ne!(request_scope(fleet, [b"a", b"bc", b"d"]), request_scope(fleet, [b"a", b"b", b"cd"]));
+        assert_ne!(
+            request_scope(fleet, [b"a", b"bc", b"d"]),
+            request_scope(fleet, [b"a", b"b", b"cd"])
+        );
         assert_ne!(
             request_scope(fleet, [b"a", b"b", b"c"]),
             request_scope(FleetId([2; 16]), [b"a", b"b", b"c"])

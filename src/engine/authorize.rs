@@ -52,7 +52,12 @@ impl Engine {
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Token(caller.token.id);
         let authorization = Arc::new(self.draft(&caller.fleet, spec, author)?);
-        self.commit_authorization(NewAuthorization { authorization, request, command: None }).await
+        self.commit_authorization(NewAuthorization {
+            authorization,
+            request,
+            command: None,
+        })
+        .await
     }
 
     /// Authorizes on an owner's behalf: only vehicles its identity owns.
@@ -65,7 +70,8 @@ impl Engine {
         spec: AuthorizationSpec,
     ) -> Result<Arc<Authorization>, Failure> {
         let vehicle = caller.fleet.vehicle(spec.vehicle.as_str());
-        if vehicle.is_some_and(|vehicle| vehicle.owner.as_ref() != Some(&caller.terminal.identity)) {
+        if vehicle.is_some_and(|vehicle| vehicle.owner.as_ref() != Some(&caller.terminal.identity))
+        {
             return Err(Refusal::new(RefusalCode::Forbidden)
                 .field("vehicle")
                 .detail("an owner terminal authorizes only vehicles its identity owns")
@@ -74,7 +80,12 @@ impl Engine {
         let author = Author::Terminal(caller.terminal.id.clone());
         let authorization = Arc::new(self.draft(&caller.fleet, spec, author)?);
         let (request, command) = (Some(caller.request), Some(caller.evidence.clone()));
-        self.commit_authorization(NewAuthorization { authorization, request, command }).await
+        self.commit_authorization(NewAuthorization {
+            authorization,
+            request,
+            command,
+        })
+        .await
     }
 
     /// The code set of an authorization, as text.
@@ -82,7 +93,13 @@ impl Engine {
     /// # Errors
     /// A fault: what was let in can be written.
     pub fn code_set(&self, authorization: &Authorization) -> Result<String, Failure> {
-        let Authorization { fleet, id, version, functions, .. } = authorization;
+        let Authorization {
+            fleet,
+            id,
+            version,
+            functions,
+            ..
+        } = authorization;
         self.shared
             .code_set_key
             .text(*fleet, *id, *version, functions)
@@ -91,11 +108,20 @@ impl Engine {
 
     /// The PIN of an authorization, where it asks for one.
     pub fn pin(&self, authorization: &Authorization) -> Option<String> {
-        let Authorization { fleet, id, version, .. } = *authorization;
-        authorization.pin.then(|| self.shared.code_set_key.pin(fleet, id, version))
+        let Authorization {
+            fleet, id, version, ..
+        } = *authorization;
+        authorization
+            .pin
+            .then(|| self.shared.code_set_key.pin(fleet, id, version))
     }
 
-    fn draft(&self, fleet: &FleetBook, spec: AuthorizationSpec, author: Author) -> Result<Authorization, Refusal> {
+    fn draft(
+        &self,
+        fleet: &FleetBook,
+        spec: AuthorizationSpec,
+        author: Author,
+    ) -> Result<Authorization, Refusal> {
         let unix_ms = self.clock().unix_ms();
         let now = unix_ms / 1000;
         let vehicle = fleet
@@ -131,7 +157,12 @@ impl Engine {
         })
     }
 
-    fn check_times(&self, window: Window, redeem_by: UnixTime, now: UnixTime) -> Result<(), Refusal> {
+    fn check_times(
+        &self,
+        window: Window,
+        redeem_by: UnixTime,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
         let lifetime_max_s = self.settings().key_lifetime_max_s;
         if window.not_after > now.saturating_add(lifetime_max_s) {
             return Err(Refusal::malformed(
@@ -140,12 +171,18 @@ impl Engine {
             ));
         }
         if redeem_by <= now || redeem_by > window.not_after {
-            return Err(Refusal::malformed("redeem_by", "redeem_by lies between now and not_after"));
+            return Err(Refusal::malformed(
+                "redeem_by",
+                "redeem_by lies between now and not_after",
+            ));
         }
         Ok(())
     }
 
-    async fn commit_authorization(&self, new: NewAuthorization) -> Result<Arc<Authorization>, Failure> {
+    async fn commit_authorization(
+        &self,
+        new: NewAuthorization,
+    ) -> Result<Arc<Authorization>, Failure> {
         let made = Arc::clone(&new.authorization);
         let applied = self.write(vec![Write::Authorize(Box::new(new))]).await?;
         match applied.first() {
@@ -196,13 +233,19 @@ fn check_recipient(fleet: &FleetBook, recipient: &Recipient) -> Result<(), Refus
             return Err(Refusal::new(RefusalCode::IdentitySuspended).field("recipient.identity"));
         }
     }
-    let Some(id) = &recipient.terminal else { return Ok(()) };
+    let Some(id) = &recipient.terminal else {
+        return Ok(());
+    };
     let terminal = fleet.terminal(id.as_str()).ok_or_else(|| {
         Refusal::new(RefusalCode::NotFound)
             .field("recipient.terminal")
             .detail("the fleet has no such terminal")
     })?;
-    if recipient.identity.as_ref().is_some_and(|identity| terminal.identity != *identity) {
+    if recipient
+        .identity
+        .as_ref()
+        .is_some_and(|identity| terminal.identity != *identity)
+    {
         return Err(Refusal::new(RefusalCode::TerminalMismatch)
             .field("recipient.terminal")
             .detail("this terminal is another identity's"));

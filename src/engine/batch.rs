@@ -40,7 +40,13 @@ impl Issuer {
     ) -> Result<Self, Failure> {
         let preparer = Preparer::new(shared.settings.prepare_threads)?;
         let sampler = sign::Sampler::new(shared.settings.verify_one_in);
-        Ok(Self { shared, queue, signed, preparer, sampler })
+        Ok(Self {
+            shared,
+            queue,
+            signed,
+            preparer,
+            sampler,
+        })
     }
 
     pub(super) fn run(mut self) {
@@ -56,8 +62,12 @@ impl Issuer {
 
     /// The next batch, and whether more may come.
     fn next_batch(&self) -> (Vec<Admitted>, bool) {
-        let Ok(first) = self.queue.recv() else { return (Vec::new(), false) };
-        let Item::Redeem(first) = first else { return (self.rest(), false) };
+        let Ok(first) = self.queue.recv() else {
+            return (Vec::new(), false);
+        };
+        let Item::Redeem(first) = first else {
+            return (self.rest(), false);
+        };
         let settings = &self.shared.settings;
         let opened = self.shared.clock.monotonic();
         let mut batch = vec![*first];
@@ -99,8 +109,12 @@ impl Issuer {
             return;
         }
         metrics::histogram!("fob_batch_bundles").record(batch.len() as f64);
-        let Some(prepared) = self.preparer.prepare(&self.shared, batch) else { return };
-        let Some(signed) = sign::sign(&self.shared, &mut self.sampler, prepared) else { return };
+        let Some(prepared) = self.preparer.prepare(&self.shared, batch) else {
+            return;
+        };
+        let Some(signed) = sign::sign(&self.shared, &mut self.sampler, prepared) else {
+            return;
+        };
         // Only a committer that is gone refuses; then the reservations are released as they drop.
         if self.signed.send(signed).is_err() {
             tracing::error!("the committer is gone; a signed batch was not committed");

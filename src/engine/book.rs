@@ -99,7 +99,10 @@ impl Book {
             Write::TrustList(version, bytes) => self.take(Row::TrustList(version, bytes)),
             Write::Authorize(new) => self.put_authorization(new.authorization),
             Write::Redeem(redemption) => {
-                self.set_state(redemption.signed.bundle.authorization, AuthorizationState::Redeemed);
+                self.set_state(
+                    redemption.signed.bundle.authorization,
+                    AuthorizationState::Redeemed,
+                );
             }
             Write::PinAttempt(..) | Write::Purge(..) => {}
         }
@@ -136,8 +139,11 @@ impl Book {
     /// The tokens of a fleet, oldest first.
     pub fn tokens(&self, fleet: FleetId) -> Vec<Arc<Token>> {
         let pinned = self.tokens.pin();
-        let mut tokens: Vec<_> =
-            pinned.values().filter(|token| token.fleet == fleet).cloned().collect();
+        let mut tokens: Vec<_> = pinned
+            .values()
+            .filter(|token| token.fleet == fleet)
+            .cloned()
+            .collect();
         tokens.sort_by_key(|token| token.id);
         tokens
     }
@@ -170,15 +176,21 @@ impl Book {
     fn put_fleet(&self, fleet: Fleet) {
         if let Some(known) = self.fleet(fleet.id) {
             // Read again after a failed commit; counters only ever grow.
-            known.status_next.fetch_max(fleet.status_next, Ordering::Relaxed);
+            known
+                .status_next
+                .fetch_max(fleet.status_next, Ordering::Relaxed);
             return;
         }
         self.fleet_names.pin().insert(fleet.name.clone(), fleet.id);
-        self.fleets.pin().insert(fleet.id, Arc::new(FleetBook::new(fleet)));
+        self.fleets
+            .pin()
+            .insert(fleet.id, Arc::new(FleetBook::new(fleet)));
     }
 
     fn put_function(&self, fleet: FleetId, code: FunctionCode, name: &str) {
-        let Some(book) = self.fleet(fleet) else { return };
+        let Some(book) = self.fleet(fleet) else {
+            return;
+        };
         let mut catalogue = Catalogue::clone(&book.catalogue.load());
         if let Err(refusal) = catalogue.define(code, name) {
             tracing::error!(%fleet, code, %refusal, "the store holds a function that cannot be");
@@ -189,13 +201,17 @@ impl Book {
 
     fn put_vehicle(&self, vehicle: Vehicle) {
         if let Some(book) = self.fleet(vehicle.fleet) {
-            book.vehicles.pin().insert(vehicle.id.clone(), Arc::new(vehicle));
+            book.vehicles
+                .pin()
+                .insert(vehicle.id.clone(), Arc::new(vehicle));
         }
     }
 
     /// As the store does: epoch and status of a known vehicle stay as they are.
     fn replace_vehicle(&self, mut vehicle: Vehicle) {
-        let known = self.fleet(vehicle.fleet).and_then(|book| book.vehicle(vehicle.id.as_str()));
+        let known = self
+            .fleet(vehicle.fleet)
+            .and_then(|book| book.vehicle(vehicle.id.as_str()));
         if let Some(known) = known {
             (vehicle.epoch, vehicle.status) = (known.epoch, known.status);
         }
@@ -204,22 +220,34 @@ impl Book {
 
     fn put_identity(&self, identity: Identity) {
         if let Some(book) = self.fleet(identity.fleet) {
-            book.identities.pin().insert(identity.id.clone(), Arc::new(identity));
+            book.identities
+                .pin()
+                .insert(identity.id.clone(), Arc::new(identity));
         }
     }
 
     fn put_terminal(&self, terminal: Terminal) {
-        let Some(book) = self.fleet(terminal.fleet) else { return };
+        let Some(book) = self.fleet(terminal.fleet) else {
+            return;
+        };
         let terminal = Arc::new(terminal);
-        let before = book.terminals.pin().insert(terminal.id.clone(), Arc::clone(&terminal)).cloned();
+        let before = book
+            .terminals
+            .pin()
+            .insert(terminal.id.clone(), Arc::clone(&terminal))
+            .cloned();
         if let Some(before) = before {
-            book.set_terminals_of(&before.identity, |all| all.retain(|one| one.id != terminal.id));
+            book.set_terminals_of(&before.identity, |all| {
+                all.retain(|one| one.id != terminal.id)
+            });
         }
         book.set_terminals_of(&terminal.identity, |all| all.push(Arc::clone(&terminal)));
     }
 
     fn replace_terminal(&self, mut terminal: Terminal) {
-        let known = self.fleet(terminal.fleet).and_then(|book| book.terminal(terminal.id.as_str()));
+        let known = self
+            .fleet(terminal.fleet)
+            .and_then(|book| book.terminal(terminal.id.as_str()));
         if let Some(known) = known {
             terminal.status = known.status;
         }
@@ -231,30 +259,49 @@ impl Book {
         epochs.retain(|known| known.id != epoch.id);
         epochs.push(Arc::new(epoch));
         epochs.sort_by_key(|epoch| (epoch.window.not_before, epoch.created_at, epoch.id));
-        self.active.store(epochs.iter().find(|epoch| epoch.state == EpochState::Active).cloned());
+        self.active.store(
+            epochs
+                .iter()
+                .find(|epoch| epoch.state == EpochState::Active)
+                .cloned(),
+        );
         self.epochs.store(Arc::new(epochs));
     }
 
     fn put_trust(&self, version: u32, bytes: Arc<[u8]>) {
-        if self.trust.load().as_ref().is_none_or(|known| known.version < version) {
-            self.trust.store(Some(Arc::new(TrustList { version, bytes })));
+        if self
+            .trust
+            .load()
+            .as_ref()
+            .is_none_or(|known| known.version < version)
+        {
+            self.trust
+                .store(Some(Arc::new(TrustList { version, bytes })));
         }
     }
 
     fn put_authorization(&self, authorization: Arc<Authorization>) {
-        self.authorizations.pin().insert(authorization.id, authorization);
+        self.authorizations
+            .pin()
+            .insert(authorization.id, authorization);
     }
 
     fn set_state(&self, id: AuthorizationId, state: AuthorizationState) {
         self.authorizations.pin().update(id, |known| {
-            Arc::new(Authorization { state, ..Authorization::clone(known) })
+            Arc::new(Authorization {
+                state,
+                ..Authorization::clone(known)
+            })
         });
     }
 
     fn end_token(&self, fleet: FleetId, id: TokenId, at: UnixTime) {
         let known = self.tokens(fleet).into_iter().find(|token| token.id == id);
         if let Some(known) = known {
-            let ended = Token { revoked_at: Some(at), ..Token::clone(&known) };
+            let ended = Token {
+                revoked_at: Some(at),
+                ..Token::clone(&known)
+            };
             self.tokens.pin().insert(ended.hash, Arc::new(ended));
         }
     }
@@ -266,7 +313,10 @@ impl Book {
             .pin()
             .retain(|_, known| known.window.not_after.max(known.redeem_by) >= before);
         self.tokens.pin().retain(|_, token| {
-            let ends = [token.expires_at, token.revoked_at].into_iter().flatten().min();
+            let ends = [token.expires_at, token.revoked_at]
+                .into_iter()
+                .flatten()
+                .min();
             ends.is_none_or(|end| end >= before)
         });
     }
@@ -318,7 +368,11 @@ impl FleetBook {
 
     /// The terminals registered for an identity.
     pub fn terminals_of(&self, identity: &str) -> Arc<[Arc<Terminal>]> {
-        self.terminals_of.pin().get(identity).cloned().unwrap_or_default()
+        self.terminals_of
+            .pin()
+            .get(identity)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Counts out `count` status indexes and returns the counter before them.
@@ -346,7 +400,11 @@ impl FleetBook {
         (Arc::clone(&shard.uri), shard.permutation.index(counter))
     }
 
-    fn set_terminals_of(&self, identity: &IdentityId, change: impl FnOnce(&mut Vec<Arc<Terminal>>)) {
+    fn set_terminals_of(
+        &self,
+        identity: &IdentityId,
+        change: impl FnOnce(&mut Vec<Arc<Terminal>>),
+    ) {
         let mut all = self.terminals_of(identity.as_str()).to_vec();
         change(&mut all);
         self.terminals_of.pin().insert(identity.clone(), all.into());

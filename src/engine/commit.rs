@@ -26,10 +26,7 @@ type Reply = oneshot::Sender<Result<Vec<Applied>, Refusal>>;
 /// What the committer is asked to write, apart from batches.
 pub(super) enum WriteJob {
     /// Write these, in this order, and say what became of them.
-    Commit {
-        writes: Vec<Write>,
-        reply: Reply,
-    },
+    Commit { writes: Vec<Write>, reply: Reply },
     /// Nothing more will come.
     Stop,
 }
@@ -50,9 +47,14 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn push_redemption(&mut self, reservation: Reservation, redemption: Arc<Redemption>) {
+    pub(super) fn push_redemption(
+        &mut self,
+        reservation: Reservation,
+        redemption: Arc<Redemption>,
+    ) {
         self.writes.push(Write::Redeem(Arc::clone(&redemption)));
-        self.waiters.push(Waiter::Redemption(reservation, redemption));
+        self.waiters
+            .push(Waiter::Redemption(reservation, redemption));
     }
 
     fn push_writes(&mut self, writes: Vec<Write>, reply: Reply) {
@@ -74,7 +76,11 @@ impl Committer {
         batches: Receiver<Vec<Signed>>,
         jobs: Receiver<WriteJob>,
     ) -> Self {
-        Self { shared, batches, jobs }
+        Self {
+            shared,
+            batches,
+            jobs,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -100,7 +106,10 @@ impl Committer {
             add_batch(group, batch);
         }
         let room = WRITES_MAX.saturating_sub(group.waiters.len());
-        self.jobs.try_iter().take(room).all(|job| add_job(group, job))
+        self.jobs
+            .try_iter()
+            .take(room)
+            .all(|job| add_job(group, job))
     }
 
     fn commit(&self, mut group: Group) {
@@ -114,7 +123,10 @@ impl Committer {
             // on disk, answered or not, and the same request is answered with it.
             match self.shared.store.commit(&group.writes) {
                 Ok(applied) if applied.len() == group.writes.len() => {
-                    self.shared.health.store_down.store(false, Ordering::Relaxed);
+                    self.shared
+                        .health
+                        .store_down
+                        .store(false, Ordering::Relaxed);
                     return self.answer(group, &applied);
                 }
                 Ok(_) => {
@@ -134,7 +146,10 @@ impl Committer {
         }
         // The store opens and reads but does not commit. Let go of this group, so that one
         // write it cannot take does not stop all others.
-        self.shared.health.store_down.store(false, Ordering::Relaxed);
+        self.shared
+            .health
+            .store_down
+            .store(false, Ordering::Relaxed);
         refuse(group);
     }
 
@@ -168,7 +183,11 @@ impl Committer {
 }
 
 fn add_batch(group: &mut Group, batch: Vec<Signed>) {
-    for Signed { reservation, redemption } in batch {
+    for Signed {
+        reservation,
+        redemption,
+    } in batch
+    {
         group.push_redemption(reservation, redemption);
     }
 }

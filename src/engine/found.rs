@@ -65,17 +65,26 @@ impl Founding<'_> {
             Write::Epoch(epoch),
             Write::TrustList(1, list.into()),
         ];
-        Ok(Founded { root: root.public, root_key: root.key, writes })
+        Ok(Founded {
+            root: root.public,
+            root_key: root.key,
+            writes,
+        })
     }
 
     fn first_epoch(&self) -> Result<Epoch, HsmError> {
-        let pair = self.issuing.generate_key_pair(self.algorithm, "fob-issuer-1")?;
+        let pair = self
+            .issuing
+            .generate_key_pair(self.algorithm, "fob-issuer-1")?;
         Ok(Epoch {
             id: EpochId(pair.public.kid()),
             key: pair.public,
             cka_id: pair.key.id,
             token_serial: self.issuing.status().serial,
-            window: Window { not_before: self.now, not_after: self.now + self.epoch_lifetime_s },
+            window: Window {
+                not_before: self.now,
+                not_after: self.now + self.epoch_lifetime_s,
+            },
             state: EpochState::Active,
             created_at: self.now,
         })
@@ -90,7 +99,10 @@ impl Founding<'_> {
 pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal> {
     let id = fleet.id;
     let owner = IdentityId::parse("owner-1")?;
-    let mut writes = vec![Write::NewFleet(fleet), identity(id, owner.clone(), Vec::new())];
+    let mut writes = vec![
+        Write::NewFleet(fleet),
+        identity(id, owner.clone(), Vec::new()),
+    ];
     writes.push(Write::Terminal(Terminal {
         fleet: id,
         id: TerminalId::parse("owner-1-phone")?,
@@ -99,8 +111,15 @@ pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal>
         status: Status::Active,
     }));
     for n in 1..=100 {
-        let licence = Licence { class: "B".into(), expires: DEMO_LICENCES_EXPIRE };
-        writes.push(identity(id, IdentityId::parse(&format!("renter-{n}"))?, vec![licence]));
+        let licence = Licence {
+            class: "B".into(),
+            expires: DEMO_LICENCES_EXPIRE,
+        };
+        writes.push(identity(
+            id,
+            IdentityId::parse(&format!("renter-{n}"))?,
+            vec![licence],
+        ));
         writes.push(Write::Vehicle(Vehicle {
             fleet: id,
             id: VehicleId::parse(&format!("DEMO-{n:04}"))?,
@@ -120,10 +139,17 @@ pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal>
 /// # Errors
 /// None in practice: its name is a name.
 pub fn demo_fleet(book: &super::Book, ids: &Ids, unix_ms: u64) -> Result<Fleet, Refusal> {
-    let settings = crate::domain::FleetSettings { open_redemption: true };
+    let settings = crate::domain::FleetSettings {
+        open_redemption: true,
+    };
     super::operate::new_fleet(book, ids, unix_ms, "demo", settings)
 }
 
 fn identity(fleet: FleetId, id: IdentityId, licences: Vec<Licence>) -> Write {
-    Write::Identity(Identity { fleet, id, status: Status::Active, licences })
+    Write::Identity(Identity {
+        fleet,
+        id,
+        status: Status::Active,
+        licences,
+    })
 }

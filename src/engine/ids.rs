@@ -23,7 +23,9 @@ impl Default for Ids {
 impl Ids {
     /// With a random start.
     pub fn new() -> Self {
-        Self { bundles: AtomicU64::new(u64::from_be_bytes(random())) }
+        Self {
+            bundles: AtomicU64::new(u64::from_be_bytes(random())),
+        }
     }
 
     /// Random bytes.
@@ -53,7 +55,10 @@ impl Ids {
 }
 
 /// Random bytes from the operating system's generator, through AWS-LC's.
-#[expect(clippy::expect_used, reason = "AWS-LC's generator does not fail once it is seeded")]
+#[expect(
+    clippy::expect_used,
+    reason = "AWS-LC's generator does not fail once it is seeded"
+)]
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).expect("the random generator works");

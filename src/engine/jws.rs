@@ -42,7 +42,9 @@ impl<'a> Unverified<'a> {
             return Err("it is longer than 16 KiB");
         }
         let first = text.split('.').next().unwrap_or_default();
-        let header = BASE64_URL_SAFE_NO_PAD.decode(first).map_err(|_| "it is not a compact JWS")?;
+        let header = BASE64_URL_SAFE_NO_PAD
+            .decode(first)
+            .map_err(|_| "it is not a compact JWS")?;
         let header: Map<String, Value> =
             serde_json::from_slice(&header).map_err(|_| "its header is not a JSON object")?;
         // RFC 7515 §4.1.11: what a header calls critical must be understood, and we know nothing.
@@ -70,10 +72,14 @@ impl<'a> Unverified<'a> {
         let public = key.public();
         let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
         let (algorithm, key) = match public.y() {
-            Some(y) => {
-                (Algorithm::ES256, DecodingKey::from_ec_components(&encode(public.x()), &encode(y)))
-            }
-            None => (Algorithm::EdDSA, DecodingKey::from_ed_components(&encode(public.x()))),
+            Some(y) => (
+                Algorithm::ES256,
+                DecodingKey::from_ec_components(&encode(public.x()), &encode(y)),
+            ),
+            None => (
+                Algorithm::EdDSA,
+                DecodingKey::from_ed_components(&encode(public.x())),
+            ),
         };
         let key = key.map_err(|_| "its key cannot be used")?;
         // Times and audience are compared by the callers, with the engine's clock.
@@ -86,7 +92,9 @@ impl<'a> Unverified<'a> {
             .map(|token| token.claims)
             .map_err(|why| match why.kind() {
                 jsonwebtoken::errors::ErrorKind::InvalidSignature => "its signature does not hold",
-                jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => "its alg is not that of its key",
+                jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => {
+                    "its alg is not that of its key"
+                }
                 _ => "its claims are not of the form asked for",
             })
     }
@@ -130,7 +138,9 @@ pub fn check_proof(
     now: UnixTime,
 ) -> Result<HolderKey, Refusal> {
     let refuse = |why: &'static str| {
-        Refusal::new(RefusalCode::ProofInvalid).field("proof").detail(format!("the proof: {why}"))
+        Refusal::new(RefusalCode::ProofInvalid)
+            .field("proof")
+            .detail(format!("the proof: {why}"))
     };
     let unverified = Unverified::parse(proof, PROOF_TYP).map_err(refuse)?;
     let key = unverified.jwk().map_err(refuse)?;
@@ -142,7 +152,9 @@ pub fn check_proof(
         return Err(refuse("its iat lies in the future"));
     }
     if claims.iat.saturating_add(PROOF_AGE_MAX_S) < now {
-        return Err(refuse("its iat is more than 300 seconds ago: sign a new one"));
+        return Err(refuse(
+            "its iat is more than 300 seconds ago: sign a new one",
+        ));
     }
     if claims.nonce != BASE64_URL_SAFE_NO_PAD.encode(nonce) {
         return Err(refuse("its nonce is not the SHA-256 of what it is for"));
@@ -173,7 +185,13 @@ pub struct CommandClaims {
 
 impl CommandClaims {
     /// Checks that the command was made for this request and holds now.
-    pub fn check(&self, audience: &str, method: &str, path: &str, now: UnixTime) -> Result<(), &'static str> {
+    pub fn check(
+        &self,
+        audience: &str,
+        method: &str,
+        path: &str,
+        now: UnixTime,
+    ) -> Result<(), &'static str> {
         if self.aud != audience {
             return Err("its aud is not this server's public_url");
         }
@@ -215,18 +233,76 @@ mod tests {
 
     #[test]
     fn a_command_holds_for_its_request_and_its_time_only() {
-        let check = |claims: CommandClaims, now| claims.check("http://h", "POST", "/v1/authorizations", now);
+        let check = |claims: CommandClaims, now| {
+            claims.check("http://h", "POST", "/v1/authorizations", now)
+        };
         assert_eq!(check(claims(), 1000), Ok(()));
         assert_eq!(check(claims(), 1299), Ok(()));
         assert!(check(claims(), 1300).is_err(), "expired");
         assert_eq!(check(claims(), 940), Ok(()), "sixty seconds early");
         assert!(check(claims(), 939).is_err(), "too early");
-        assert!(check(CommandClaims { exp: 1301, ..claims() }, 1000).is_err(), "too long");
-        assert!(check(CommandClaims { exp: 1000, ..claims() }, 999).is_err(), "no time at all");
-        assert!(check(CommandClaims { aud: "http://g".into(), ..claims() }, 1000).is_err());
-        assert!(check(CommandClaims { htm: "PATCH".into(), ..claims() }, 1000).is_err());
-        assert!(check(CommandClaims { htu: "http://h/v1".into(), ..claims() }, 1000).is_err());
-        assert!(check(CommandClaims { jti: String::new(), ..claims() }, 1000).is_err());
+        assert!(
+            check(
+                CommandClaims {
+                    exp: 1301,
+                    ..claims()
+                },
+                1000
+            )
+            .is_err(),
+            "too long"
+        );
+        assert!(
+            check(
+                CommandClaims {
+                    exp: 1000,
+                    ..claims()
+                },
+                999
+            )
+            .is_err(),
+            "no time at all"
+        );
+        assert!(
+            check(
+                CommandClaims {
+                    aud: "http://g".into(),
+                    ..claims()
+                },
+                1000
+            )
+            .is_err()
+        );
+        assert!(
+            check(
+                CommandClaims {
+                    htm: "PATCH".into(),
+                    ..claims()
+                },
+                1000
+            )
+            .is_err()
+        );
+        assert!(
+            check(
+                CommandClaims {
+                    htu: "http://h/v1".into(),
+                    ..claims()
+                },
+                1000
+            )
+            .is_err()
+        );
+        assert!(
+            check(
+                CommandClaims {
+                    jti: String::new(),
+                    ..claims()
+                },
+                1000
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -238,7 +314,10 @@ mod tests {
             r#"{"kty":"oct","k":"AA"}"#,
             r#"[]"#,
         ] {
-            assert!(holder_key(&serde_json::from_str(jwk).expect("JSON")).is_err(), "{jwk}");
+            assert!(
+                holder_key(&serde_json::from_str(jwk).expect("JSON")).is_err(),
+                "{jwk}"
+            );
         }
     }
 }

@@ -17,19 +17,35 @@ impl Engine {
     /// As [`Engine::write`]; calling it again is always right.
     pub async fn keep(&self) -> Result<u32, Refusal> {
         let now = self.clock().unix();
-        let epochs: Vec<Epoch> = self.book().epochs().iter().map(|one| Epoch::clone(one)).collect();
+        let epochs: Vec<Epoch> = self
+            .book()
+            .epochs()
+            .iter()
+            .map(|one| Epoch::clone(one))
+            .collect();
         let mut writes = Vec::new();
         for change in sweep(&epochs, now) {
-            let Some(epoch) = epochs.iter().find(|epoch| epoch.id == change.id) else { continue };
+            let Some(epoch) = epochs.iter().find(|epoch| epoch.id == change.id) else {
+                continue;
+            };
             tracing::info!(epoch = %change.id, to = change.to.name(), "an epoch changes");
-            writes.push(Write::Epoch(Epoch { state: change.to, ..epoch.clone() }));
+            writes.push(Write::Epoch(Epoch {
+                state: change.to,
+                ..epoch.clone()
+            }));
         }
         let before = now.saturating_sub(self.settings().retain_for_s);
         writes.push(Write::Purge(before, PURGE_MAX));
         let applied = self.write(writes).await?;
         Ok(applied
             .iter()
-            .map(|one| if let Applied::Purged(count) = one { *count } else { 0 })
+            .map(|one| {
+                if let Applied::Purged(count) = one {
+                    *count
+                } else {
+                    0
+                }
+            })
             .sum())
     }
 }

@@ -165,7 +165,13 @@ impl Engine {
     /// The store's, where the book cannot be loaded; the operating system's, where it gives no
     /// threads.
     pub fn start(parts: Parts) -> Result<Self, Failure> {
-        let Parts { signer, store, clock, code_set_key, settings } = parts;
+        let Parts {
+            signer,
+            store,
+            clock,
+            code_set_key,
+            settings,
+        } = parts;
         let book = Book::default();
         store.load(&mut |row| book.take(row))?;
         let reservations = reserve::Reservations::new(settings.waiters_max);
@@ -196,7 +202,12 @@ impl Engine {
             spawn("fob-issue", Box::new(move || issuer.run()))?,
             spawn("fob-commit", Box::new(move || committer.run()))?,
         );
-        Ok(Self { shared, queue, writes, threads })
+        Ok(Self {
+            shared,
+            queue,
+            writes,
+            threads,
+        })
     }
 
     /// The book, to read.
@@ -226,7 +237,10 @@ impl Engine {
         Readiness {
             store: !health.store_down.load(Ordering::Relaxed),
             hsm: !health.hsm_down.load(Ordering::Relaxed),
-            epoch: self.book().active_epoch().is_some_and(|epoch| epoch.window.contains(now)),
+            epoch: self
+                .book()
+                .active_epoch()
+                .is_some_and(|epoch| epoch.window.contains(now)),
             accepting: !health.draining.load(Ordering::Relaxed),
         }
     }
@@ -244,7 +258,10 @@ impl Engine {
     pub async fn write(&self, writes: Vec<Write>) -> Result<Vec<Applied>, Refusal> {
         self.shared.check_door()?;
         let (reply, answer) = oneshot::channel();
-        match self.writes.try_send(commit::WriteJob::Commit { writes, reply }) {
+        match self
+            .writes
+            .try_send(commit::WriteJob::Commit { writes, reply })
+        {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(self.shared.busy("the store is behind")),
             Err(TrySendError::Disconnected(_)) => return Err(shutting_down()),
@@ -264,11 +281,19 @@ impl Engine {
     /// Drains, finishes what was let in, and ends the threads. Blocks until they have ended.
     pub fn shutdown(&self) {
         self.drain();
-        let Some((issuer, committer)) = self.threads.take() else { return };
+        let Some((issuer, committer)) = self.threads.take() else {
+            return;
+        };
         // The issuer first: what it has signed must still find the committer.
         for (thread, stop) in [
-            (issuer, Box::new(|| self.queue.send(batch::Item::Stop).is_ok()) as Box<dyn Fn() -> bool>),
-            (committer, Box::new(|| self.writes.send(commit::WriteJob::Stop).is_ok())),
+            (
+                issuer,
+                Box::new(|| self.queue.send(batch::Item::Stop).is_ok()) as Box<dyn Fn() -> bool>,
+            ),
+            (
+                committer,
+                Box::new(|| self.writes.send(commit::WriteJob::Stop).is_ok()),
+            ),
         ] {
             stop();
             if thread.join().is_err() {
@@ -300,7 +325,9 @@ impl Shared {
     /// they do not all come back at once.
     pub(crate) fn busy(&self, why: &'static str) -> Refusal {
         let jitter = u32::from(self.ids.random::<1>()[0] % 3);
-        Refusal::new(RefusalCode::Busy).detail(why).retry_after(1 + jitter)
+        Refusal::new(RefusalCode::Busy)
+            .detail(why)
+            .retry_after(1 + jitter)
     }
 
     /// What a caller is told whose answer did not come in time. The work goes on.

@@ -16,7 +16,13 @@ use crate::store::Write;
 ///
 /// # Errors
 /// `malformed` for a name that is taken or is none.
-pub fn new_fleet(book: &Book, ids: &Ids, unix_ms: u64, name: &str, settings: FleetSettings) -> Result<Fleet, Refusal> {
+pub fn new_fleet(
+    book: &Book,
+    ids: &Ids,
+    unix_ms: u64,
+    name: &str,
+    settings: FleetSettings,
+) -> Result<Fleet, Refusal> {
     let name = FleetName::parse(name)?;
     if book.fleet_named(name.as_str()).is_some() {
         return Err(Refusal::malformed("name", "there is a fleet of this name"));
@@ -37,8 +43,9 @@ pub fn new_fleet(book: &Book, ids: &Ids, unix_ms: u64, name: &str, settings: Fle
 /// # Errors
 /// `not_found`.
 pub fn fleet(book: &Book, name: &str) -> Result<std::sync::Arc<FleetBook>, Refusal> {
-    book.fleet_named(name)
-        .ok_or_else(|| Refusal::new(RefusalCode::NotFound).detail("there is no such fleet; see `fob fleet list`"))
+    book.fleet_named(name).ok_or_else(|| {
+        Refusal::new(RefusalCode::NotFound).detail("there is no such fleet; see `fob fleet list`")
+    })
 }
 
 /// A new token for a fleet: what is stored, and its text, which is not.
@@ -55,7 +62,10 @@ pub fn new_token(
     if scopes == Scopes::default() {
         return Err(Refusal::malformed("scopes", "name at least one scope"));
     }
-    let text = format!("{TOKEN_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(ids.random::<32>()));
+    let text = format!(
+        "{TOKEN_PREFIX}{}",
+        BASE64_URL_SAFE_NO_PAD.encode(ids.random::<32>())
+    );
     let token = Token {
         id: ids.token(unix_ms),
         fleet: fleet.fleet.id,
@@ -75,7 +85,14 @@ pub fn new_token(
 pub fn end_token(book: &Book, id: TokenId, now: UnixTime) -> Result<Write, Refusal> {
     book.fleets()
         .iter()
-        .find(|fleet| book.tokens(fleet.fleet.id).iter().any(|token| token.id == id))
+        .find(|fleet| {
+            book.tokens(fleet.fleet.id)
+                .iter()
+                .any(|token| token.id == id)
+        })
         .map(|fleet| Write::RevokeToken(fleet.fleet.id, id, now))
-        .ok_or_else(|| Refusal::new(RefusalCode::NotFound).detail("there is no such token; see `fob token list`"))
+        .ok_or_else(|| {
+            Refusal::new(RefusalCode::NotFound)
+                .detail("there is no such token; see `fob token list`")
+        })
 }

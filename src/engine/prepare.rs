@@ -50,7 +50,9 @@ impl Preparer {
     pub(super) fn prepare(&self, shared: &Shared, batch: Vec<Admitted>) -> Option<PreparedBatch> {
         let Some(epoch) = shared.book.active_epoch() else {
             for admitted in batch {
-                admitted.reservation.resolve(Outcome::Refused(hsm_unavailable()));
+                admitted
+                    .reservation
+                    .resolve(Outcome::Refused(hsm_unavailable()));
             }
             return None;
         };
@@ -64,7 +66,11 @@ impl Preparer {
             batch.into_iter().filter_map(one).collect()
         } else {
             self.pool.install(|| {
-                batch.into_par_iter().with_min_len(BUNDLES_PER_TASK_MIN).filter_map(one).collect()
+                batch
+                    .into_par_iter()
+                    .with_min_len(BUNDLES_PER_TASK_MIN)
+                    .filter_map(one)
+                    .collect()
             })
         };
         Some(PreparedBatch { epoch, items })
@@ -84,15 +90,24 @@ fn spell_out(
     issuer: &Arc<str>,
     admitted: Admitted,
 ) -> (Reservation, Decided) {
-    let Admitted { reservation, authorization, fleet, vehicle, identity, holder, thumbprint, terminal } =
-        admitted;
+    let Admitted {
+        reservation,
+        authorization,
+        fleet,
+        vehicle,
+        identity,
+        holder,
+        thumbprint,
+        terminal,
+    } = admitted;
     let catalogue = fleet.catalogue();
     let count = authorization.functions.len() as u64;
     let first = fleet.next_status(count);
     let keys = (first..)
         .zip(&authorization.functions)
         .map(|(counter, &function)| {
-            let (status_uri, status_index) = fleet.status_entry(&shared.settings.status_url, counter);
+            let (status_uri, status_index) =
+                fleet.status_entry(&shared.settings.status_url, counter);
             KeyRecord {
                 function,
                 // A vehicle has only functions its catalogue knows, and the catalogue only grows.
@@ -123,7 +138,14 @@ fn spell_out(
         recurring: authorization.recurring.clone(),
         keys,
     };
-    (reservation, Decided { bundle, terminal, status_next: first + count })
+    (
+        reservation,
+        Decided {
+            bundle,
+            terminal,
+            status_next: first + count,
+        },
+    )
 }
 
 /// Encodes the keys of one redemption. Claims that the format cannot hold were let in by mistake;
@@ -133,13 +155,24 @@ fn encode(
     decided: Decided,
     protected: &[u8; key::PROTECTED_LEN],
 ) -> Option<Prepared> {
-    let Decided { bundle, terminal, status_next } = decided;
-    let encoded: Result<Vec<_>, _> =
-        bundle.keys.iter().map(|one| key::encode(protected, &bundle.claims(one))).collect();
+    let Decided {
+        bundle,
+        terminal,
+        status_next,
+    } = decided;
+    let encoded: Result<Vec<_>, _> = bundle
+        .keys
+        .iter()
+        .map(|one| key::encode(protected, &bundle.claims(one)))
+        .collect();
     match encoded {
-        Ok(to_be_signed) => {
-            Some(Prepared { reservation, bundle, terminal, status_next, to_be_signed })
-        }
+        Ok(to_be_signed) => Some(Prepared {
+            reservation,
+            bundle,
+            terminal,
+            status_next,
+            to_be_signed,
+        }),
         Err(why) => {
             tracing::error!(authorization = %bundle.authorization, %why, "keys that cannot be encoded");
             let refusal = Refusal::new(RefusalCode::Malformed).detail("its keys cannot be encoded");

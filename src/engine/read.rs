@@ -12,7 +12,8 @@ impl Engine {
     /// # Errors
     /// `store_unavailable`; a fault where what was read cannot be right.
     pub async fn bundle(&self, id: BundleId) -> Result<Option<SignedBundle>, Failure> {
-        self.read(move |store| store.bundle(BundleKey::Id(id))).await
+        self.read(move |store| store.bundle(BundleKey::Id(id)))
+            .await
     }
 
     /// The bundle of an authorization.
@@ -20,14 +21,18 @@ impl Engine {
     /// # Errors
     /// As [`Engine::bundle`].
     pub async fn bundle_of(&self, id: AuthorizationId) -> Result<Option<SignedBundle>, Failure> {
-        self.read(move |store| store.bundle(BundleKey::Authorization(id))).await
+        self.read(move |store| store.bundle(BundleKey::Authorization(id)))
+            .await
     }
 
     /// The authorizations a filter lets through.
     ///
     /// # Errors
     /// As [`Engine::bundle`].
-    pub async fn authorizations(&self, filter: AuthorizationFilter) -> Result<Vec<Authorization>, Failure> {
+    pub async fn authorizations(
+        &self,
+        filter: AuthorizationFilter,
+    ) -> Result<Vec<Authorization>, Failure> {
         self.read(move |store| store.authorizations(&filter)).await
     }
 

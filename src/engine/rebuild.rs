@@ -15,7 +15,10 @@ pub fn keys(signed: &SignedBundle) -> Result<Vec<Vec<u8>>, Failure> {
     let bundle = &signed.bundle;
     let protected = key::protected_header(bundle.algorithm, &bundle.epoch.0);
     if bundle.keys.len() != signed.signatures.len() {
-        return Err(Failure::Fault(format!("bundle {} lacks signatures", bundle.id)));
+        return Err(Failure::Fault(format!(
+            "bundle {} lacks signatures",
+            bundle.id
+        )));
     }
     let mut claims = Vec::with_capacity(512);
     let one = |(record, signature)| {
@@ -26,5 +29,10 @@ pub fn keys(signed: &SignedBundle) -> Result<Vec<Vec<u8>>, Failure> {
         assemble(&mut out, &protected, &claims, signature);
         Ok(out)
     };
-    bundle.keys.iter().zip(&signed.signatures).map(one).collect()
+    bundle
+        .keys
+        .iter()
+        .zip(&signed.signatures)
+        .map(one)
+        .collect()
 }

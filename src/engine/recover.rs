@@ -60,7 +60,10 @@ pub(super) fn settle(shared: &Shared, group: Group) -> Group {
             continue;
         };
         let bundle = &redemption.signed.bundle;
-        match shared.store.bundle(BundleKey::Authorization(bundle.authorization)) {
+        match shared
+            .store
+            .bundle(BundleKey::Authorization(bundle.authorization))
+        {
             Ok(Some(found)) if found.bundle.id == bundle.id => {
                 reservation.resolve(Outcome::Issued(redemption));
             }

@@ -99,9 +99,18 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
     let fleet_id = fleet.fleet.id;
     let mut writes = Vec::with_capacity(1);
     let entry = match entry {
-        Entry::Vehicle { id, model, functions, owner, key } => {
+        Entry::Vehicle {
+            id,
+            model,
+            functions,
+            owner,
+            key,
+        } => {
             if !(1..=MODEL_LEN_MAX).contains(&model.chars().count()) {
-                return Err(Refusal::malformed("model", "a model's name is 1 to 64 characters"));
+                return Err(Refusal::malformed(
+                    "model",
+                    "a model's name is 1 to 64 characters",
+                ));
             }
             if let Some(owner) = &owner {
                 known_identity(fleet, owner, "owner")?;
@@ -111,17 +120,41 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
                 Some(asked) => resolve(fleet, asked, &mut writes)?,
             };
             let (epoch, status) = (0, Status::Active);
-            Write::Vehicle(Vehicle { fleet: fleet_id, id, model, functions, owner, key, epoch, status })
+            Write::Vehicle(Vehicle {
+                fleet: fleet_id,
+                id,
+                model,
+                functions,
+                owner,
+                key,
+                epoch,
+                status,
+            })
         }
-        Entry::Identity { id, status, licences } => {
+        Entry::Identity {
+            id,
+            status,
+            licences,
+        } => {
             check_licences(&licences)?;
             let status = status.unwrap_or_default();
-            Write::Identity(Identity { fleet: fleet_id, id, status, licences })
+            Write::Identity(Identity {
+                fleet: fleet_id,
+                id,
+                status,
+                licences,
+            })
         }
         Entry::Terminal { id, identity, key } => {
             known_identity(fleet, &identity, "identity")?;
             let status = Status::Active;
-            Write::Terminal(Terminal { fleet: fleet_id, id, identity, key, status })
+            Write::Terminal(Terminal {
+                fleet: fleet_id,
+                id,
+                identity,
+                key,
+                status,
+            })
         }
     };
     writes.push(entry);
@@ -142,7 +175,10 @@ fn resolve(
     writes: &mut Vec<Write>,
 ) -> Result<Vec<FunctionCode>, Refusal> {
     if asked.is_empty() || asked.len() > FUNCTIONS_MAX {
-        return Err(Refusal::malformed("functions", "name 1 to 64 functions, or leave it out for all"));
+        return Err(Refusal::malformed(
+            "functions",
+            "name 1 to 64 functions, or leave it out for all",
+        ));
     }
     let known = fleet.catalogue();
     let mut catalogue = Catalogue::clone(&known);

@@ -54,7 +54,10 @@ pub struct Reservations {
 impl Reservations {
     /// With room for `waiters_max` requests waiting for one code set.
     pub fn new(waiters_max: usize) -> Arc<Self> {
-        Arc::new(Self { in_flight: DashMap::new(), waiters_max })
+        Arc::new(Self {
+            in_flight: DashMap::new(),
+            waiters_max,
+        })
     }
 
     /// Reserves the code set for `request`, or joins whoever has.
@@ -86,7 +89,11 @@ impl Reservations {
                 still_open()?;
                 let waiters = vec![(request.clone(), sender)];
                 entry.insert(InFlight { request, waiters });
-                let reservation = Reservation { id, reservations: Arc::clone(self), resolved: false };
+                let reservation = Reservation {
+                    id,
+                    reservations: Arc::clone(self),
+                    resolved: false,
+                };
                 Ok((Reserved::Mine(reservation), receiver))
             }
         }
@@ -158,7 +165,10 @@ mod tests {
     const ID: AuthorizationId = AuthorizationId([1; 16]);
 
     fn request(n: u8) -> RequestKey {
-        RequestKey { identity: IdentityId::parse("renter").expect("an id"), thumbprint: [n; 32] }
+        RequestKey {
+            identity: IdentityId::parse("renter").expect("an id"),
+            thumbprint: [n; 32],
+        }
     }
 
     fn open() -> Result<(), Refusal> {
@@ -168,10 +178,14 @@ mod tests {
     #[test]
     fn a_failure_releases_and_rivals_ask_again() {
         let reservations = Reservations::new(8);
-        let (mine, mut first) = reservations.reserve(ID, request(1), open).expect("reserved");
+        let (mine, mut first) = reservations
+            .reserve(ID, request(1), open)
+            .expect("reserved");
         let (_, mut same) = reservations.reserve(ID, request(1), open).expect("joined");
         let (_, mut rival) = reservations.reserve(ID, request(2), open).expect("waits");
-        let Reserved::Mine(mine) = mine else { panic!("the first one gets it") };
+        let Reserved::Mine(mine) = mine else {
+            panic!("the first one gets it")
+        };
         mine.resolve(Outcome::Refused(RefusalCode::HsmUnavailable.into()));
         assert!(matches!(first.try_recv(), Ok(Outcome::Refused(_))));
         assert!(matches!(same.try_recv(), Ok(Outcome::Refused(_))));
@@ -182,10 +196,15 @@ mod tests {
     #[test]
     fn a_dropped_reservation_is_released() {
         let reservations = Reservations::new(8);
-        let (mine, mut first) = reservations.reserve(ID, request(1), open).expect("reserved");
+        let (mine, mut first) = reservations
+            .reserve(ID, request(1), open)
+            .expect("reserved");
         drop(mine);
         assert!(matches!(first.try_recv(), Ok(Outcome::Released)));
-        assert!(matches!(reservations.reserve(ID, request(2), open), Ok((Reserved::Mine(_), _))));
+        assert!(matches!(
+            reservations.reserve(ID, request(2), open),
+            Ok((Reserved::Mine(_), _))
+        ));
     }
 
     #[test]
@@ -194,8 +213,13 @@ mod tests {
         let closed = || Err(Refusal::new(RefusalCode::CodeSetRedeemed));
         assert!(reservations.reserve(ID, request(1), closed).is_err());
         assert!(reservations.is_empty());
-        let kept: Vec<_> = (0..2).map(|n| reservations.reserve(ID, request(n), open)).collect();
-        let refused = reservations.reserve(ID, request(9), open).map(|_| ()).map_err(|r| r.code);
+        let kept: Vec<_> = (0..2)
+            .map(|n| reservations.reserve(ID, request(n), open))
+            .collect();
+        let refused = reservations
+            .reserve(ID, request(9), open)
+            .map(|_| ())
+            .map_err(|r| r.code);
         assert_eq!(refused, Err(RefusalCode::Busy));
         drop(kept);
     }

@@ -44,12 +44,25 @@ impl Sampler {
 }
 
 /// Signs a batch. `None` where the HSM does not: then every waiter has been told.
-pub(super) fn sign(shared: &Shared, sampler: &mut Sampler, batch: PreparedBatch) -> Option<Vec<Signed>> {
+pub(super) fn sign(
+    shared: &Shared,
+    sampler: &mut Sampler,
+    batch: PreparedBatch,
+) -> Option<Vec<Signed>> {
     let PreparedBatch { epoch, items } = batch;
-    let messages: Vec<&[u8]> =
-        items.iter().flat_map(|item| &item.to_be_signed).map(|tbs| tbs.message()).collect();
-    let key = KeyRef { id: epoch.cka_id, algorithm: epoch.key.algorithm() };
-    let answer = shared.signer.sign_all(&key, &messages).map_err(|error| error.to_string());
+    let messages: Vec<&[u8]> = items
+        .iter()
+        .flat_map(|item| &item.to_be_signed)
+        .map(|tbs| tbs.message())
+        .collect();
+    let key = KeyRef {
+        id: epoch.cka_id,
+        algorithm: epoch.key.algorithm(),
+    };
+    let answer = shared
+        .signer
+        .sign_all(&key, &messages)
+        .map_err(|error| error.to_string());
     let checked = answer.and_then(|signatures| {
         check(sampler, &epoch, &messages, &signatures)?;
         Ok(signatures)
@@ -69,7 +82,8 @@ pub(super) fn sign(shared: &Shared, sampler: &mut Sampler, batch: PreparedBatch)
         }
         Err(_) => {
             for item in items {
-                item.reservation.resolve(Outcome::Refused(hsm_unavailable()));
+                item.reservation
+                    .resolve(Outcome::Refused(hsm_unavailable()));
             }
             None
         }
@@ -83,7 +97,11 @@ fn check(
     signatures: &[Signature],
 ) -> Result<(), String> {
     if signatures.len() != messages.len() {
-        return Err(format!("{} signatures for {} messages", signatures.len(), messages.len()));
+        return Err(format!(
+            "{} signatures for {} messages",
+            signatures.len(),
+            messages.len()
+        ));
     }
     for at in sampler.positions(messages.len()) {
         if !verify_signature(&epoch.key, messages[at], &signatures[at]) {
@@ -98,12 +116,28 @@ fn join(items: Vec<Prepared>, signatures: &[Signature]) -> Vec<Signed> {
     items
         .into_iter()
         .map(|item| {
-            let Prepared { reservation, bundle, terminal, status_next, to_be_signed } = item;
+            let Prepared {
+                reservation,
+                bundle,
+                terminal,
+                status_next,
+                to_be_signed,
+            } = item;
             let (own, others) = rest.split_at(to_be_signed.len());
             rest = others;
-            let signed = SignedBundle { bundle, signatures: own.to_vec() };
-            let redemption = Arc::new(Redemption { signed, terminal, status_next });
-            Signed { reservation, redemption }
+            let signed = SignedBundle {
+                bundle,
+                signatures: own.to_vec(),
+            };
+            let redemption = Arc::new(Redemption {
+                signed,
+                terminal,
+                status_next,
+            });
+            Signed {
+                reservation,
+                redemption,
+            }
         })
         .collect()
 }

@@ -33,7 +33,9 @@ pub fn sign(
     key_lifetime_max_s: u64,
 ) -> Result<Vec<u8>, TrustError> {
     let (signer, key, public) = root;
-    let trusted = epochs.iter().filter(|epoch| epoch.state != EpochState::Revoked);
+    let trusted = epochs
+        .iter()
+        .filter(|epoch| epoch.state != EpochState::Revoked);
     let entries: Vec<_> = trusted
         .map(|epoch| Entry {
             key: epoch.key,
@@ -41,7 +43,11 @@ pub fn sign(
             not_after: epoch.window.not_after,
         })
         .collect();
-    let last = entries.iter().map(|entry| entry.not_after).max().unwrap_or(now);
+    let last = entries
+        .iter()
+        .map(|entry| entry.not_after)
+        .max()
+        .unwrap_or(now);
     let draft = Draft {
         issuer,
         expires: last.saturating_add(key_lifetime_max_s),

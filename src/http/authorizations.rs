@@ -12,7 +12,9 @@ use super::body::{Body, Kind, decode, kind, unsupported};
 use super::caller;
 use super::problem::Problem;
 use super::shapes::{AuthorizationCommand, AuthorizationPage, AuthorizationView, not_found};
-use crate::domain::{Authorization, AuthorizationId, AuthorizationState, Refusal, Scope, VehicleId};
+use crate::domain::{
+    Authorization, AuthorizationId, AuthorizationState, Refusal, Scope, VehicleId,
+};
 use crate::engine::Failure;
 use crate::engine::authenticate::idempotency;
 use crate::engine::book::FleetBook;
@@ -33,37 +35,62 @@ pub(super) async fn create(
     match kind(&request)? {
         Kind::Jose => for_owner(&state, &request, &body).await,
         Kind::Json => for_fleet(&state, &request, &body).await,
-        Kind::NdJson => Err(unsupported("this call takes application/json or application/jose")),
+        Kind::NdJson => Err(unsupported(
+            "this call takes application/json or application/jose",
+        )),
     }
 }
 
-async fn for_owner(state: &State, request: &HttpRequest, body: &Body) -> Result<HttpResponse, Problem> {
+async fn for_owner(
+    state: &State,
+    request: &HttpRequest,
+    body: &Body,
+) -> Result<HttpResponse, Problem> {
     let jws = std::str::from_utf8(&body.0)
         .map_err(|_| Refusal::malformed("body", "a compact JWS is ASCII"))?;
-    let caller = state.engine.owner(jws.trim(), request.method().as_str(), request.path())?;
+    let caller = state
+        .engine
+        .owner(jws.trim(), request.method().as_str(), request.path())?;
     let command: AuthorizationCommand = command(&caller.command)?;
-    let made = state.engine.authorize_for_owner(&caller, command.check()?).await?;
+    let made = state
+        .engine
+        .authorize_for_owner(&caller, command.check()?)
+        .await?;
     created(state, &caller.fleet, &made)
 }
 
-async fn for_fleet(state: &State, request: &HttpRequest, body: &Body) -> Result<HttpResponse, Problem> {
+async fn for_fleet(
+    state: &State,
+    request: &HttpRequest,
+    body: &Body,
+) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(state, request, Scope::Authorize)?;
     let command: AuthorizationCommand = decode(&body.0)?;
     let repeatable = caller::header(request, "Idempotency-Key")?
         .map(|key| idempotency(caller.fleet.fleet.id, request.path(), key, &body.0))
         .transpose()?;
-    let made = state.engine.authorize_for_fleet(&caller, command.check()?, repeatable).await?;
+    let made = state
+        .engine
+        .authorize_for_fleet(&caller, command.check()?, repeatable)
+        .await?;
     created(state, &caller.fleet, &made)
 }
 
 fn command(value: &Value) -> Result<AuthorizationCommand, Refusal> {
     decode(value.to_string().as_bytes()).map_err(|refusal| {
-        let field = refusal.field.as_deref().map_or("command".into(), |at| format!("command.{at}"));
+        let field = refusal
+            .field
+            .as_deref()
+            .map_or("command".into(), |at| format!("command.{at}"));
         refusal.field(field)
     })
 }
 
-fn created(state: &State, fleet: &FleetBook, made: &Authorization) -> Result<HttpResponse, Problem> {
+fn created(
+    state: &State,
+    fleet: &FleetBook,
+    made: &Authorization,
+) -> Result<HttpResponse, Problem> {
     let engine = &state.engine;
     let mut view = AuthorizationView::new(made, &fleet.catalogue(), engine.clock().unix());
     let code_set = engine.code_set(made)?;
@@ -94,7 +121,10 @@ pub(super) async fn read(
         .ok_or_else(not_found)?;
     let mut view = AuthorizationView::new(&found, &caller.fleet.catalogue(), engine.clock().unix());
     if found.state == AuthorizationState::Redeemed {
-        view.bundle = engine.bundle_of(found.id).await?.map(|one| one.bundle.id.to_string());
+        view.bundle = engine
+            .bundle_of(found.id)
+            .await?
+            .map(|one| one.bundle.id.to_string());
     }
     Ok(HttpResponse::Ok()
         .insert_header(("ETag", format!("\"{}\"", found.version)))
@@ -120,16 +150,32 @@ pub(super) struct ListQuery {
 #[utoipa::path(get, path = "/v1/authorizations", tag = "authorizations", params(ListQuery),
     security(("bearer" = ["read"])),
     responses((status = 200, body = AuthorizationPage), (status = "4XX", description = "problem+json")))]
-pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    state: Data<State>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(&state, &request, Scope::Read)?;
     let query = Query::<ListQuery>::from_query(request.query_string())
         .map_err(|_| Refusal::malformed("query", "it takes vehicle, state, after and limit"))?;
-    let filter = filter(&caller.fleet, query.into_inner(), state.engine.clock().unix())?;
+    let filter = filter(
+        &caller.fleet,
+        query.into_inner(),
+        state.engine.clock().unix(),
+    )?;
     let (limit, now) = (filter.limit as usize, filter.now);
-    let found = state.engine.authorizations(filter).await.map_err(Failure::from)?;
+    let found = state
+        .engine
+        .authorizations(filter)
+        .await
+        .map_err(Failure::from)?;
     let catalogue = caller.fleet.catalogue();
-    let next = (found.len() == limit).then(|| found.last().map(|last| last.id.to_string())).flatten();
-    let items = found.iter().map(|one| AuthorizationView::new(one, &catalogue, now)).collect();
+    let next = (found.len() == limit)
+        .then(|| found.last().map(|last| last.id.to_string()))
+        .flatten();
+    let items = found
+        .iter()
+        .map(|one| AuthorizationView::new(one, &catalogue, now))
+        .collect();
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(AuthorizationPage { items, next }))
@@ -144,10 +190,14 @@ fn filter(fleet: &FleetBook, query: ListQuery, now: u64) -> Result<Authorization
         None => (None, None),
         Some("open") => (Some(AuthorizationState::Open), Some(false)),
         Some("expired") => (Some(AuthorizationState::Open), Some(true)),
-        Some(name) => (Some(AuthorizationState::parse(name).ok_or_else(bad_state)?), None),
+        Some(name) => (
+            Some(AuthorizationState::parse(name).ok_or_else(bad_state)?),
+            None,
+        ),
     };
     let after = query.after.as_deref().map(|id| {
-        AuthorizationId::parse(id).ok_or_else(|| Refusal::malformed("after", "give the `next` of a page"))
+        AuthorizationId::parse(id)
+            .ok_or_else(|| Refusal::malformed("after", "give the `next` of a page"))
     });
     Ok(AuthorizationFilter {
         fleet: fleet.fleet.id,
@@ -161,5 +211,8 @@ fn filter(fleet: &FleetBook, query: ListQuery, now: u64) -> Result<Authorization
 }
 
 fn bad_state() -> Refusal {
-    Refusal::malformed("state", "a state is open, expired, redeemed, suspended or cancelled")
+    Refusal::malformed(
+        "state",
+        "a state is open, expired, redeemed, suspended or cancelled",
+    )
 }

@@ -40,9 +40,16 @@ impl FromRequest for Body {
 
 /// What the request's body is.
 pub(super) fn kind(request: &HttpRequest) -> Result<Kind, Problem> {
-    let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(Kind::Json) };
+    let Some(value) = request.headers().get(CONTENT_TYPE) else {
+        return Ok(Kind::Json);
+    };
     let text = value.to_str().unwrap_or_default();
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match essence.as_str() {
         "application/json" => Ok(Kind::Json),
         "application/jose" => Ok(Kind::Jose),
@@ -81,7 +88,14 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
 
 fn at(path: String, error: &serde_json::Error) -> Refusal {
     let refusal = Refusal::malformed(path.clone(), shown(error));
-    if path == "." { Refusal { field: None, ..refusal } } else { refusal }
+    if path == "." {
+        Refusal {
+            field: None,
+            ..refusal
+        }
+    } else {
+        refusal
+    }
 }
 
 /// The decoder's words without what it read: that may be a secret.
@@ -106,7 +120,10 @@ fn expected(text: &str) -> String {
 }
 
 fn unreadable(error: actix_web::Error) -> Problem {
-    let too_large = matches!(error.as_error::<PayloadError>(), Some(PayloadError::Overflow));
+    let too_large = matches!(
+        error.as_error::<PayloadError>(),
+        Some(PayloadError::Overflow)
+    );
     if too_large || error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE {
         let refusal = Refusal::malformed("body", "the body is larger than this server takes");
         return Problem::with_status(StatusCode::PAYLOAD_TOO_LARGE, refusal);
@@ -130,7 +147,13 @@ mod tests {
         let refusal = decode::<Sample>(br#"{"count":"FOB1SECRET"}"#).expect_err("a refusal");
         assert_eq!(refusal.field.as_deref(), Some("count"));
         assert!(!refusal.to_string().contains("SECRET"), "{refusal}");
-        for bad in [&b"{"[..], b"{\"count\":1} x", b"\xff", b"{\"count\":1,\"other\":2}", b""] {
+        for bad in [
+            &b"{"[..],
+            b"{\"count\":1} x",
+            b"\xff",
+            b"{\"count\":1,\"other\":2}",
+            b"",
+        ] {
             assert!(decode::<Sample>(bad).is_err());
         }
     }

@@ -49,15 +49,22 @@ pub(super) struct KeyView {
 impl BundleView {
     fn new(signed: &SignedBundle) -> Result<Self, Failure> {
         let bundle = &signed.bundle;
-        let (not_before, not_after) = (Time(bundle.window.not_before), Time(bundle.window.not_after));
-        let keys = bundle.keys.iter().zip(rebuild::keys(signed)?).map(|(record, key)| KeyView {
-            id: bundle.key_id(record).to_string(),
-            function: record.name.to_string(),
-            key,
-            not_before,
-            not_after,
-            status: "valid",
-        });
+        let (not_before, not_after) = (
+            Time(bundle.window.not_before),
+            Time(bundle.window.not_after),
+        );
+        let keys = bundle
+            .keys
+            .iter()
+            .zip(rebuild::keys(signed)?)
+            .map(|(record, key)| KeyView {
+                id: bundle.key_id(record).to_string(),
+                function: record.name.to_string(),
+                key,
+                not_before,
+                not_after,
+                status: "valid",
+            });
         Ok(Self {
             bundle: bundle.id.to_string(),
             authorization: bundle.authorization.to_string(),
@@ -72,13 +79,26 @@ impl BundleView {
         let mut out = Encoder::new(Vec::with_capacity(640 * self.keys.len()));
         out.map(5)?.str("keys")?.array(self.keys.len() as u64)?;
         for key in &self.keys {
-            out.map(6)?.str("id")?.str(&key.id)?.str("key")?.bytes(&key.key)?;
-            out.str("status")?.str(key.status)?.str("function")?.str(&key.function)?;
+            out.map(6)?
+                .str("id")?
+                .str(&key.id)?
+                .str("key")?
+                .bytes(&key.key)?;
+            out.str("status")?
+                .str(key.status)?
+                .str("function")?
+                .str(&key.function)?;
             out.str("not_after")?.str(&key.not_after.to_string())?;
             out.str("not_before")?.str(&key.not_before.to_string())?;
         }
-        out.str("bundle")?.str(&self.bundle)?.str("vehicle")?.str(&self.vehicle)?;
-        out.str("version")?.u32(self.version)?.str("authorization")?.str(&self.authorization)?;
+        out.str("bundle")?
+            .str(&self.bundle)?
+            .str("vehicle")?
+            .str(&self.vehicle)?;
+        out.str("version")?
+            .u32(self.version)?
+            .str("authorization")?
+            .str(&self.authorization)?;
         Ok(out.into_writer())
     }
 }
@@ -94,9 +114,14 @@ pub(super) fn answer(
     signed: &SignedBundle,
 ) -> Result<HttpResponse, Problem> {
     let view = BundleView::new(signed)?;
-    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok());
     let wants_cbor = accept.is_some_and(|accept| {
-        accept.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == "application/cbor")
+        accept
+            .split(',')
+            .any(|one| one.split(';').next().unwrap_or_default().trim() == "application/cbor")
     });
     response
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -104,7 +129,9 @@ pub(super) fn answer(
     if !wants_cbor {
         return Ok(response.json(view));
     }
-    let bytes = view.cbor().map_err(|error| Failure::Fault(error.to_string()))?;
+    let bytes = view
+        .cbor()
+        .map_err(|error| Failure::Fault(error.to_string()))?;
     Ok(response.content_type("application/cbor").body(bytes))
 }
 
@@ -126,7 +153,10 @@ pub(super) async fn read(
         Some(proof) => {
             let id = id.ok_or_else(not_found)?;
             let thumbprint = engine.bundle_reader(&id, proof)?;
-            engine.bundle(id).await?.filter(|found| found.bundle.thumbprint == thumbprint)
+            engine
+                .bundle(id)
+                .await?
+                .filter(|found| found.bundle.thumbprint == thumbprint)
         }
         None => {
             let caller = caller::back_end(&state, &request, Scope::Read)?;

@@ -8,7 +8,11 @@ use crate::domain::{Refusal, RefusalCode, Scope};
 use crate::engine::authenticate::BackEnd;
 
 /// The back end that sends this request, with `scope`.
-pub(super) fn back_end(state: &State, request: &HttpRequest, scope: Scope) -> Result<BackEnd, Refusal> {
+pub(super) fn back_end(
+    state: &State,
+    request: &HttpRequest,
+    scope: Scope,
+) -> Result<BackEnd, Refusal> {
     let bearer = bearer(request).ok_or_else(|| {
         Refusal::new(RefusalCode::Unauthenticated)
             .detail("send Authorization: Bearer fob_…; `fob token create` makes one")
@@ -20,14 +24,21 @@ pub(super) fn back_end(state: &State, request: &HttpRequest, scope: Scope) -> Re
 pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
     let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
 }
 
 /// A header, as text.
 pub(super) fn header<'a>(request: &'a HttpRequest, name: &str) -> Result<Option<&'a str>, Refusal> {
-    let Some(value) = request.headers().get(name) else { return Ok(None) };
+    let Some(value) = request.headers().get(name) else {
+        return Ok(None);
+    };
     match value.to_str() {
         Ok(text) => Ok(Some(text)),
-        Err(_) => Err(Refusal::malformed(name.to_owned(), "this header is visible ASCII")),
+        Err(_) => Err(Refusal::malformed(
+            name.to_owned(),
+            "this header is visible ASCII",
+        )),
     }
 }

@@ -20,7 +20,11 @@ pub(super) async fn preview(
 ) -> Result<HttpResponse, Problem> {
     let asked: PreviewRequest = json(&request, &body)?;
     let found = state.engine.preview(&asked.code_set)?;
-    let fleet = state.engine.book().fleet(found.fleet).ok_or_else(not_found)?;
+    let fleet = state
+        .engine
+        .book()
+        .fleet(found.fleet)
+        .ok_or_else(not_found)?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(Preview::new(&found, &fleet.catalogue())))

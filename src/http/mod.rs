@@ -46,9 +46,21 @@ pub(crate) struct State {
 fn routes(config: &mut web::ServiceConfig, body_bytes_max: usize, import_bytes_max: usize) {
     config
         .app_data(web::PayloadConfig::new(body_bytes_max))
-        .service(resource("/v1/vehicles/{id}", "PUT", [web::put().to(registry::put_vehicle)]))
-        .service(resource("/v1/identities/{id}", "PUT", [web::put().to(registry::put_identity)]))
-        .service(resource("/v1/terminals/{id}", "PUT", [web::put().to(registry::put_terminal)]))
+        .service(resource(
+            "/v1/vehicles/{id}",
+            "PUT",
+            [web::put().to(registry::put_vehicle)],
+        ))
+        .service(resource(
+            "/v1/identities/{id}",
+            "PUT",
+            [web::put().to(registry::put_identity)],
+        ))
+        .service(resource(
+            "/v1/terminals/{id}",
+            "PUT",
+            [web::put().to(registry::put_terminal)],
+        ))
         .service(
             resource("/v1/import", "POST", [web::post().to(registry::import)])
                 .app_data(web::PayloadConfig::new(import_bytes_max)),
@@ -56,11 +68,25 @@ fn routes(config: &mut web::ServiceConfig, body_bytes_max: usize, import_bytes_m
         .service(resource(
             "/v1/authorizations",
             "GET, POST",
-            [web::get().to(authorizations::list), web::post().to(authorizations::create)],
+            [
+                web::get().to(authorizations::list),
+                web::post().to(authorizations::create),
+            ],
         ))
-        .service(get("/v1/authorizations/{id}", web::get().to(authorizations::read)))
-        .service(resource("/v1/code-sets/preview", "POST", [web::post().to(code_sets::preview)]))
-        .service(resource("/v1/redemptions", "POST", [web::post().to(code_sets::redeem)]))
+        .service(get(
+            "/v1/authorizations/{id}",
+            web::get().to(authorizations::read),
+        ))
+        .service(resource(
+            "/v1/code-sets/preview",
+            "POST",
+            [web::post().to(code_sets::preview)],
+        ))
+        .service(resource(
+            "/v1/redemptions",
+            "POST",
+            [web::post().to(code_sets::redeem)],
+        ))
         .service(get("/v1/bundles/{id}", web::get().to(bundles::read)))
         .service(get("/v1/trust", web::get().to(keys::trust)))
         .service(get("/.well-known/jwks.json", web::get().to(keys::jwks)))
@@ -89,7 +115,10 @@ async fn method_not_allowed(allow: &'static str) -> HttpResponse {
     let refusal = Refusal::malformed("method", format!("this address takes {allow}"));
     let mut response =
         Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, refusal).error_response();
-    response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
+    response.headers_mut().insert(
+        ALLOW,
+        actix_web::http::header::HeaderValue::from_static(allow),
+    );
     response
 }
 

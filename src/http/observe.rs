@@ -19,7 +19,10 @@ pub(super) async fn observe(
     let response = next.call(request).await?;
     if let (Some(state), Some(started)) = (state, started) {
         let took = state.engine.clock().monotonic().saturating_sub(started);
-        let path = response.request().match_pattern().unwrap_or_else(|| "none".into());
+        let path = response
+            .request()
+            .match_pattern()
+            .unwrap_or_else(|| "none".into());
         let status = response.status().as_u16();
         metrics::histogram!("fob_http_seconds", "path" => path.clone()).record(took.as_secs_f64());
         tracing::debug!(%method, path, status, took_us = took.as_micros() as u64, "answered");

@@ -20,8 +20,11 @@ pub(super) async fn healthz() -> HttpResponse {
 pub(super) async fn readyz(state: Data<State>) -> HttpResponse {
     let readiness = state.engine.readiness();
     let ready = readiness.ready();
-    let mut response =
-        if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    let mut response = if ready {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::ServiceUnavailable()
+    };
     response.json(json!({
         "ready": ready,
         "store": readiness.store,

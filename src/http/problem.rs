@@ -25,7 +25,10 @@ impl Problem {
     /// A refusal whose status is not the one of its code: `malformed` comes as 400, 405, 413, 415
     /// and 428.
     pub(super) fn with_status(status: StatusCode, refusal: Refusal) -> Self {
-        Self { status, refusal: Some(refusal) }
+        Self {
+            status,
+            refusal: Some(refusal),
+        }
     }
 
     /// The body of it.
@@ -61,7 +64,10 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self { status: status(refusal.code), refusal: Some(refusal) }
+        Self {
+            status: status(refusal.code),
+            refusal: Some(refusal),
+        }
     }
 }
 
@@ -78,7 +84,10 @@ impl From<Failure> for Problem {
             // A fault nobody listed: the log has it, the caller learns nothing.
             Failure::Fault(fault) => {
                 tracing::error!(fault, "a request met a fault");
-                Self { status: StatusCode::INTERNAL_SERVER_ERROR, refusal: None }
+                Self {
+                    status: StatusCode::INTERNAL_SERVER_ERROR,
+                    refusal: None,
+                }
             }
         }
     }
@@ -99,16 +108,25 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let code = self.refusal.as_ref().map_or("fault", |refusal| refusal.code.code());
+        let code = self
+            .refusal
+            .as_ref()
+            .map_or("fault", |refusal| refusal.code.code());
         metrics::counter!("fob_refusals_total", "code" => code).increment(1);
         let mut response = HttpResponse::build(self.status);
-        if let Some(seconds) = self.refusal.as_ref().and_then(|refusal| refusal.retry_after_s) {
+        if let Some(seconds) = self
+            .refusal
+            .as_ref()
+            .and_then(|refusal| refusal.retry_after_s)
+        {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"fob\""));
         }
-        response.content_type(PROBLEM_JSON).body(self.json().to_string())
+        response
+            .content_type(PROBLEM_JSON)
+            .body(self.json().to_string())
     }
 }
 
@@ -149,7 +167,10 @@ mod tests {
     fn every_refusal_has_a_client_or_availability_status() {
         for code in RefusalCode::ALL {
             let status = status(*code).as_u16();
-            assert!((400..500).contains(&status) || status == 503, "{code:?}: {status}");
+            assert!(
+                (400..500).contains(&status) || status == 503,
+                "{code:?}: {status}"
+            );
         }
     }
 

@@ -90,7 +90,9 @@ pub(super) async fn import(
     for (line, text) in (1_u64..).zip(body.0.split(|byte| *byte == b'\n')) {
         import.line(line, text.trim_ascii()).await;
     }
-    Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(import.finish().await))
+    Ok(HttpResponse::Ok()
+        .content_type("application/x-ndjson")
+        .body(import.finish().await))
 }
 
 /// An import under way.
@@ -105,7 +107,13 @@ struct Import<'a> {
 
 impl<'a> Import<'a> {
     fn new(state: &'a State, fleet: &'a FleetBook) -> Self {
-        Self { state, fleet, waiting: Vec::new(), writes: Vec::new(), answer: String::new() }
+        Self {
+            state,
+            fleet,
+            waiting: Vec::new(),
+            writes: Vec::new(),
+            answer: String::new(),
+        }
     }
 
     async fn line(&mut self, number: u64, text: &[u8]) {
@@ -148,7 +156,12 @@ impl<'a> Import<'a> {
         if waiting.is_empty() {
             return;
         }
-        match self.state.engine.write(std::mem::take(&mut self.writes)).await {
+        match self
+            .state
+            .engine
+            .write(std::mem::take(&mut self.writes))
+            .await
+        {
             Ok(applied) => {
                 let mut rest = applied.as_slice();
                 for (number, count) in waiting {

@@ -105,7 +105,10 @@ impl Server {
             .metrics_listen
             .map(|address| metrics_server(address, engine, exporter))
             .transpose()?;
-        Ok(Self { api: http.run(), metrics })
+        Ok(Self {
+            api: http.run(),
+            metrics,
+        })
     }
 
     /// A handle to stop the API with.
@@ -141,7 +144,9 @@ fn metrics_server(
         let (engine, exporter) = (Arc::clone(&engine), exporter.clone());
         async move {
             exporter.observe(&engine);
-            HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(exporter.render())
+            HttpResponse::Ok()
+                .content_type("text/plain; version=0.0.4")
+                .body(exporter.render())
         }
     };
     let server = HttpServer::new(move || App::new().route("/metrics", web::get().to(page.clone())))

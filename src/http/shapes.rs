@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::time::Time;
 use crate::domain::function::FunctionRef;
+use crate::domain::time::Time;
 use crate::domain::{
-    Authorization, Catalogue, IdentityId, Licence, Recipient, Refusal, RefusalCode, Signing, Status,
-    TerminalId, VehicleId,
+    Authorization, Catalogue, IdentityId, Licence, Recipient, Refusal, RefusalCode, Signing,
+    Status, TerminalId, VehicleId,
 };
 use crate::engine::admit::RedemptionRequest;
 use crate::engine::authorize::AuthorizationSpec;
@@ -39,7 +39,10 @@ impl From<FunctionArg> for FunctionRef {
 
 /// A function of a vehicle: one the fleet knows, or one it introduces (codes from 256).
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "a function's code or name, or {code, name} of the fleet's own")]
+#[serde(
+    untagged,
+    expecting = "a function's code or name, or {code, name} of the fleet's own"
+)]
 pub(super) enum VehicleFunctionArg {
     /// One the fleet knows.
     Known(FunctionArg),
@@ -84,9 +87,13 @@ impl RegionArg {
                 .map(Region::Circle)
                 .map_err(|why| refuse(why.to_string())),
             (None, Some(corners)) => {
-                let corners =
-                    corners.iter().map(|[lat, lon]| position(*lat, *lon)).collect::<Result<Vec<_>, _>>()?;
-                Polygon::new(&corners).map(Region::Polygon).map_err(|why| refuse(why.to_string()))
+                let corners = corners
+                    .iter()
+                    .map(|[lat, lon]| position(*lat, *lon))
+                    .collect::<Result<Vec<_>, _>>()?;
+                Polygon::new(&corners)
+                    .map(Region::Polygon)
+                    .map_err(|why| refuse(why.to_string()))
             }
             _ => Err(refuse("a region is either a circle or a polygon".into())),
         }
@@ -99,12 +106,26 @@ impl From<&Region> for RegionArg {
         match region {
             Region::Circle(circle) => {
                 let [lat, lon] = degrees(circle.centre());
-                let circle = CircleArg { lat, lon, radius_m: circle.radius_m() };
-                Self { circle: Some(circle), polygon: None }
+                let circle = CircleArg {
+                    lat,
+                    lon,
+                    radius_m: circle.radius_m(),
+                };
+                Self {
+                    circle: Some(circle),
+                    polygon: None,
+                }
             }
             Region::Polygon(polygon) => {
-                let corners = polygon.corners().iter().map(|corner| degrees(*corner)).collect();
-                Self { circle: None, polygon: Some(corners) }
+                let corners = polygon
+                    .corners()
+                    .iter()
+                    .map(|corner| degrees(*corner))
+                    .collect();
+                Self {
+                    circle: None,
+                    polygon: Some(corners),
+                }
             }
         }
     }
@@ -119,7 +140,12 @@ fn position(lat: f64, lon: f64) -> Result<Position, Refusal> {
     e7(lat)
         .zip(e7(lon))
         .and_then(|(lat, lon)| Position::new(lat, lon).ok())
-        .ok_or_else(|| Refusal::malformed("region", "latitude is -90 to 90, longitude -180 to 180 degrees"))
+        .ok_or_else(|| {
+            Refusal::malformed(
+                "region",
+                "latitude is -90 to 90, longitude -180 to 180 degrees",
+            )
+        })
 }
 
 /// Whom a code set is for.
@@ -171,7 +197,10 @@ impl AuthorizationCommand {
     pub(super) fn check(self) -> Result<AuthorizationSpec, Refusal> {
         let signing = |name: &str| {
             Signing::parse(name).ok_or_else(|| {
-                Refusal::malformed("signing", "this server signs each key by itself: each or auto")
+                Refusal::malformed(
+                    "signing",
+                    "this server signs each key by itself: each or auto",
+                )
             })
         };
         let uses = |(function, uses): (String, u32)| match function.parse() {
@@ -186,8 +215,18 @@ impl AuthorizationCommand {
             region: self.region.as_ref().map(RegionArg::check).transpose()?,
             max_uses: self.max_uses.into_iter().map(uses).collect(),
             recipient: Recipient {
-                identity: self.recipient.identity.as_deref().map(IdentityId::parse).transpose()?,
-                terminal: self.recipient.terminal.as_deref().map(TerminalId::parse).transpose()?,
+                identity: self
+                    .recipient
+                    .identity
+                    .as_deref()
+                    .map(IdentityId::parse)
+                    .transpose()?,
+                terminal: self
+                    .recipient
+                    .terminal
+                    .as_deref()
+                    .map(TerminalId::parse)
+                    .transpose()?,
             },
             pin: self.pin,
             redeem_by: self.redeem_by.map(|time| time.0),
@@ -206,7 +245,10 @@ pub(super) struct FunctionView {
 /// The functions of an authorization.
 pub(super) fn functions(authorization: &Authorization, catalogue: &Catalogue) -> Vec<FunctionView> {
     let view = |code: &u16| {
-        let name = catalogue.name(*code).map(ToString::to_string).unwrap_or_default();
+        let name = catalogue
+            .name(*code)
+            .map(ToString::to_string)
+            .unwrap_or_default();
         FunctionView { code: *code, name }
     };
     authorization.functions.iter().map(view).collect()
@@ -246,7 +288,12 @@ pub(super) struct AuthorizationView {
 
 impl AuthorizationView {
     pub(super) fn new(authorization: &Authorization, catalogue: &Catalogue, now: u64) -> Self {
-        let name = |code: u16| catalogue.name(code).map(ToString::to_string).unwrap_or_default();
+        let name = |code: u16| {
+            catalogue
+                .name(code)
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
         let open = authorization.state == crate::domain::AuthorizationState::Open;
         let text = |id: &dyn ToString| id.to_string();
         Self {
@@ -260,13 +307,21 @@ impl AuthorizationView {
             not_before: Time(authorization.window.not_before),
             not_after: Time(authorization.window.not_after),
             region: authorization.region.as_deref().map(RegionArg::from),
-            max_uses: authorization.max_uses.iter().map(|(code, uses)| (name(*code), *uses)).collect(),
+            max_uses: authorization
+                .max_uses
+                .iter()
+                .map(|(code, uses)| (name(*code), *uses))
+                .collect(),
             recipient: RecipientArg {
                 identity: authorization.recipient.identity.as_ref().map(|id| text(id)),
                 terminal: authorization.recipient.terminal.as_ref().map(|id| text(id)),
             },
             redeem_by: Time(authorization.redeem_by),
-            state: if open && authorization.expired(now) { "expired" } else { authorization.state.name() },
+            state: if open && authorization.expired(now) {
+                "expired"
+            } else {
+                authorization.state.name()
+            },
             bundle: None,
         }
     }
@@ -347,9 +402,14 @@ impl RedemptionBody {
         if self.pin.as_ref().is_some_and(|pin| !six_digits(pin)) {
             return Err(Refusal::malformed("pin", "a PIN has six digits"));
         }
-        let identity = IdentityId::parse(&self.identity.id)
-            .map_err(|refusal| refusal.field("identity.id"))?;
-        Ok(RedemptionRequest { code_set: self.code_set, identity, pin: self.pin, proof: self.proof })
+        let identity =
+            IdentityId::parse(&self.identity.id).map_err(|refusal| refusal.field("identity.id"))?;
+        Ok(RedemptionRequest {
+            code_set: self.code_set,
+            identity,
+            pin: self.pin,
+            proof: self.proof,
+        })
     }
 }
 
@@ -408,7 +468,9 @@ impl VehicleBody {
         Ok(Entry::Vehicle {
             id: VehicleId::parse(id)?,
             model: self.model,
-            functions: self.functions.map(|all| all.into_iter().map(function).collect()),
+            functions: self
+                .functions
+                .map(|all| all.into_iter().map(function).collect()),
             owner: owner.map_err(|refusal| refusal.field("owner"))?,
             key: self.jwk.as_ref().map(jwk).transpose()?,
         })
@@ -421,7 +483,10 @@ impl IdentityBody {
             Status::parse(name)
                 .ok_or_else(|| Refusal::malformed("status", "a status is active or suspended"))
         };
-        let licence = |arg: LicenceArg| Licence { class: arg.class, expires: arg.expires.0 };
+        let licence = |arg: LicenceArg| Licence {
+            class: arg.class,
+            expires: arg.expires.0,
+        };
         Ok(Entry::Identity {
             id: IdentityId::parse(id)?,
             status: self.status.as_deref().map(status).transpose()?,
@@ -463,12 +528,17 @@ impl ImportLine {
             "vehicle" => fields::<VehicleBody>(rest)?.check(&id),
             "identity" => fields::<IdentityBody>(rest)?.check(&id),
             "terminal" => fields::<TerminalBody>(rest)?.check(&id),
-            _ => Err(Refusal::malformed("kind", "a kind is vehicle, identity or terminal")),
+            _ => Err(Refusal::malformed(
+                "kind",
+                "a kind is vehicle, identity or terminal",
+            )),
         }
     }
 }
 
-fn fields<T: serde::de::DeserializeOwned>(rest: serde_json::Map<String, Value>) -> Result<T, Refusal> {
+fn fields<T: serde::de::DeserializeOwned>(
+    rest: serde_json::Map<String, Value>,
+) -> Result<T, Refusal> {
     super::body::decode(Value::Object(rest).to_string().as_bytes())
 }
 

@@ -34,7 +34,10 @@ pub trait Store: Send + Sync + 'static {
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError>;
 
     /// The authorizations of a fleet that `filter` lets through, ascending by id.
-    fn authorizations(&self, filter: &AuthorizationFilter) -> Result<Vec<Authorization>, StoreError>;
+    fn authorizations(
+        &self,
+        filter: &AuthorizationFilter,
+    ) -> Result<Vec<Authorization>, StoreError>;
 
     /// Closes what is open and opens it anew, after a failed commit. Until it succeeds every
     /// other call fails.

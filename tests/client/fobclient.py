@@ -112,11 +112,23 @@ def cbor_decode(data):
     if type(data) is not bytes or len(data) > OBJECT_LEN_MAX:
         raise Refused("not a byte string of acceptable length")
     try:
-        value = cbor2.loads(data)
+        value = plain(cbor2.loads(data, max_depth=16))
     except Exception as cause:  # the decoder's errors are of many types
         raise Refused(f"not CBOR: {cause}") from cause
     if cbor_encode(value) != data:
         raise Refused("not deterministic CBOR")
+    return value
+
+
+def plain(value):
+    """The decoder freezes what stands inside a tag; this gives lists and maps
+    everywhere."""
+    if type(value) is cbor2.CBORTag:
+        return cbor2.CBORTag(value.tag, plain(value.value))
+    if type(value) in (list, tuple):
+        return [plain(item) for item in value]
+    if type(value) in (dict, cbor2.frozendict):
+        return {k: plain(v) for k, v in value.items()}
     return value
 
 
@@ -332,13 +344,14 @@ class Terminal:
             | claims,
         )
 
-    def proof(self, aud, nonce_over, now=None, header=None, **claims):
-        """A borrower's proof of its key, bound to the text `nonce_over`: the
-        code set's, or a bundle's id. `header` and `claims` override members."""
+    def proof(self, url, nonce_over, now=None, header=None, **claims):
+        """A borrower's proof of its key to the server at `url`, bound to the
+        text `nonce_over`: the code set's, or a bundle's id. `header` and
+        `claims` override members."""
         return self.jws(
             {"typ": "openid4vci-proof+jwt", "jwk": self.jwk()} | (header or {}),
             {
-                "aud": aud,
+                "aud": url,
                 "iat": int(time.time()) if now is None else now,
                 "nonce": b64url(hashlib.sha256(nonce_over.encode()).digest()),
             }
@@ -755,8 +768,9 @@ class StatusList:
 class Car:
     """A vehicle as provisioned: root, own id, fleet id. Keeps what it has seen."""
 
-    def __init__(self, root, vehicle, fleet):
+    def __init__(self, root, vehicle, fleet, needs_status=True):
         self.root, self.vehicle, self.fleet = root, vehicle, fleet
+        self.needs_status = needs_status
         self.trust = None
         self.statuses = {}
         self.versions = {}
@@ -790,7 +804,7 @@ class Car:
         if key.version < self.versions.get(key.bundle, 0):
             raise Refused("replaced by a newer version")
         held = self.statuses.get(key.status_uri)
-        if held is None or held.at(key.status_idx) != VALID:
+        if held.at(key.status_idx) != VALID if held else self.needs_status:
             raise Refused("not known to be valid")
         if key.region and not region_holds(key.region, lat_e7, lon_e7):
             raise Refused("outside its region")

@@ -2,5 +2,6 @@
 //! file of its name.
 
 mod conformance;
+mod full_disk;
 mod sample;
 mod sqlite;

@@ -78,7 +78,10 @@ pub(super) fn identity(id: &str) -> Identity {
         fleet: FLEET,
         id: identity_id(id),
         status: Status::Active,
-        licences: vec![Licence { class: "C1E".into(), expires: 4_070_908_800 }],
+        licences: vec![Licence {
+            class: "C1E".into(),
+            expires: 4_070_908_800,
+        }],
     }
 }
 
@@ -111,7 +114,10 @@ pub(super) fn epoch(scalar: u8, state: EpochState) -> Epoch {
         key,
         cka_id: [scalar; 16],
         token_serial: "0123456789abcdef".into(),
-        window: Window { not_before: 10, not_after: 4_000_000_000 },
+        window: Window {
+            not_before: 10,
+            not_after: 4_000_000_000,
+        },
         state,
         created_at: 9,
     }
@@ -146,7 +152,10 @@ pub(super) fn authorization(number: u8) -> Authorization {
         version: 1,
         vehicle: vehicle_id("V-1"),
         functions: [1, 3].into(),
-        window: Window { not_before: 100, not_after: 200 },
+        window: Window {
+            not_before: 100,
+            not_after: 200,
+        },
         redeem_by: 150,
         region: None,
         recurring: None,
@@ -184,7 +193,12 @@ pub(super) fn signed_bundle(authorization: &Authorization) -> SignedBundle {
         status_uri: "https://keys.example.org/v1/status/00000001-0".into(),
         status_index: 131_071 - index as u32,
     };
-    let keys: Vec<_> = authorization.functions.iter().enumerate().map(key).collect();
+    let keys: Vec<_> = authorization
+        .functions
+        .iter()
+        .enumerate()
+        .map(key)
+        .collect();
     SignedBundle {
         signatures: keys.iter().map(|key| [key.function as u8; 64]).collect(),
         bundle: Bundle {

@@ -3,25 +3,22 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::Arc;
 
 use fob::domain::{FleetId, VehicleId};
 use fob::store::sqlite::{Sqlite, SqliteConfig};
-use fob::store::{Applied, BundleKey, Store, StoreError, Write};
+use fob::store::{BundleKey, Store, StoreError, Write};
 use rusqlite::{Connection, params};
 
 use super::conformance::{Place, conformance};
 use super::sample::*;
 
-/// A folder with one file in it; `P::new().open()` outlives the value, so the folder is kept until
-/// the process ends.
-struct Folder {
-    path: PathBuf,
-}
+/// A folder with one store in it, removed with it.
+struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn file(&self) -> PathBuf {
-        self.path.join("fob.db")
+        self.0.path().join("fob.db")
     }
 
     fn connection(&self) -> Connection {
@@ -33,7 +30,7 @@ impl Place for Folder {
     type Store = Sqlite;
 
     fn new() -> Self {
-        let folder = Self { path: tempfile::tempdir().unwrap().keep() };
+        let folder = Self(tempfile::tempdir().unwrap());
         Sqlite::create(&folder.file(), SqliteConfig::default()).unwrap();
         folder
     }
@@ -45,13 +42,219 @@ impl Place for Folder {
     fn suspend_vehicle(&self, fleet: FleetId, vehicle: &VehicleId) {
         let sql = "UPDATE vehicles SET status = 1
                    WHERE id = ?2 AND fleet = (SELECT number FROM fleets WHERE id = ?1)";
-        assert_eq!(self.connection().execute(sql, params![fleet.bytes(), vehicle.as_str()]), Ok(1));
+        assert_eq!(
+            self.connection()
+                .execute(sql, params![fleet.bytes(), vehicle.as_str()]),
+            Ok(1)
+        );
     }
 
     fn suspend_fleet(&self, fleet: FleetId) {
         let sql = "UPDATE fleets SET status = 1 WHERE id = ?1";
-        assert_eq!(self.connection().execute(sql, params![fleet.bytes()]), Ok(1));
+        assert_eq!(
+            self.connection().execute(sql, params![fleet.bytes()]),
+            Ok(1)
+        );
     }
 }
 
 conformance!(Folder);
+
+fn create(path: &Path) -> Result<(), StoreError> {
+    Sqlite::create(path, SqliteConfig::default()).map(drop)
+}
+
+fn open(path: &Path) -> Result<(), StoreError> {
+    Sqlite::open(path, SqliteConfig::default()).map(drop)
+}
+
+#[test]
+fn opening_does_not_create_and_creating_does_not_replace() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fob.db");
+    assert!(matches!(open(&file), Err(StoreError::Failed(_))));
+    assert!(!file.exists());
+    create(&file).unwrap();
+    assert!(matches!(create(&file), Err(StoreError::Failed(_))));
+    open(&file).unwrap();
+}
+
+#[test]
+fn other_versions_and_other_files_are_refused() {
+    let folder = Folder::new();
+    for (found, advised) in [
+        (0, "initialise again"),
+        (2, "newer program"),
+        (9, "newer program"),
+    ] {
+        folder
+            .connection()
+            .pragma_update(None, "user_version", found)
+            .unwrap();
+        match open(&folder.file()) {
+            Err(StoreError::Schema {
+                found: said,
+                known: 1,
+                advice,
+            }) => {
+                assert_eq!(said, found);
+                assert!(advice.contains(advised), "{advice}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    folder
+        .connection()
+        .pragma_update(None, "user_version", 1)
+        .unwrap();
+    open(&folder.file()).unwrap();
+    folder
+        .connection()
+        .pragma_update(None, "application_id", 7)
+        .unwrap();
+    assert!(matches!(open(&folder.file()), Err(StoreError::Corrupt(_))));
+    fs::write(folder.file(), vec![b'x'; 8192]).unwrap();
+    assert!(matches!(open(&folder.file()), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
+fn only_the_owner_reads_the_file_and_its_log() {
+    let folder = Folder::new();
+    let store = folder.open();
+    done(&store, &world());
+    let mut seen = 0;
+    for file in fs::read_dir(folder.0.path()).unwrap() {
+        let mode = file.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        seen += 1;
+    }
+    assert_eq!(seen, 3, "database, log, and the log's index");
+    let mode: String = folder
+        .connection()
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[test]
+fn what_cannot_be_read_is_corrupt_and_nothing_worse() {
+    let key = BundleKey::Authorization(authorization_id(1));
+    let damages: [(&str, fn(&Sqlite) -> Result<(), StoreError>); 2] = [
+        (
+            "UPDATE bundles SET format = 2
+             UPDATE bundles SET body = x'80'
+             UPDATE bundles SET body = x''
+             DELETE FROM contexts",
+            |store| {
+                store
+                    .bundle(BundleKey::Authorization(authorization_id(1)))
+                    .map(drop)
+            },
+        ),
+        (
+            "UPDATE authorizations SET body = x'8100'
+             UPDATE authorizations SET format = 0
+             UPDATE authorizations SET state = 4
+             UPDATE authorizations SET fleet = 77
+             UPDATE authorizations SET vehicle = 77
+             UPDATE vehicles SET functions = x'9f01ff'
+             UPDATE vehicles SET key = x'00'
+             UPDATE fleets SET name = 'a b'
+             UPDATE fleets SET status_next = -1
+             UPDATE epochs SET key = x'a0'",
+            |store| store.load(&mut |_| ()),
+        ),
+    ];
+    for (damages, ask) in damages {
+        for damage in damages.lines() {
+            let folder = Folder::new();
+            let store = folder.open();
+            done(&store, &world());
+            done(
+                &store,
+                &[authorize(authorization(1)), redeem(&authorization(1))],
+            );
+            assert!(ask(&store).is_ok() && store.bundle(key).is_ok());
+            folder.connection().execute(damage, []).unwrap();
+            assert!(
+                matches!(ask(&store), Err(StoreError::Corrupt(_))),
+                "{damage}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_fails_midway_leaves_nothing_to_trip_over() {
+    let folder = Folder::new();
+    let store = folder.open();
+    done(&store, &world());
+    let (good, bad) = (authorization(1), authorization(2));
+    let mut impossible = redemption(&bad);
+    impossible.status_next = u64::MAX;
+    let writes = [
+        authorize(good.clone()),
+        authorize(bad),
+        redeem(&good),
+        Write::Redeem(Arc::new(impossible)),
+    ];
+    let before = rows(&store);
+    assert!(matches!(store.commit(&writes), Err(StoreError::Failed(_))));
+    assert_eq!(rows(&store), before);
+    // What the writer remembered of it would now be wrong.
+    done(&store, &writes[..3]);
+    let found = store.bundle(BundleKey::Authorization(good.id)).unwrap();
+    assert_eq!(found, Some(signed_bundle(&good)));
+}
+
+#[test]
+fn another_writer_is_waited_for_and_then_refused() {
+    let folder = Folder::new();
+    let config = SqliteConfig {
+        busy_timeout_ms: 50,
+        ..SqliteConfig::default()
+    };
+    let store = Sqlite::open(&folder.file(), config).unwrap();
+    done(&store, &world());
+    let rival = folder.connection();
+    rival.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.commit(&[authorize(authorization(1))]).unwrap_err();
+    assert!(
+        matches!(error, StoreError::Failed(_)) && !error.may_have_happened(),
+        "{error}"
+    );
+    assert!(
+        store.authorizations(&everything()).unwrap().is_empty(),
+        "reading goes on"
+    );
+    rival.execute_batch("ROLLBACK").unwrap();
+    done(&store, &[authorize(authorization(1))]);
+}
+
+#[test]
+fn bundles_are_found_by_vehicle_identity_and_epoch_without_a_scan() {
+    let folder = Folder::new();
+    for (sql, index) in [
+        (
+            "SELECT 1 FROM authorizations WHERE segment = 1 AND vehicle = 2",
+            "authorizations_by_vehicle",
+        ),
+        (
+            "SELECT 1 FROM bundles WHERE number >> 14 = 1 AND identity = 2",
+            "bundles_by_identity",
+        ),
+        ("SELECT 1 FROM bundles WHERE epoch = 1", "bundles_by_epoch"),
+        (
+            "SELECT 1 FROM bundles WHERE id = x'00'",
+            "sqlite_autoindex_bundles_1",
+        ),
+    ] {
+        let plan: String = folder
+            .connection()
+            .query_row(&format!("EXPLAIN QUERY PLAN {sql}"), [], |row| {
+                row.get("detail")
+            })
+            .unwrap();
+        assert!(plan.starts_with("SEARCH") && plan.contains(index), "{plan}");
+    }
+}

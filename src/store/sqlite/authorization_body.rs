@@ -152,3 +152,42 @@ pub(super) fn check(authorization: &Authorization, bytes: &[u8]) -> Result<(), S
     }
     Err(corrupt("an authorization: not as it was written"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::authorization::tests::sample;
+
+    #[test]
+    fn golden_bytes() {
+        let mut expected = vec![
+            0x8b, // array of 11
+            0x82, 0x01, 0x03, // functions 1 and 3
+            0x18, 0x64, // not before 100
+            0xf6, // no region
+            0xf6, // no recurring windows
+            0x81, 0x82, 0x03, 0x02, // function 3, twice
+            0xf6, // any identity
+            0xf6, // any terminal
+            0xf4, // no PIN
+            0xf6, // signing as configured
+            0x18, 0x32, // created at 50
+            0x50, // author: a token
+        ];
+        expected.extend([9; 16]);
+        assert_eq!(encode(&sample()), Ok(expected.clone()));
+        assert!(decode(&expected).is_ok());
+        assert_eq!(check(&sample(), &expected), Ok(()));
+        for len in 0..expected.len() {
+            assert!(
+                matches!(decode(&expected[..len]), Err(StoreError::Corrupt(_))),
+                "{len}"
+            );
+        }
+        let long_form = [&[0x8b, 0x82, 0x18, 0x01], &expected[3..]].concat();
+        assert!(
+            check(&sample(), &long_form).is_err(),
+            "readable, but not as written"
+        );
+    }
+}

@@ -135,3 +135,111 @@ fn read_signatures(bytes: &[u8]) -> Read<Vec<Signature>> {
     }
     Ok(signatures.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use fob_verify::region::{Circle, Position};
+    use fob_verify::window::Window as Weekly;
+
+    use super::*;
+
+    /// The generator of P-256, compressed.
+    const HOLDER: &str = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296";
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<_> = text
+            .chars()
+            .filter_map(|digit| digit.to_digit(16))
+            .collect();
+        digits
+            .chunks(2)
+            .map(|pair| (pair[0] << 4 | pair[1]) as u8)
+            .collect()
+    }
+
+    fn body() -> Body {
+        let centre = Position::new(525_162_720, -133_777_220).unwrap();
+        let weekly = Weekly::new(0b001_1111, 480, 1080, -60).unwrap();
+        Body {
+            version: 2,
+            vehicle_epoch: 4,
+            algorithm: Algorithm::Esp256,
+            issuer: 1,
+            holder: HolderKey::from_sec1(&hex(HOLDER)).unwrap(),
+            issued_at: 1_790_000_000,
+            window: Window {
+                not_before: 1_790_000_000,
+                not_after: 1_790_003_600,
+            },
+            region: Some(Box::new(Region::Circle(Circle::new(centre, 1000).unwrap()))),
+            recurring: Some(Box::new(Recurring::new(&[weekly]).unwrap())),
+            keys: vec![
+                Key {
+                    subject: 2,
+                    status_index: 131_071,
+                    max_uses: None,
+                },
+                Key {
+                    subject: 300,
+                    status_index: 0,
+                    max_uses: Some(25),
+                },
+            ],
+            signatures: vec![[0x11; 64], [0x22; 64]],
+        }
+    }
+
+    fn golden() -> Vec<u8> {
+        let parts = [
+            "8c",                                 // array of 12
+            "02 04 28 01",                        // version 2, vehicle epoch 4, alg -9, context 1
+            "5821",                               // holder, 33 bytes
+            HOLDER,                               //
+            "1a6ab13b80",                         // issued at
+            "1a6ab13b80 1a6ab14990",              // not before, not after
+            "84 00 1a1f4d58e0 3a07f94743 1903e8", // circle: latitude, longitude, 1000 m
+            "81 84 181f 1901e0 190438 383b",      // recurring: Mon-Fri, 480 to 1080, UTC-60 min
+            "82",                                 // two keys
+            "82 02 1a0001ffff",                   // context 2, index 131071
+            "83 19012c 00 1819",                  // context 300, index 0, 25 uses
+            "5880",                               // signatures, 128 bytes
+        ];
+        let mut bytes: Vec<u8> = parts.iter().flat_map(|part| hex(part)).collect();
+        bytes.extend([[0x11; 64], [0x22; 64]].as_flattened());
+        bytes
+    }
+
+    #[test]
+    fn golden_bytes() {
+        assert_eq!(body().encode().unwrap(), golden());
+        assert_eq!(Body::decode(&golden()), Ok(body()));
+    }
+
+    #[test]
+    fn only_what_was_written_is_read() {
+        let golden = golden();
+        for len in 0..golden.len() {
+            assert!(
+                matches!(Body::decode(&golden[..len]), Err(StoreError::Corrupt(_))),
+                "{len}"
+            );
+        }
+        let longer = [&golden[..], &[0]].concat();
+        assert!(matches!(Body::decode(&longer), Err(StoreError::Corrupt(_))));
+        for at in 0..golden.len() {
+            for bit in 0..8 {
+                let mut damaged = golden.clone();
+                damaged[at] ^= 1 << bit;
+                if let Ok(other) = Body::decode(&damaged) {
+                    assert_ne!(other, body(), "byte {at}, bit {bit}");
+                }
+            }
+        }
+        // The version as two bytes, the keys as an array without a length.
+        let long_form = [&[0x8c, 0x18, 0x02], &golden[2..]].concat();
+        assert!(matches!(
+            Body::decode(&long_form),
+            Err(StoreError::Corrupt(_))
+        ));
+    }
+}

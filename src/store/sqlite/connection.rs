@@ -158,3 +158,32 @@ impl Drop for Lent<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_written_ahead_and_synced_at_each_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fob.db");
+        create_file(&path).unwrap();
+        let writer = open_writer(&path, &SqliteConfig::default()).unwrap();
+        let pragma = |connection: &Connection, name: &str| -> String {
+            let value = connection
+                .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+            format!("{:?}", value.unwrap())
+        };
+        assert_eq!(pragma(&writer, "journal_mode"), "Text(\"wal\")");
+        assert_eq!(pragma(&writer, "synchronous"), "Integer(2)");
+        assert_eq!(pragma(&writer, "page_size"), "Integer(4096)");
+        assert_eq!(pragma(&writer, "wal_autocheckpoint"), "Integer(8192)");
+        writer
+            .execute_batch("CREATE TABLE t (x INTEGER) STRICT")
+            .unwrap();
+        let reader = open_reader(&path, &SqliteConfig::default()).unwrap();
+        assert!(reader.execute_batch("INSERT INTO t VALUES (1)").is_err());
+        settle(&writer).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+    }
+}

@@ -86,3 +86,81 @@ impl Segments {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::schema;
+
+    fn id(number: u64) -> AuthorizationId {
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&number.to_be_bytes());
+        AuthorizationId(id)
+    }
+
+    fn insert(connection: &Connection, segments: &mut Segments, number: u64) -> i64 {
+        let segment = segments.place(connection, id(number)).unwrap();
+        connection
+            .execute(
+                "INSERT INTO authorizations VALUES (?1, 1, ?2, 1, 1, 0, 0, NULL, 0, 0, NULL, 1, x'')",
+                params![id(number).bytes(), segment],
+            )
+            .unwrap();
+        segment
+    }
+
+    /// Every id of a segment lies below every id of the next.
+    fn check(connection: &Connection) {
+        let mut ranges = connection
+            .prepare(
+                "SELECT min(id), max(id) FROM authorizations GROUP BY segment ORDER BY segment",
+            )
+            .unwrap();
+        let ranges = ranges
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        let ranges: Vec<([u8; 16], [u8; 16])> = ranges.map(Result::unwrap).collect();
+        assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
+    }
+
+    #[test]
+    fn segments_follow_each_other_as_ids_do() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::create(&mut connection).unwrap();
+        let mut segments = Segments::load(&connection).unwrap();
+        let len = u64::from(SEGMENT_LEN);
+        for number in 1..=3 * len {
+            let expected = (number - 1) / len;
+            assert_eq!(
+                insert(&connection, &mut segments, 10 * number),
+                expected as i64
+            );
+        }
+        // Late ones go where their neighbours are, also after loading.
+        for late in [1, 2] {
+            assert_eq!(insert(&connection, &mut segments, late), 0);
+            assert_eq!(insert(&connection, &mut segments, 10 * len + late), 0);
+            assert_eq!(insert(&connection, &mut segments, 20 * len - late), 1);
+            segments = Segments::load(&connection).unwrap();
+        }
+        assert_eq!(
+            insert(&connection, &mut segments, 30 * len + 1),
+            3,
+            "the newest is full"
+        );
+        check(&connection);
+
+        connection
+            .execute("DELETE FROM authorizations WHERE segment IN (0, 2)", [])
+            .unwrap();
+        segments.forget_empty(&connection).unwrap();
+        assert_eq!(insert(&connection, &mut segments, 3), 1, "below the lowest");
+        assert_eq!(
+            insert(&connection, &mut segments, 25 * len),
+            1,
+            "where one was forgotten"
+        );
+        assert_eq!(insert(&connection, &mut segments, 40 * len), 3);
+        check(&connection);
+    }
+}

@@ -12,7 +12,9 @@ use crate::store::sample::*;
 pub(super) fn one_of_each() -> Vec<Authorization> {
     let position = |lat, lon| Position::new(lat, lon).unwrap();
     let circle = Circle::new(position(-900_000_000, 1_800_000_000), 1).unwrap();
-    let corners: Vec<_> = (0..16).map(|n| position(n * n * 1000, n * 100_000)).collect();
+    let corners: Vec<_> = (0..16)
+        .map(|n| position(n * n * 1000, n * 100_000))
+        .collect();
     let polygon = Polygon::new(&corners).unwrap();
     let weekly = |offset| Weekly::new(0x7f, 1439, 0, offset).unwrap();
     let some = |number, change: &dyn Fn(&mut Authorization)| {
@@ -24,28 +26,48 @@ pub(super) fn one_of_each() -> Vec<Authorization> {
         some(1, &|_| ()),
         some(2, &|a| a.region = Some(Box::new(Region::Circle(circle)))),
         some(3, &|a| a.region = Some(Box::new(Region::Polygon(polygon)))),
-        some(4, &|a| a.recurring = Some(Box::new(Recurring::new(&[weekly(-720), weekly(840)]).unwrap()))),
+        some(4, &|a| {
+            a.recurring = Some(Box::new(
+                Recurring::new(&[weekly(-720), weekly(840)]).unwrap(),
+            ))
+        }),
         some(5, &|a| a.max_uses = [(1, u32::MAX), (3, 1)].into()),
-        some(6, &|a| a.recipient.identity = Some(identity_id("+49:a~b@c"))),
-        some(7, &|a| a.recipient = Recipient { identity: None, terminal: Some(terminal_id("phone")) }),
+        some(6, &|a| {
+            a.recipient.identity = Some(identity_id("+49:a~b@c"))
+        }),
+        some(7, &|a| {
+            a.recipient = Recipient {
+                identity: None,
+                terminal: Some(terminal_id("phone")),
+            }
+        }),
         some(8, &|a| a.pin = true),
         some(9, &|a| a.signing = Some(Signing::Each)),
         some(10, &|a| a.signing = Some(Signing::Auto)),
         some(11, &|a| a.author = Author::Terminal(terminal_id("phone"))),
         some(12, &|a| a.functions = (1..=64).collect()),
         some(13, &|a| a.version = 0xfff),
-        some(14, &|a| (a.redeem_by, a.window.not_after) = (253_402_300_799, 253_402_300_799)),
+        some(14, &|a| {
+            (a.redeem_by, a.window.not_after) = (253_402_300_799, 253_402_300_799)
+        }),
     ]
 }
 
 pub(crate) fn every_field_comes_back<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let mut expected = one_of_each();
     for (number, state) in (20..).zip(AuthorizationState::ALL) {
-        expected.push(Authorization { state, ..authorization(number) });
+        expected.push(Authorization {
+            state,
+            ..authorization(number)
+        });
     }
-    done(&store, &expected.iter().cloned().map(authorize).collect::<Vec<_>>());
+    done(
+        &store,
+        &expected.iter().cloned().map(authorize).collect::<Vec<_>>(),
+    );
     assert_eq!(store.authorizations(&everything()).unwrap(), expected);
     let loaded: Vec<_> = loaded(&store)
         .into_iter()
@@ -58,55 +80,124 @@ pub(crate) fn every_field_comes_back<P: Place>() {
 }
 
 pub(crate) fn each_condition_counts<P: Place>() {
-    let commanded = Authorization { author: Author::Terminal(terminal_id("phone")), ..authorization(1) };
-    let suspended_terminal = fob::domain::Terminal { status: Status::Suspended, ..terminal("off", "ben") };
-    let suspended_anna = fob::domain::Identity { status: Status::Suspended, ..identity("anna") };
-    let suspended_fleet = Fleet { status: Status::Suspended, ..fleet(OTHER_FLEET, "other", 2) };
-    let suspended_vehicle =
-        fob::domain::Vehicle { status: Status::Suspended, ..vehicle("V-3") };
+    let commanded = Authorization {
+        author: Author::Terminal(terminal_id("phone")),
+        ..authorization(1)
+    };
+    let suspended_terminal = fob::domain::Terminal {
+        status: Status::Suspended,
+        ..terminal("off", "ben")
+    };
+    let suspended_anna = fob::domain::Identity {
+        status: Status::Suspended,
+        ..identity("anna")
+    };
+    let suspended_fleet = Fleet {
+        status: Status::Suspended,
+        ..fleet(OTHER_FLEET, "other", 2)
+    };
+    let suspended_vehicle = fob::domain::Vehicle {
+        status: Status::Suspended,
+        ..vehicle("V-3")
+    };
     let by = |name: &str| Author::Terminal(terminal_id(name));
     let broken: [(&str, Vec<Write>, Authorization); 7] = [
-        ("the fleet", vec![
-            Write::NewFleet(suspended_fleet),
-            Write::Vehicle(fob::domain::Vehicle { fleet: OTHER_FLEET, ..vehicle("V-1") }),
-        ], Authorization { fleet: OTHER_FLEET, ..authorization(1) }),
-        ("a vehicle", vec![], Authorization { vehicle: vehicle_id("V-9"), ..commanded.clone() }),
-        ("the vehicle's status", vec![Write::Vehicle(suspended_vehicle)], Authorization {
-            vehicle: vehicle_id("V-3"),
-            ..commanded.clone()
-        }),
-        ("a terminal", vec![], Authorization { author: by("none"), ..commanded.clone() }),
-        ("the terminal's status", vec![Write::Terminal(suspended_terminal)], Authorization {
-            author: by("off"),
-            ..commanded.clone()
-        }),
-        ("the identity's status", vec![
-            Write::Identity(suspended_anna),
-            Write::Terminal(terminal("annas", "anna")),
-        ], Authorization { author: by("annas"), ..commanded.clone() }),
-        ("an identity", vec![Write::Terminal(terminal("lost", "nobody"))], Authorization {
-            author: by("lost"),
-            ..commanded.clone()
-        }),
+        (
+            "the fleet",
+            vec![
+                Write::NewFleet(suspended_fleet),
+                Write::Vehicle(fob::domain::Vehicle {
+                    fleet: OTHER_FLEET,
+                    ..vehicle("V-1")
+                }),
+            ],
+            Authorization {
+                fleet: OTHER_FLEET,
+                ..authorization(1)
+            },
+        ),
+        (
+            "a vehicle",
+            vec![],
+            Authorization {
+                vehicle: vehicle_id("V-9"),
+                ..commanded.clone()
+            },
+        ),
+        (
+            "the vehicle's status",
+            vec![Write::Vehicle(suspended_vehicle)],
+            Authorization {
+                vehicle: vehicle_id("V-3"),
+                ..commanded.clone()
+            },
+        ),
+        (
+            "a terminal",
+            vec![],
+            Authorization {
+                author: by("none"),
+                ..commanded.clone()
+            },
+        ),
+        (
+            "the terminal's status",
+            vec![Write::Terminal(suspended_terminal)],
+            Authorization {
+                author: by("off"),
+                ..commanded.clone()
+            },
+        ),
+        (
+            "the identity's status",
+            vec![
+                Write::Identity(suspended_anna),
+                Write::Terminal(terminal("annas", "anna")),
+            ],
+            Authorization {
+                author: by("annas"),
+                ..commanded.clone()
+            },
+        ),
+        (
+            "an identity",
+            vec![Write::Terminal(terminal("lost", "nobody"))],
+            Authorization {
+                author: by("lost"),
+                ..commanded.clone()
+            },
+        ),
     ];
     for (what, before, authorization) in broken {
-        let store = P::new().open();
+        let place = P::new();
+        let store = place.open();
         done(&store, &world());
         done(&store, &before);
         let rows_before = rows(&store);
-        assert_eq!(commit(&store, &[authorize(authorization)]), [Applied::Stale], "{what}");
+        assert_eq!(
+            commit(&store, &[authorize(authorization)]),
+            [Applied::Stale],
+            "{what}"
+        );
         assert_eq!(rows(&store), rows_before, "{what}");
         done(&store, &[authorize(commanded.clone())]);
     }
 }
 
 pub(crate) fn an_id_is_taken_once<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
-    let other = Authorization { vehicle: vehicle_id("V-2"), ..authorization(1) };
+    let other = Authorization {
+        vehicle: vehicle_id("V-2"),
+        ..authorization(1)
+    };
     let answers = commit(&store, &[authorize(authorization(1)), authorize(other)]);
     assert_eq!(answers, [Applied::Done, Applied::Conflict]);
-    assert_eq!(store.authorizations(&everything()).unwrap(), [authorization(1)]);
+    assert_eq!(
+        store.authorizations(&everything()).unwrap(),
+        [authorization(1)]
+    );
 }
 
 pub(crate) fn the_same_request_gets_the_same_answer<P: Place>() {
@@ -114,40 +205,72 @@ pub(crate) fn the_same_request_gets_the_same_answer<P: Place>() {
     let store = place.open();
     done(&store, &world());
     // Scopes that begin alike are still two.
-    let request = Request { scope: [7; 32], digest: [8; 32] };
+    let request = Request {
+        scope: [7; 32],
+        digest: [8; 32],
+    };
     let mut neighbour = request;
     neighbour.scope[31] = 0;
     let first = Applied::Repeated(authorization_id(1));
-    let other_digest = Request { digest: [9; 32], ..request };
+    let other_digest = Request {
+        digest: [9; 32],
+        ..request
+    };
     let ask = |number, request| authorize_as(authorization(number), Some(request));
-    let answers = commit(&store, &[
-        ask(1, request),
-        ask(2, request),
-        ask(3, other_digest),
-        ask(4, neighbour),
-        ask(5, neighbour),
-    ]);
+    let answers = commit(
+        &store,
+        &[
+            ask(1, request),
+            ask(2, request),
+            ask(3, other_digest),
+            ask(4, neighbour),
+            ask(5, neighbour),
+        ],
+    );
     let second = Applied::Repeated(authorization_id(4));
-    assert_eq!(answers, [Applied::Done, first, Applied::Conflict, Applied::Done, second]);
+    assert_eq!(
+        answers,
+        [
+            Applied::Done,
+            first,
+            Applied::Conflict,
+            Applied::Done,
+            second
+        ]
+    );
     place.suspend_fleet(FLEET);
     drop(store);
     let store = place.open();
     let answers = commit(&store, &[ask(6, request), ask(7, other_digest)]);
-    assert_eq!(answers, [first, Applied::Conflict], "whatever has happened since");
+    assert_eq!(
+        answers,
+        [first, Applied::Conflict],
+        "whatever has happened since"
+    );
     let expected = [authorization(1), authorization(4)];
     assert_eq!(store.authorizations(&everything()).unwrap(), expected);
 }
 
 pub(crate) fn a_refused_request_is_not_used_up<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
-    let request = Some(Request { scope: [7; 32], digest: [8; 32] });
-    let unknown = Authorization { vehicle: vehicle_id("V-3"), ..authorization(1) };
-    let answers = commit(&store, &[
-        authorize_as(unknown.clone(), request),
-        Write::Vehicle(vehicle("V-3")),
-        authorize_as(unknown, request),
-    ]);
+    let request = Some(Request {
+        scope: [7; 32],
+        digest: [8; 32],
+    });
+    let unknown = Authorization {
+        vehicle: vehicle_id("V-3"),
+        ..authorization(1)
+    };
+    let answers = commit(
+        &store,
+        &[
+            authorize_as(unknown.clone(), request),
+            Write::Vehicle(vehicle("V-3")),
+            authorize_as(unknown, request),
+        ],
+    );
     assert_eq!(answers, [Applied::Stale, Applied::Done, Applied::Done]);
 }
 
@@ -155,15 +278,27 @@ pub(crate) fn attempts_are_counted_up_to_the_limit<P: Place>() {
     let place = P::new();
     let store = place.open();
     done(&store, &world());
-    done(&store, &[authorize(authorization(1)), authorize(authorization(2))]);
+    done(
+        &store,
+        &[authorize(authorization(1)), authorize(authorization(2))],
+    );
     let attempt = |number, version| Write::PinAttempt(authorization_id(number), version);
     for expected in [1, 2, 3] {
-        assert_eq!(commit(&store, &[attempt(1, 1)]), [Applied::PinAttempts(expected)]);
+        assert_eq!(
+            commit(&store, &[attempt(1, 1)]),
+            [Applied::PinAttempts(expected)]
+        );
     }
     drop(store);
     let store = place.open();
-    let answers = commit(&store, &[attempt(1, 1), attempt(1, 1), attempt(1, 1), attempt(1, 1)]);
+    let answers = commit(
+        &store,
+        &[attempt(1, 1), attempt(1, 1), attempt(1, 1), attempt(1, 1)],
+    );
     assert_eq!(answers, [4, 5, 6, 6].map(Applied::PinAttempts));
     let answers = commit(&store, &[attempt(2, 1), attempt(1, 2), attempt(3, 1)]);
-    assert_eq!(answers, [Applied::PinAttempts(1), Applied::Stale, Applied::Stale]);
+    assert_eq!(
+        answers,
+        [Applied::PinAttempts(1), Applied::Stale, Applied::Stale]
+    );
 }

@@ -10,14 +10,20 @@ use crate::store::sample::*;
 /// Fills a store with some of everything; the answer is what was redeemed.
 fn fill(store: &impl Store) -> Vec<Authorization> {
     done(store, &world());
-    done(store, &[
-        Write::Setting("issuer".into(), "fob".into()),
-        Write::Function(FLEET, 300, "crane.lift".into()),
-        Write::NewToken(token(1)),
-        Write::TrustList(1, [1, 2].into()),
-    ]);
+    done(
+        store,
+        &[
+            Write::Setting("issuer".into(), "fob".into()),
+            Write::Function(FLEET, 300, "crane.lift".into()),
+            Write::NewToken(token(1)),
+            Write::TrustList(1, [1, 2].into()),
+        ],
+    );
     let all = one_of_each();
-    done(store, &all.iter().cloned().map(authorize).collect::<Vec<_>>());
+    done(
+        store,
+        &all.iter().cloned().map(authorize).collect::<Vec<_>>(),
+    );
     let redeemed = all[..5].to_vec();
     done(store, &redeemed.iter().map(redeem).collect::<Vec<_>>());
     redeemed
@@ -26,7 +32,9 @@ fn fill(store: &impl Store) -> Vec<Authorization> {
 fn check(store: &impl Store, rows_before: &[String], redeemed: &[Authorization]) {
     assert_eq!(rows(store), rows_before);
     for authorization in redeemed {
-        let found = store.bundle(BundleKey::Authorization(authorization.id)).unwrap();
+        let found = store
+            .bundle(BundleKey::Authorization(authorization.id))
+            .unwrap();
         assert_eq!(found, Some(signed_bundle(authorization)));
     }
 }
@@ -46,7 +54,8 @@ pub(crate) fn everything_is_there_after_opening_again<P: Place>() {
 }
 
 pub(crate) fn reopening_loses_nothing<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     let redeemed = fill(&store);
     let before = rows(&store);
     store.reopen().unwrap();
@@ -56,7 +65,8 @@ pub(crate) fn reopening_loses_nothing<P: Place>() {
 }
 
 pub(crate) fn a_refused_write_leaves_nothing_and_spares_the_others<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let (good, unknown) = (authorization(1), authorization(2));
     let writes = [
@@ -68,13 +78,17 @@ pub(crate) fn a_refused_write_leaves_nothing_and_spares_the_others<P: Place>() {
         redeem(&good),
     ];
     use Applied::{Conflict, Done, Stale};
-    assert_eq!(commit(&store, &writes), [Done, Conflict, Stale, Done, Stale, Done]);
+    assert_eq!(
+        commit(&store, &writes),
+        [Done, Conflict, Stale, Done, Stale, Done]
+    );
     let found = store.bundle(BundleKey::Authorization(good.id)).unwrap();
     assert_eq!(found, Some(signed_bundle(&good)));
     assert_eq!(store.bundle(BundleKey::Authorization(unknown.id)), Ok(None));
 }
 
 pub(crate) fn an_empty_transaction<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     assert_eq!(store.commit(&[]), Ok(vec![]));
 }

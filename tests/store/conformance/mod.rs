@@ -6,17 +6,12 @@
 use fob::domain::{FleetId, VehicleId};
 use fob::store::Store;
 
-mod authorize;
-mod durability;
-mod purge;
-mod read;
-mod redeem;
-mod registry;
-
-pub(super) use {
-    authorize as authorize_cases, durability as durability_cases, purge as purge_cases,
-    read as read_cases, redeem as redeem_cases, registry as registry_cases,
-};
+pub(super) mod authorize;
+pub(super) mod durability;
+pub(super) mod purge;
+pub(super) mod read;
+pub(super) mod redeem;
+pub(super) mod registry;
 
 /// Where one store's rows live, from before it is opened until after it is gone.
 pub(super) trait Place {
@@ -40,22 +35,22 @@ pub(super) trait Place {
 macro_rules! conformance {
     ($place:ty) => {
         $crate::store::conformance::cases! { $place;
-            registry_cases: settings_are_fixed, fleets_are_unique, a_function_keeps_its_meaning,
+            registry: settings_are_fixed, fleets_are_unique, a_function_keeps_its_meaning,
                 a_vehicle_keeps_epoch_and_status, an_identity_is_replaced_whole,
                 a_terminal_keeps_its_status, tokens_end_once, epochs_go_on, trust_lists_rise,
                 nothing_belongs_to_no_fleet, rows_come_in_order_and_whole;
-            authorize_cases: every_field_comes_back, each_condition_counts,
+            authorize: every_field_comes_back, each_condition_counts,
                 an_id_is_taken_once, the_same_request_gets_the_same_answer,
                 a_refused_request_is_not_used_up, attempts_are_counted_up_to_the_limit;
-            redeem_cases: a_redemption_is_found_by_all_its_names, each_condition_counts,
+            redeem: a_redemption_is_found_by_all_its_names, each_condition_counts,
                 at_most_one, a_bundle_id_is_taken_once, every_field_comes_back,
                 the_counter_never_goes_down, later_writes_see_earlier_ones,
                 rivals_from_threads_get_one_bundle;
-            read_cases: pages_follow_each_other, filters, fleets_do_not_see_each_other,
+            read: pages_follow_each_other, filters, fleets_do_not_see_each_other,
                 what_is_not_there;
-            purge_cases: only_what_was_over_before, at_most_so_many, nothing_is_left_of_it,
+            purge: only_what_was_over_before, at_most_so_many, nothing_is_left_of_it,
                 tokens;
-            durability_cases: everything_is_there_after_opening_again, reopening_loses_nothing,
+            durability: everything_is_there_after_opening_again, reopening_loses_nothing,
                 a_refused_write_leaves_nothing_and_spares_the_others, an_empty_transaction;
         }
     };

@@ -14,15 +14,29 @@ use super::authorize::one_of_each;
 use crate::store::sample::*;
 
 pub(crate) fn a_redemption_is_found_by_all_its_names<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let authorization = authorization(1);
-    done(&store, &[authorize(authorization.clone()), redeem(&authorization)]);
+    done(
+        &store,
+        &[authorize(authorization.clone()), redeem(&authorization)],
+    );
     let signed = signed_bundle(&authorization);
-    for key in [BundleKey::Id(signed.bundle.id), BundleKey::Authorization(authorization.id)] {
-        assert_eq!(store.bundle(key).unwrap().as_ref(), Some(&signed), "{key:?}");
+    for key in [
+        BundleKey::Id(signed.bundle.id),
+        BundleKey::Authorization(authorization.id),
+    ] {
+        assert_eq!(
+            store.bundle(key).unwrap().as_ref(),
+            Some(&signed),
+            "{key:?}"
+        );
     }
-    let redeemed = Authorization { state: AuthorizationState::Redeemed, ..authorization };
+    let redeemed = Authorization {
+        state: AuthorizationState::Redeemed,
+        ..authorization
+    };
     assert_eq!(store.authorizations(&everything()).unwrap(), [redeemed]);
 }
 
@@ -31,39 +45,100 @@ type Broken = (&'static str, Vec<Write>, fn(&mut Redemption));
 
 /// Every condition on its own, where a write can break it.
 fn broken() -> Vec<Broken> {
-    let in_state = |state| vec![authorize(Authorization { state, ..authorization(1) })];
+    let in_state = |state| {
+        vec![authorize(Authorization {
+            state,
+            ..authorization(1)
+        })]
+    };
     let with = |write| vec![authorize(authorization(1)), write];
     vec![
         ("there is one", vec![], |_| ()),
-        ("open, not redeemed", in_state(AuthorizationState::Redeemed), |_| ()),
-        ("open, not suspended", in_state(AuthorizationState::Suspended), |_| ()),
-        ("open, not cancelled", in_state(AuthorizationState::Cancelled), |_| ()),
-        ("at this version", with(Write::Identity(identity("ben"))), |r| r.signed.bundle.version = 2),
-        ("epoch revoked", with(Write::Epoch(epoch(9, EpochState::Revoked))), |_| ()),
+        (
+            "open, not redeemed",
+            in_state(AuthorizationState::Redeemed),
+            |_| (),
+        ),
+        (
+            "open, not suspended",
+            in_state(AuthorizationState::Suspended),
+            |_| (),
+        ),
+        (
+            "open, not cancelled",
+            in_state(AuthorizationState::Cancelled),
+            |_| (),
+        ),
+        (
+            "at this version",
+            with(Write::Identity(identity("ben"))),
+            |r| r.signed.bundle.version = 2,
+        ),
+        (
+            "epoch revoked",
+            with(Write::Epoch(epoch(9, EpochState::Revoked))),
+            |_| (),
+        ),
         ("epoch known", with(Write::Identity(identity("ben"))), |r| {
             r.signed.bundle.epoch = epoch(8, EpochState::Active).id;
         }),
-        ("vehicle's epoch", with(Write::Vehicle(vehicle("V-1"))), |r| r.signed.bundle.vehicle_epoch = 5),
-        ("identity active", with(Write::Identity(Identity { status: Status::Suspended, ..identity("ben") })), |_| ()),
-        ("identity known", with(Write::Identity(identity("ben"))), |r| r.signed.bundle.identity = identity_id("carl")),
-        ("terminal active", with(Write::Terminal(Terminal { status: Status::Suspended, ..terminal("off", "ben") })), |r| {
-            r.terminal = Some(terminal_id("off"));
+        (
+            "vehicle's epoch",
+            with(Write::Vehicle(vehicle("V-1"))),
+            |r| r.signed.bundle.vehicle_epoch = 5,
+        ),
+        (
+            "identity active",
+            with(Write::Identity(Identity {
+                status: Status::Suspended,
+                ..identity("ben")
+            })),
+            |_| (),
+        ),
+        (
+            "identity known",
+            with(Write::Identity(identity("ben"))),
+            |r| r.signed.bundle.identity = identity_id("carl"),
+        ),
+        (
+            "terminal active",
+            with(Write::Terminal(Terminal {
+                status: Status::Suspended,
+                ..terminal("off", "ben")
+            })),
+            |r| {
+                r.terminal = Some(terminal_id("off"));
+            },
+        ),
+        (
+            "terminal known",
+            with(Write::Identity(identity("ben"))),
+            |r| r.terminal = Some(terminal_id("none")),
+        ),
+        ("same vehicle", with(Write::Vehicle(vehicle("V-2"))), |r| {
+            r.signed.bundle.vehicle = vehicle_id("V-2")
         }),
-        ("terminal known", with(Write::Identity(identity("ben"))), |r| r.terminal = Some(terminal_id("none"))),
-        ("same vehicle", with(Write::Vehicle(vehicle("V-2"))), |r| r.signed.bundle.vehicle = vehicle_id("V-2")),
-        ("same fleet", with(Write::NewFleet(fleet(OTHER_FLEET, "other", 2))), |r| r.signed.bundle.fleet = OTHER_FLEET),
+        (
+            "same fleet",
+            with(Write::NewFleet(fleet(OTHER_FLEET, "other", 2))),
+            |r| r.signed.bundle.fleet = OTHER_FLEET,
+        ),
     ]
 }
 
 pub(crate) fn each_condition_counts<P: Place>() {
     for (what, before, change) in broken() {
-        let store = P::new().open();
+        let place = P::new();
+        let store = place.open();
         done(&store, &world());
         done(&store, &before);
         refused(&store, what, change);
     }
     for (what, suspend) in [
-        ("vehicle active", (|place: &P| place.suspend_vehicle(FLEET, &vehicle_id("V-1"))) as fn(&P)),
+        (
+            "vehicle active",
+            (|place: &P| place.suspend_vehicle(FLEET, &vehicle_id("V-1"))) as fn(&P),
+        ),
         ("fleet active", |place| place.suspend_fleet(FLEET)),
     ] {
         let place = P::new();
@@ -83,42 +158,75 @@ fn refused(store: &impl Store, what: &str, change: fn(&mut Redemption)) {
     let answers = commit(store, &[Write::Redeem(Arc::new(redemption.clone()))]);
     assert_eq!(answers, [Applied::Stale], "{what}");
     assert_eq!(rows(store), before, "{what}");
-    assert_eq!(store.bundle(BundleKey::Id(redemption.signed.bundle.id)), Ok(None), "{what}");
-    assert_eq!(store.bundle(BundleKey::Authorization(authorization_id(1))), Ok(None), "{what}");
+    assert_eq!(
+        store.bundle(BundleKey::Id(redemption.signed.bundle.id)),
+        Ok(None),
+        "{what}"
+    );
+    assert_eq!(
+        store.bundle(BundleKey::Authorization(authorization_id(1))),
+        Ok(None),
+        "{what}"
+    );
 }
 
 pub(crate) fn at_most_one<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let authorization = authorization(1);
     let mut second = redemption(&authorization);
     second.signed.bundle.id = BundleId([0x22; 16]);
     let second = Write::Redeem(Arc::new(second));
     let first = redeem(&authorization);
-    let answers =
-        commit(&store, &[authorize(authorization.clone()), first.clone(), second.clone(), first]);
-    assert_eq!(answers, [Applied::Done, Applied::Done, Applied::Stale, Applied::Stale]);
+    let answers = commit(
+        &store,
+        &[
+            authorize(authorization.clone()),
+            first.clone(),
+            second.clone(),
+            first,
+        ],
+    );
+    assert_eq!(
+        answers,
+        [Applied::Done, Applied::Done, Applied::Stale, Applied::Stale]
+    );
     assert_eq!(commit(&store, &[second]), [Applied::Stale]);
-    let found = store.bundle(BundleKey::Authorization(authorization.id)).unwrap();
+    let found = store
+        .bundle(BundleKey::Authorization(authorization.id))
+        .unwrap();
     assert_eq!(found, Some(signed_bundle(&authorization)));
     assert_eq!(store.bundle(BundleKey::Id(BundleId([0x22; 16]))), Ok(None));
 }
 
 pub(crate) fn a_bundle_id_is_taken_once<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let (first, second) = (authorization(1), authorization(2));
-    done(&store, &[authorize(first.clone()), authorize(second.clone()), redeem(&first)]);
+    done(
+        &store,
+        &[
+            authorize(first.clone()),
+            authorize(second.clone()),
+            redeem(&first),
+        ],
+    );
     let before = rows(&store);
     let mut taken = redemption(&second);
     taken.signed.bundle.id = signed_bundle(&first).bundle.id;
-    assert_eq!(commit(&store, &[Write::Redeem(Arc::new(taken))]), [Applied::Conflict]);
+    assert_eq!(
+        commit(&store, &[Write::Redeem(Arc::new(taken))]),
+        [Applied::Conflict]
+    );
     assert_eq!(rows(&store), before);
     done(&store, &[redeem(&second)]);
 }
 
 pub(crate) fn every_field_comes_back<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let mut expected = Vec::new();
     for authorization in one_of_each() {
@@ -130,7 +238,10 @@ pub(crate) fn every_field_comes_back<P: Place>() {
             3 => bundle.algorithm = Algorithm::Es256,
             4 => bundle.issuer = "".into(),
             5 => bundle.issued_at = 253_402_300_799,
-            6 => bundle.keys.iter_mut().for_each(|key| key.status_uri = "uri:ä".into()),
+            6 => bundle
+                .keys
+                .iter_mut()
+                .for_each(|key| key.status_uri = "uri:ä".into()),
             7 => bundle.keys[1].max_uses = Some(0),
             8 => redemption.terminal = None,
             _ => (),
@@ -138,16 +249,25 @@ pub(crate) fn every_field_comes_back<P: Place>() {
         let bundle = &mut redemption.signed.bundle;
         bundle.thumbprint = bundle.holder.thumbprint();
         expected.push(redemption.signed.clone());
-        done(&store, &[authorize(authorization), Write::Redeem(Arc::new(redemption))]);
+        done(
+            &store,
+            &[
+                authorize(authorization),
+                Write::Redeem(Arc::new(redemption)),
+            ],
+        );
     }
     for signed in expected {
-        let found = store.bundle(BundleKey::Authorization(signed.bundle.authorization)).unwrap();
+        let found = store
+            .bundle(BundleKey::Authorization(signed.bundle.authorization))
+            .unwrap();
         assert_eq!(found, Some(signed));
     }
 }
 
 pub(crate) fn the_counter_never_goes_down<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let counter = |store: &P::Store| {
         loaded(store).iter().find_map(|row| match row {
@@ -158,21 +278,37 @@ pub(crate) fn the_counter_never_goes_down<P: Place>() {
     let mut writes = Vec::new();
     for (number, status_next) in [(1, 16), (2, 24), (3, 20)] {
         let authorization = authorization(number);
-        let redemption = Redemption { status_next, ..redemption(&authorization) };
-        writes.extend([authorize(authorization), Write::Redeem(Arc::new(redemption))]);
+        let redemption = Redemption {
+            status_next,
+            ..redemption(&authorization)
+        };
+        writes.extend([
+            authorize(authorization),
+            Write::Redeem(Arc::new(redemption)),
+        ]);
     }
     done(&store, &writes);
     assert_eq!(counter(&store), Some(24));
-    let late = Redemption { status_next: 8, ..redemption(&authorization(4)) };
-    done(&store, &[authorize(authorization(4)), Write::Redeem(Arc::new(late))]);
+    let late = Redemption {
+        status_next: 8,
+        ..redemption(&authorization(4))
+    };
+    done(
+        &store,
+        &[authorize(authorization(4)), Write::Redeem(Arc::new(late))],
+    );
     assert_eq!(counter(&store), Some(24));
 }
 
 pub(crate) fn later_writes_see_earlier_ones<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     let (first, second) = (authorization(1), authorization(2));
     let mut writes = world();
-    let suspended = Identity { status: Status::Suspended, ..identity("ben") };
+    let suspended = Identity {
+        status: Status::Suspended,
+        ..identity("ben")
+    };
     let before = writes.len();
     writes.extend([
         redeem(&first),
@@ -186,13 +322,17 @@ pub(crate) fn later_writes_see_earlier_ones<P: Place>() {
     ]);
     use Applied::{Done, Stale};
     let answers = commit(&store, &writes);
-    assert_eq!(answers[before..], [Stale, Done, Done, Done, Done, Stale, Done, Done]);
+    assert_eq!(
+        answers[before..],
+        [Stale, Done, Done, Done, Done, Stale, Done, Done]
+    );
 }
 
 pub(crate) fn rivals_from_threads_get_one_bundle<P: Place>() {
     const RIVALS: u8 = 4;
     const ROUNDS: u8 = 20;
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let barrier = Barrier::new(RIVALS.into());
     for round in 0..ROUNDS {
@@ -212,11 +352,19 @@ pub(crate) fn rivals_from_threads_get_one_bundle<P: Place>() {
                     })
                 })
                 .collect();
-            rivals.into_iter().map(|rival| rival.join().unwrap()).collect()
+            rivals
+                .into_iter()
+                .map(|rival| rival.join().unwrap())
+                .collect()
         });
-        let winners: Vec<_> = (0..RIVALS).filter(|n| won[usize::from(*n)] == Applied::Done).collect();
+        let winners: Vec<_> = (0..RIVALS)
+            .filter(|n| won[usize::from(*n)] == Applied::Done)
+            .collect();
         assert_eq!(winners.len(), 1, "{won:?}");
-        let found = store.bundle(BundleKey::Authorization(authorization.id)).unwrap().unwrap();
+        let found = store
+            .bundle(BundleKey::Authorization(authorization.id))
+            .unwrap()
+            .unwrap();
         assert_eq!(found.bundle.id, bundle_id(winners[0]));
     }
 }

@@ -8,40 +8,71 @@ use super::Place;
 use crate::store::sample::*;
 
 pub(crate) fn settings_are_fixed<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     let set = |value: &str| Write::Setting("issuer".into(), value.into());
     let answers = commit(&store, &[set("a"), set("a"), set("b"), set("a")]);
-    assert_eq!(answers, [Applied::Done, Applied::Done, Applied::Conflict, Applied::Done]);
+    assert_eq!(
+        answers,
+        [
+            Applied::Done,
+            Applied::Done,
+            Applied::Conflict,
+            Applied::Done
+        ]
+    );
     assert_eq!(rows(&store), [r#"Setting("issuer", "a")"#]);
 }
 
 pub(crate) fn fleets_are_unique<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &[Write::NewFleet(fleet(FLEET, "first", 1))]);
-    for taken in [fleet(FLEET, "b", 2), fleet(OTHER_FLEET, "first", 2), fleet(OTHER_FLEET, "b", 1)]
-    {
-        assert_eq!(commit(&store, &[Write::NewFleet(taken)]), [Applied::Conflict]);
+    for taken in [
+        fleet(FLEET, "b", 2),
+        fleet(OTHER_FLEET, "first", 2),
+        fleet(OTHER_FLEET, "b", 1),
+    ] {
+        assert_eq!(
+            commit(&store, &[Write::NewFleet(taken)]),
+            [Applied::Conflict]
+        );
     }
-    done(&store, &[Write::NewFleet(fleet(OTHER_FLEET, "b", u32::MAX))]);
+    done(
+        &store,
+        &[Write::NewFleet(fleet(OTHER_FLEET, "b", u32::MAX))],
+    );
     assert_eq!(loaded(&store).len(), 2);
 }
 
 pub(crate) fn a_function_keeps_its_meaning<P: Place>() {
-    let store = P::new().open();
-    done(&store, &[
-        Write::NewFleet(fleet(FLEET, "first", 1)),
-        Write::NewFleet(fleet(OTHER_FLEET, "other", 2)),
-    ]);
+    let place = P::new();
+    let store = place.open();
+    done(
+        &store,
+        &[
+            Write::NewFleet(fleet(FLEET, "first", 1)),
+            Write::NewFleet(fleet(OTHER_FLEET, "other", 2)),
+        ],
+    );
     let define = |fleet, code, name: &str| Write::Function(fleet, code, name.into());
-    let answers = commit(&store, &[
-        define(FLEET, 256, "crane.lift"),
-        define(FLEET, 256, "crane.lift"),
-        define(FLEET, 256, "crane.drop"),
-        define(FLEET, 257, "crane.lift"),
-        define(OTHER_FLEET, 256, "crane.drop"),
-    ]);
-    let expected =
-        [Applied::Done, Applied::Done, Applied::Conflict, Applied::Conflict, Applied::Done];
+    let answers = commit(
+        &store,
+        &[
+            define(FLEET, 256, "crane.lift"),
+            define(FLEET, 256, "crane.lift"),
+            define(FLEET, 256, "crane.drop"),
+            define(FLEET, 257, "crane.lift"),
+            define(OTHER_FLEET, 256, "crane.drop"),
+        ],
+    );
+    let expected = [
+        Applied::Done,
+        Applied::Done,
+        Applied::Conflict,
+        Applied::Conflict,
+        Applied::Done,
+    ];
     assert_eq!(answers, expected);
 }
 
@@ -64,11 +95,21 @@ pub(crate) fn a_vehicle_keeps_epoch_and_status<P: Place>() {
 }
 
 pub(crate) fn an_identity_is_replaced_whole<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let mut anna = identity("anna");
     anna.status = Status::Suspended;
-    anna.licences = vec![Licence { class: "B".into(), expires: 1 }, Licence { class: "".into(), expires: 0 }];
+    anna.licences = vec![
+        Licence {
+            class: "B".into(),
+            expires: 1,
+        },
+        Licence {
+            class: "".into(),
+            expires: 0,
+        },
+    ];
     done(&store, &[Write::Identity(anna.clone())]);
     let found = loaded(&store).into_iter().find_map(|row| match row {
         Row::Identity(identity) if identity.id == anna.id => Some(identity),
@@ -78,14 +119,21 @@ pub(crate) fn an_identity_is_replaced_whole<P: Place>() {
 }
 
 pub(crate) fn a_terminal_keeps_its_status<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     done(&store, &world());
     let mut tablet = terminal("tablet", "anna");
     tablet.status = Status::Suspended;
     done(&store, &[Write::Terminal(tablet.clone())]);
     tablet.key = HolderKey::new(ed25519());
     tablet.identity = identity_id("ben");
-    done(&store, &[Write::Terminal(fob::domain::Terminal { status: Status::Active, ..tablet.clone() })]);
+    done(
+        &store,
+        &[Write::Terminal(fob::domain::Terminal {
+            status: Status::Active,
+            ..tablet.clone()
+        })],
+    );
     let found = loaded(&store).into_iter().find_map(|row| match row {
         Row::Terminal(terminal) if terminal.id == tablet.id => Some(terminal),
         _ => None,
@@ -94,30 +142,41 @@ pub(crate) fn a_terminal_keeps_its_status<P: Place>() {
 }
 
 pub(crate) fn tokens_end_once<P: Place>() {
-    let store = P::new().open();
-    done(&store, &[
-        Write::NewFleet(fleet(FLEET, "first", 1)),
-        Write::NewFleet(fleet(OTHER_FLEET, "other", 2)),
-    ]);
+    let place = P::new();
+    let store = place.open();
+    done(
+        &store,
+        &[
+            Write::NewFleet(fleet(FLEET, "first", 1)),
+            Write::NewFleet(fleet(OTHER_FLEET, "other", 2)),
+        ],
+    );
     let mut kept = token(1);
     kept.expires_at = Some(900);
     let id = kept.id;
-    let answers = commit(&store, &[
-        Write::NewToken(kept.clone()),
-        Write::NewToken(token(1)),
-        Write::RevokeToken(OTHER_FLEET, id, 60),
-        Write::RevokeToken(FLEET, TokenId([2; 16]), 60),
-        Write::RevokeToken(FLEET, id, 70),
-        Write::RevokeToken(FLEET, id, 80),
-    ]);
+    let answers = commit(
+        &store,
+        &[
+            Write::NewToken(kept.clone()),
+            Write::NewToken(token(1)),
+            Write::RevokeToken(OTHER_FLEET, id, 60),
+            Write::RevokeToken(FLEET, TokenId([2; 16]), 60),
+            Write::RevokeToken(FLEET, id, 70),
+            Write::RevokeToken(FLEET, id, 80),
+        ],
+    );
     use Applied::{Conflict, Done, Stale};
     assert_eq!(answers, [Done, Conflict, Stale, Stale, Done, Done]);
     kept.revoked_at = Some(70);
-    assert_eq!(rows(&store).last(), Some(&format!("{:?}", Row::Token(kept))));
+    assert_eq!(
+        rows(&store).last(),
+        Some(&format!("{:?}", Row::Token(kept)))
+    );
 }
 
 pub(crate) fn epochs_go_on<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     let mut one = epoch(9, EpochState::Prepared);
     for state in EpochState::ALL {
         one.state = state;
@@ -132,7 +191,8 @@ pub(crate) fn epochs_go_on<P: Place>() {
 }
 
 pub(crate) fn trust_lists_rise<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     let list = |version: u8| Write::TrustList(version.into(), [version; 3].into());
     let answers = commit(&store, &[list(2), list(2), list(1), list(7), list(3)]);
     use Applied::{Conflict, Done};
@@ -141,7 +201,8 @@ pub(crate) fn trust_lists_rise<P: Place>() {
 }
 
 pub(crate) fn nothing_belongs_to_no_fleet<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     let writes = [
         Write::Function(FLEET, 300, "crane.lift".into()),
         Write::Vehicle(vehicle("V-1")),
@@ -155,7 +216,8 @@ pub(crate) fn nothing_belongs_to_no_fleet<P: Place>() {
 }
 
 pub(crate) fn rows_come_in_order_and_whole<P: Place>() {
-    let store = P::new().open();
+    let place = P::new();
+    let store = place.open();
     let expected = [
         Row::Setting("issuer".into(), "fob".into()),
         Row::Fleet(fleet(FLEET, "first", 1)),
@@ -168,17 +230,20 @@ pub(crate) fn rows_come_in_order_and_whole<P: Place>() {
         Row::TrustList(1, [1, 2].into()),
         Row::Authorization(authorization(1)),
     ];
-    done(&store, &[
-        Write::NewFleet(fleet(FLEET, "first", 1)),
-        Write::Vehicle(vehicle("V-1")),
-        authorize(authorization(1)),
-        Write::TrustList(1, [1, 2].into()),
-        Write::Epoch(epoch(9, EpochState::Active)),
-        Write::NewToken(token(1)),
-        Write::Terminal(terminal("phone", "anna")),
-        Write::Identity(identity("anna")),
-        Write::Function(FLEET, 300, "crane.lift".into()),
-        Write::Setting("issuer".into(), "fob".into()),
-    ]);
+    done(
+        &store,
+        &[
+            Write::NewFleet(fleet(FLEET, "first", 1)),
+            Write::Vehicle(vehicle("V-1")),
+            authorize(authorization(1)),
+            Write::TrustList(1, [1, 2].into()),
+            Write::Epoch(epoch(9, EpochState::Active)),
+            Write::NewToken(token(1)),
+            Write::Terminal(terminal("phone", "anna")),
+            Write::Identity(identity("anna")),
+            Write::Function(FLEET, 300, "crane.lift".into()),
+            Write::Setting("issuer".into(), "fob".into()),
+        ],
+    );
     assert_eq!(rows(&store), expected.map(|row| format!("{row:?}")));
 }

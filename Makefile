@@ -1,0 +1,80 @@
+# make run       install what is missing, build, make a demo issuer in var/, serve it
+# make test      everything: format, lints, docs, unit and integration tests against a real HSM
+# make torture   the long runs: many more crashes, many more mutations
+# make bench     criterion groups, then `fob bench` against the demo issuer
+# make loadtest  k6 over HTTP
+# make help      this
+
+CARGO ?= cargo
+DIR ?= var
+FOB := target/release/fob
+PYTHON := .venv/bin/python
+TEST_PACKAGES := softhsm2 curl gcc python3-venv
+
+.PHONY: help run release deps test lint docs unit deny torture bench loadtest clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# ---- run -----------------------------------------------------------------------------------
+
+run: release
+	@[ -f $(DIR)/fob.toml ] || $(FOB) init --demo --dir $(DIR)
+	@scripts/try $(FOB) $(DIR)
+	@exec $(FOB) serve --dir $(DIR)
+
+release: deps
+	$(CARGO) build --release --locked
+
+# Only what is missing, and only where there is a package manager that knows these names.
+deps:
+	@scripts/install $(TEST_PACKAGES)
+
+# ---- test ----------------------------------------------------------------------------------
+
+test: deps lint docs deny $(PYTHON) unit
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+	$(CARGO) build --package fob-verify --no-default-features --locked
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+# Licences, bans and sources; advisories where their database can be reached.
+deny:
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; \
+	else echo "cargo-deny is not installed: licences, bans and sources were not checked"; fi
+
+unit: export FOB_PYTHON = $(CURDIR)/$(PYTHON)
+unit:
+	@if command -v cargo-nextest >/dev/null; then \
+	  $(CARGO) nextest run --workspace --all-features --locked && \
+	  $(CARGO) test --workspace --all-features --locked --doc; \
+	else $(CARGO) test --workspace --all-features --locked; fi
+
+# The independent client's libraries, in an environment of their own.
+$(PYTHON): tests/client/requirements.txt
+	@scripts/venv .venv tests/client/requirements.txt
+
+torture: export FOB_CRASHES = 200
+torture: export PROPTEST_CASES = 20000
+torture: test
+
+# ---- measure -------------------------------------------------------------------------------
+
+bench: release
+	$(CARGO) bench --locked
+	@[ -f $(DIR)/fob.toml ] || $(FOB) init --demo --dir $(DIR)
+	$(FOB) bench hsm --dir $(DIR)
+	$(FOB) bench issue --signing each --dir $(DIR)
+
+loadtest: release
+	@scripts/venv .venv-loadtest loadtest/requirements.txt
+	loadtest/run smoke
+	loadtest/run redeem
+
+clean:
+	$(CARGO) clean
+	rm -rf .venv .venv-loadtest

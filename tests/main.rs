@@ -1,0 +1,13 @@
+//! Everything that is tested from outside, in one binary. Unit tests stand at the foot of the
+//! files they test.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "tests are read by their names"
+)]
+
+mod floors;
+mod hsm;
+mod once;
+mod store;
+mod support;
