@@ -73,10 +73,12 @@ function distinct(values) {
 // The report of a run: a few lines for people, and everything as JSON into the
 // file named by SUMMARY, if there is one.
 export function report(title, data, lines) {
-  const text = [title, ...lines, ...verdicts(data)].join('\n  ') + '\n';
+  const disk = __ENV.FSYNC_MS ? [`disk     ${__ENV.FSYNC_MS} ms for an fsync, measured before`] : [];
+  const text = [title, ...lines, ...disk, ...verdicts(data)].join('\n  ') + '\n';
   const out = { stdout: text };
   if (__ENV.SUMMARY) {
-    out[__ENV.SUMMARY] = JSON.stringify(data, null, 1) + '\n';
+    const whole = { title, fsync_ms: Number(__ENV.FSYNC_MS) || null, ...data };
+    out[__ENV.SUMMARY] = JSON.stringify(whole, null, 1) + '\n';
   }
   return out;
 }

@@ -78,6 +78,6 @@ export function handleSummary(data) {
   return report(`redeem: ${RATE}/s for ${DURATION_S} s`, data, [
     `${value(data, 'code_sets_spent', 'count')} redemptions, ${keys} keys, ${(keys / seconds).toFixed(0)} keys/s`,
     `latency  median ${milliseconds(of('med'))}, p95 ${milliseconds(of('p(95)'))}, p99 ${milliseconds(of('p(99)'))}, worst ${milliseconds(of('max'))}`,
-    `dropped  ${value(data, 'dropped_iterations', 'count')}, at most ${value(data, 'vus', 'max')} at a time`,
+    `dropped  ${value(data, 'dropped_iterations', 'count')} arrivals that found no free borrower`,
   ]);
 }

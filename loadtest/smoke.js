@@ -161,8 +161,11 @@ function refusal(response, status, code) {
 async function newTerminal() {
   const ecdsa = { name: 'ECDSA', namedCurve: 'P-256' };
   const pair = await crypto.subtle.generateKey(ecdsa, true, ['sign', 'verify']);
-  const { kty, crv, x, y } = await crypto.subtle.exportKey('jwk', pair.publicKey);
-  return { privateKey: pair.privateKey, jwk: { kty, crv, x, y } };
+  // The raw form is 04 ‖ x ‖ y. k6's own JWK export would leave out leading
+  // zero bytes, which RFC 7518 does not allow.
+  const point = await crypto.subtle.exportKey('raw', pair.publicKey);
+  const part = (from) => b64encode(point.slice(from, from + 32), 'rawurl');
+  return { privateKey: pair.privateKey, jwk: { kty: 'EC', crv: 'P-256', x: part(1), y: part(33) } };
 }
 
 // A compact JWS over the text `nonceOver`. WebCrypto's ECDSA signature is r‖s.

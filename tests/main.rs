@@ -6,6 +6,8 @@
     reason = "tests are read by their names"
 )]
 
+mod client;
+mod faults;
 mod floors;
 mod hsm;
 mod once;

@@ -123,10 +123,6 @@ impl Committer {
             // on disk, answered or not, and the same request is answered with it.
             match self.shared.store.commit(&group.writes) {
                 Ok(applied) if applied.len() == group.writes.len() => {
-                    self.shared
-                        .health
-                        .store_down
-                        .store(false, Ordering::Relaxed);
                     return self.answer(group, &applied);
                 }
                 Ok(_) => {
@@ -146,10 +142,6 @@ impl Committer {
         }
         // The store opens and reads but does not commit. Let go of this group, so that one
         // write it cannot take does not stop all others.
-        self.shared
-            .health
-            .store_down
-            .store(false, Ordering::Relaxed);
         refuse(group);
     }
 

@@ -245,6 +245,11 @@ impl Engine {
         }
     }
 
+    /// How many code sets are being redeemed at this moment.
+    pub fn in_flight(&self) -> usize {
+        self.shared.reservations.len()
+    }
+
     /// How many redemptions wait to be batched.
     pub fn queue_len(&self) -> usize {
         self.queue.len()

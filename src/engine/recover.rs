@@ -32,6 +32,7 @@ pub(super) fn reopen(shared: &Shared) -> bool {
             .and_then(|()| shared.store.load(&mut |row| shared.book.take(row)));
         match opened {
             Ok(()) => {
+                shared.health.store_down.store(false, Ordering::Relaxed);
                 tracing::info!("the store is open again");
                 return true;
             }

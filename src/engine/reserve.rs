@@ -80,7 +80,8 @@ impl Reservations {
                 waiters.retain(|(_, waiter)| !waiter.is_closed());
                 if waiters.len() >= self.waiters_max {
                     return Err(Refusal::new(RefusalCode::Busy)
-                        .detail("too many requests wait for this code set"));
+                        .detail("too many requests wait for this code set")
+                        .retry_after(1));
                 }
                 waiters.push((request, sender));
                 Ok((Reserved::Waiting, receiver))

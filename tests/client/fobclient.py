@@ -512,7 +512,7 @@ class TrustList:
 
     def window_check(self, kid, iat):
         _, start, end = self.windows[kid]
-        if not start <= iat <= end:
+        if not start <= iat < end:
             raise Refused("issued outside the issuer's window")
 
 
@@ -564,6 +564,8 @@ def key_verify(data, trust):
         _, alg, kid = header_open(protected, TYP_KEY)
         size = receipt_verify(protected, bstr(payload, None, "claims"), receipt, trust)
     key = claims_open(cbor_decode(payload), signing, alg, kid, size)
+    if key.iss != trust.issuer:
+        raise Refused("the issuer's name is not the trust list's")
     trust.window_check(kid, key.iat)
     return key
 
@@ -833,6 +835,8 @@ def use_verify(data, key, nonce):
 
 
 def region_holds(region, lat_e7, lon_e7):
+    """Whether a position lies in a region. Polygons across the antimeridian are
+    beyond this car."""
     if region[0] == 0:
         return distance_m(region[1], region[2], lat_e7, lon_e7) <= region[3]
     inside, corners = False, region[1]

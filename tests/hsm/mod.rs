@@ -25,7 +25,7 @@ const USER_PIN: &str = "user pin 1";
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Es256, Algorithm::Esp256, Algorithm::Ed25519];
 
 /// SoftHSM's library, with its tokens in a directory of this process.
-fn module() -> PathBuf {
+pub fn module() -> PathBuf {
     static DIR: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, module) = DIR.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();

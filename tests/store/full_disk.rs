@@ -154,7 +154,7 @@ fn child_asks_for_too_much_at_once() {
     let store = Sqlite::open(Path::new(&file), small_log()).unwrap();
     done(&store, &pair(1));
     // More than the cache holds goes to the log before the end.
-    let much: Vec<_> = (3..12_000)
+    let much: Vec<_> = (3..40_000)
         .map(|number| authorize(numbered(number)))
         .collect();
     let error = store.commit(&much).unwrap_err();

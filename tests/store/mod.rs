@@ -2,6 +2,7 @@
 //! file of its name.
 
 mod conformance;
+mod damage;
 mod full_disk;
 mod sample;
 mod sqlite;

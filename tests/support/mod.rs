@@ -2,6 +2,7 @@
 //! process of its own, and phones with keys of their own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+pub mod inside;
 pub mod phone;
 
 use std::io::{BufRead, BufReader};
@@ -114,7 +115,7 @@ impl Issuer {
             panic!("the server does not serve: {line}{log}");
         };
         Server {
-            child,
+            child: Some(child),
             url: line[at..].trim().to_owned(),
             agent: agent(),
         }
@@ -128,7 +129,7 @@ impl Issuer {
 
 /// A running server; killed when dropped.
 pub struct Server {
-    child: Child,
+    child: Option<Child>,
     pub url: String,
     agent: ureq::Agent,
 }
@@ -153,13 +154,24 @@ fn agent() -> ureq::Agent {
 impl Server {
     /// Kills it with SIGKILL, as a crash would end it.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// One that runs elsewhere.
+    pub fn at(url: String) -> Self {
+        Self {
+            child: None,
+            url,
+            agent: agent(),
+        }
     }
 
     /// Asks it to end (SIGTERM) and returns whether it ended well.
     pub fn stop(mut self) -> bool {
-        let pid = self.child.id().to_string();
+        let mut child = self.child.take().unwrap();
+        let pid = child.id().to_string();
         assert!(
             Command::new("kill")
                 .args(["-TERM", &pid])
@@ -167,12 +179,12 @@ impl Server {
                 .unwrap()
                 .success()
         );
-        self.child.wait().unwrap().success()
+        child.wait().unwrap().success()
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().unwrap().id()
     }
 
     /// An agent of its own connections, for a thread of its own.
@@ -238,9 +250,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Already ended is as good as killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            // Already ended is as good as killed.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

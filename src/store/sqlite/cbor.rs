@@ -23,12 +23,22 @@ pub(super) type Read<T> = Result<T, decode::Error>;
 /// The most items of any list in a body.
 const ITEMS_MAX: u64 = 4096;
 
-/// What `write` writes.
-pub(super) fn written(write: impl FnOnce(&mut Into<'_>) -> Written) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = Vec::with_capacity(768);
-    write(&mut Encoder::new(&mut bytes))
-        .map_err(|_| StoreError::Failed("not representable".into()))?;
+/// Room for the body of a usual bundle.
+const BODY_LEN: usize = 768;
+
+/// What `with` writes.
+pub(super) fn written(with: impl FnOnce(&mut Into<'_>) -> Written) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::with_capacity(BODY_LEN);
+    write(&mut bytes, with)?;
     Ok(bytes)
+}
+
+/// Appends what `with` writes.
+pub(super) fn write(
+    bytes: &mut Vec<u8>,
+    with: impl FnOnce(&mut Into<'_>) -> Written,
+) -> Result<(), StoreError> {
+    with(&mut Encoder::new(bytes)).map_err(|_| StoreError::Failed("not representable".into()))
 }
 
 /// What `read` reads; `what` names it where it cannot be read.

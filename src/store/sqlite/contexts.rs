@@ -21,6 +21,8 @@ const REMEMBERED_MAX: usize = 4096;
 #[derive(Default)]
 pub(super) struct Contexts {
     numbers: HashMap<Vec<u8>, u64>,
+    /// Where the bytes of a context are put together.
+    scratch: Vec<u8>,
 }
 
 /// What a key's record leaves out: its function, that function's name, its status list.
@@ -37,7 +39,9 @@ impl Contexts {
         connection: &Connection,
         name: &str,
     ) -> Result<u64, StoreError> {
-        self.number(connection, cbor::written(|e| e.str(name)?.ok())?)
+        self.scratch.clear();
+        cbor::write(&mut self.scratch, |e| e.str(name)?.ok())?;
+        self.number(connection)
     }
 
     /// The number of what a key's record leaves out.
@@ -46,18 +50,21 @@ impl Contexts {
         connection: &Connection,
         key: &KeyRecord,
     ) -> Result<u64, StoreError> {
-        let body = cbor::written(|e| {
+        self.scratch.clear();
+        cbor::write(&mut self.scratch, |e| {
             e.array(3)?
                 .u16(key.function)?
                 .str(&key.name)?
                 .str(&key.status_uri)?
                 .ok()
         })?;
-        self.number(connection, body)
+        self.number(connection)
     }
 
-    fn number(&mut self, connection: &Connection, body: Vec<u8>) -> Result<u64, StoreError> {
-        if let Some(known) = self.numbers.get(&body) {
+    /// The number of what is in `scratch`.
+    fn number(&mut self, connection: &Connection) -> Result<u64, StoreError> {
+        let body = &self.scratch;
+        if let Some(known) = self.numbers.get(body) {
             return Ok(*known);
         }
         let found: Option<i64> = connection
@@ -67,17 +74,15 @@ impl Contexts {
         let found = match found {
             Some(found) => found,
             None => {
-                connection
-                    .prepare_cached("INSERT INTO contexts (body) VALUES (?1)")?
-                    .execute(params![body])?;
-                connection.last_insert_rowid()
+                let sql = "INSERT INTO contexts (body) VALUES (?1)";
+                connection.prepare_cached(sql)?.insert(params![body])?
             }
         };
         if self.numbers.len() >= REMEMBERED_MAX {
             self.numbers.clear();
         }
         let found = number(found)?;
-        self.numbers.insert(body, found);
+        self.numbers.insert(body.clone(), found);
         Ok(found)
     }
 }

@@ -1,6 +1,6 @@
 //! New authorizations, and attempts at their PINs.
 
-use fob::domain::{Author, Authorization, AuthorizationState, Fleet, Recipient, Signing, Status};
+use fob::domain::{Author, Authorization, AuthorizationState, Recipient, Signing};
 use fob::store::{Applied, Request, Row, Store, Write};
 use fob_verify::region::{Circle, Polygon, Position, Region};
 use fob_verify::window::{Recurring, Window as Weekly};
@@ -77,111 +77,6 @@ pub(crate) fn every_field_comes_back<P: Place>() {
         })
         .collect();
     assert_eq!(loaded, expected);
-}
-
-pub(crate) fn each_condition_counts<P: Place>() {
-    let commanded = Authorization {
-        author: Author::Terminal(terminal_id("phone")),
-        ..authorization(1)
-    };
-    let suspended_terminal = fob::domain::Terminal {
-        status: Status::Suspended,
-        ..terminal("off", "ben")
-    };
-    let suspended_anna = fob::domain::Identity {
-        status: Status::Suspended,
-        ..identity("anna")
-    };
-    let suspended_fleet = Fleet {
-        status: Status::Suspended,
-        ..fleet(OTHER_FLEET, "other", 2)
-    };
-    let suspended_vehicle = fob::domain::Vehicle {
-        status: Status::Suspended,
-        ..vehicle("V-3")
-    };
-    let by = |name: &str| Author::Terminal(terminal_id(name));
-    let broken: [(&str, Vec<Write>, Authorization); 7] = [
-        (
-            "the fleet",
-            vec![
-                Write::NewFleet(suspended_fleet),
-                Write::Vehicle(fob::domain::Vehicle {
-                    fleet: OTHER_FLEET,
-                    ..vehicle("V-1")
-                }),
-            ],
-            Authorization {
-                fleet: OTHER_FLEET,
-                ..authorization(1)
-            },
-        ),
-        (
-            "a vehicle",
-            vec![],
-            Authorization {
-                vehicle: vehicle_id("V-9"),
-                ..commanded.clone()
-            },
-        ),
-        (
-            "the vehicle's status",
-            vec![Write::Vehicle(suspended_vehicle)],
-            Authorization {
-                vehicle: vehicle_id("V-3"),
-                ..commanded.clone()
-            },
-        ),
-        (
-            "a terminal",
-            vec![],
-            Authorization {
-                author: by("none"),
-                ..commanded.clone()
-            },
-        ),
-        (
-            "the terminal's status",
-            vec![Write::Terminal(suspended_terminal)],
-            Authorization {
-                author: by("off"),
-                ..commanded.clone()
-            },
-        ),
-        (
-            "the identity's status",
-            vec![
-                Write::Identity(suspended_anna),
-                Write::Terminal(terminal("annas", "anna")),
-            ],
-            Authorization {
-                author: by("annas"),
-                ..commanded.clone()
-            },
-        ),
-        (
-            "an identity",
-            vec![Write::Terminal(terminal("lost", "nobody"))],
-            Authorization {
-                author: by("lost"),
-                ..commanded.clone()
-            },
-        ),
-    ];
-    for (what, before, authorization) in broken {
-        let place = P::new();
-        let store = place.open();
-        done(&store, &world());
-        done(&store, &before);
-        let rows_before = rows(&store);
-        assert_eq!(
-            commit(&store, &[authorize(authorization)]),
-            [Applied::Stale],
-            "{what}"
-        );
-        assert_eq!(rows(&store), rows_before, "{what}");
-        done(&store, &[authorize(commanded.clone())]);
-    }
 }
 
 pub(crate) fn an_id_is_taken_once<P: Place>() {

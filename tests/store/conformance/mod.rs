@@ -7,6 +7,7 @@ use fob::domain::{FleetId, VehicleId};
 use fob::store::Store;
 
 pub(super) mod authorize;
+pub(super) mod conditions;
 pub(super) mod durability;
 pub(super) mod purge;
 pub(super) mod read;
@@ -39,11 +40,11 @@ macro_rules! conformance {
                 a_vehicle_keeps_epoch_and_status, an_identity_is_replaced_whole,
                 a_terminal_keeps_its_status, tokens_end_once, epochs_go_on, trust_lists_rise,
                 nothing_belongs_to_no_fleet, rows_come_in_order_and_whole;
-            authorize: every_field_comes_back, each_condition_counts,
-                an_id_is_taken_once, the_same_request_gets_the_same_answer,
+            authorize: every_field_comes_back, an_id_is_taken_once, the_same_request_gets_the_same_answer,
                 a_refused_request_is_not_used_up, attempts_are_counted_up_to_the_limit;
-            redeem: a_redemption_is_found_by_all_its_names, each_condition_counts,
-                at_most_one, a_bundle_id_is_taken_once, every_field_comes_back,
+            conditions: each_condition_of_an_authorization_counts,
+                each_condition_of_a_redemption_counts;
+            redeem: a_redemption_is_found_by_all_its_names, at_most_one, a_bundle_id_is_taken_once, every_field_comes_back,
                 the_counter_never_goes_down, later_writes_see_earlier_ones,
                 rivals_from_threads_get_one_bundle;
             read: pages_follow_each_other, filters, fleets_do_not_see_each_other,

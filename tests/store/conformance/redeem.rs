@@ -3,9 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use fob::domain::{
-    Authorization, AuthorizationState, BundleId, EpochState, Identity, Status, Terminal,
-};
+use fob::domain::{Authorization, AuthorizationState, BundleId, Identity, Status};
 use fob::store::{Applied, BundleKey, Redemption, Row, Store, Write};
 use fob_verify::{Algorithm, HolderKey};
 
@@ -38,136 +36,6 @@ pub(crate) fn a_redemption_is_found_by_all_its_names<P: Place>() {
         ..authorization
     };
     assert_eq!(store.authorizations(&everything()).unwrap(), [redeemed]);
-}
-
-/// What stands before a redemption, and how the redemption is changed.
-type Broken = (&'static str, Vec<Write>, fn(&mut Redemption));
-
-/// Every condition on its own, where a write can break it.
-fn broken() -> Vec<Broken> {
-    let in_state = |state| {
-        vec![authorize(Authorization {
-            state,
-            ..authorization(1)
-        })]
-    };
-    let with = |write| vec![authorize(authorization(1)), write];
-    vec![
-        ("there is one", vec![], |_| ()),
-        (
-            "open, not redeemed",
-            in_state(AuthorizationState::Redeemed),
-            |_| (),
-        ),
-        (
-            "open, not suspended",
-            in_state(AuthorizationState::Suspended),
-            |_| (),
-        ),
-        (
-            "open, not cancelled",
-            in_state(AuthorizationState::Cancelled),
-            |_| (),
-        ),
-        (
-            "at this version",
-            with(Write::Identity(identity("ben"))),
-            |r| r.signed.bundle.version = 2,
-        ),
-        (
-            "epoch revoked",
-            with(Write::Epoch(epoch(9, EpochState::Revoked))),
-            |_| (),
-        ),
-        ("epoch known", with(Write::Identity(identity("ben"))), |r| {
-            r.signed.bundle.epoch = epoch(8, EpochState::Active).id;
-        }),
-        (
-            "vehicle's epoch",
-            with(Write::Vehicle(vehicle("V-1"))),
-            |r| r.signed.bundle.vehicle_epoch = 5,
-        ),
-        (
-            "identity active",
-            with(Write::Identity(Identity {
-                status: Status::Suspended,
-                ..identity("ben")
-            })),
-            |_| (),
-        ),
-        (
-            "identity known",
-            with(Write::Identity(identity("ben"))),
-            |r| r.signed.bundle.identity = identity_id("carl"),
-        ),
-        (
-            "terminal active",
-            with(Write::Terminal(Terminal {
-                status: Status::Suspended,
-                ..terminal("off", "ben")
-            })),
-            |r| {
-                r.terminal = Some(terminal_id("off"));
-            },
-        ),
-        (
-            "terminal known",
-            with(Write::Identity(identity("ben"))),
-            |r| r.terminal = Some(terminal_id("none")),
-        ),
-        ("same vehicle", with(Write::Vehicle(vehicle("V-2"))), |r| {
-            r.signed.bundle.vehicle = vehicle_id("V-2")
-        }),
-        (
-            "same fleet",
-            with(Write::NewFleet(fleet(OTHER_FLEET, "other", 2))),
-            |r| r.signed.bundle.fleet = OTHER_FLEET,
-        ),
-    ]
-}
-
-pub(crate) fn each_condition_counts<P: Place>() {
-    for (what, before, change) in broken() {
-        let place = P::new();
-        let store = place.open();
-        done(&store, &world());
-        done(&store, &before);
-        refused(&store, what, change);
-    }
-    for (what, suspend) in [
-        (
-            "vehicle active",
-            (|place: &P| place.suspend_vehicle(FLEET, &vehicle_id("V-1"))) as fn(&P),
-        ),
-        ("fleet active", |place| place.suspend_fleet(FLEET)),
-    ] {
-        let place = P::new();
-        let store = place.open();
-        done(&store, &world());
-        done(&store, &[authorize(authorization(1))]);
-        suspend(&place);
-        refused(&store, what, |_| ());
-    }
-}
-
-/// The changed redemption is refused and leaves nothing behind.
-fn refused(store: &impl Store, what: &str, change: fn(&mut Redemption)) {
-    let before = rows(store);
-    let mut redemption = redemption(&authorization(1));
-    change(&mut redemption);
-    let answers = commit(store, &[Write::Redeem(Arc::new(redemption.clone()))]);
-    assert_eq!(answers, [Applied::Stale], "{what}");
-    assert_eq!(rows(store), before, "{what}");
-    assert_eq!(
-        store.bundle(BundleKey::Id(redemption.signed.bundle.id)),
-        Ok(None),
-        "{what}"
-    );
-    assert_eq!(
-        store.bundle(BundleKey::Authorization(authorization_id(1))),
-        Ok(None),
-        "{what}"
-    );
 }
 
 pub(crate) fn at_most_one<P: Place>() {

@@ -1,0 +1,308 @@
+//! An engine and its HTTP surface within this process, with a signer and a store that fail when
+//! told to: for faults that cannot be had from outside. Beneath them are a real token and a real
+//! database.
+
+use std::collections::VecDeque;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fob::clock::{Clock, SystemClock};
+use fob::domain::Authorization;
+use fob::domain::code_set::CodeSetKey;
+use fob::engine::found::{self, Founding};
+use fob::engine::ids::Ids;
+use fob::engine::{Book, Engine, EngineSettings, Parts, jws};
+use fob::hsm::{HsmError, KeyRef, Signature, Signer, Token, TokenConfig, TokenStatus};
+use fob::http::{Server as Http, ServerConfig};
+use fob::metrics::Exporter;
+use fob::store::sqlite::{Sqlite, SqliteConfig};
+use fob::store::{
+    Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError, Write,
+};
+use fob_verify::Algorithm;
+use tempfile::TempDir;
+
+use super::{Phone, Server};
+use crate::hsm;
+
+/// A signer that fails, lies or waits when told to.
+pub struct FaultySigner {
+    token: Token,
+    fails: AtomicU64,
+    lies: AtomicBool,
+    held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl FaultySigner {
+    /// The next so many batches are not signed.
+    pub fn fail(&self, batches: u64) {
+        self.fails.store(batches, Ordering::SeqCst);
+    }
+
+    /// From now on signatures are of something else.
+    pub fn lie(&self, lies: bool) {
+        self.lies.store(lies, Ordering::SeqCst);
+    }
+
+    /// Batches wait from now on.
+    pub fn hold(&self) {
+        *self.held.lock().unwrap() = true;
+    }
+
+    /// Batches go on.
+    pub fn release(&self) {
+        *self.held.lock().unwrap() = false;
+        self.released.notify_all();
+    }
+}
+
+impl Signer for FaultySigner {
+    fn sign_all(&self, key: &KeyRef, messages: &[&[u8]]) -> Result<Vec<Signature>, HsmError> {
+        let held = self.held.lock().unwrap();
+        drop(self.released.wait_while(held, |held| *held).unwrap());
+        let fail = |left: u64| left.checked_sub(1);
+        if self
+            .fails
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail)
+            .is_ok()
+        {
+            return Err(HsmError::System {
+                what: "a fault made by a test",
+            });
+        }
+        if self.lies.load(Ordering::SeqCst) {
+            return self
+                .token
+                .sign_all(key, &vec![b"something else".as_slice(); messages.len()]);
+        }
+        self.token.sign_all(key, messages)
+    }
+
+    fn status(&self) -> TokenStatus {
+        self.token.status()
+    }
+}
+
+/// How a commit fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails, and is known not to have happened.
+    Failed,
+    /// Nobody knows, and it has not happened.
+    UnknownNotApplied,
+    /// Nobody knows, and it has happened.
+    UnknownApplied,
+}
+
+/// A store whose commits fail as told, one fault for each.
+pub struct FaultyStore {
+    store: Sqlite,
+    faults: Mutex<VecDeque<Fault>>,
+    reopen_fails: AtomicU64,
+    poisoned: AtomicBool,
+}
+
+impl FaultyStore {
+    /// The next commits fail so.
+    pub fn fail(&self, faults: &[Fault]) {
+        self.faults.lock().unwrap().extend(faults);
+    }
+
+    /// The next so many attempts to reopen it fail.
+    pub fn fail_to_reopen(&self, times: u64) {
+        self.reopen_fails.store(times, Ordering::SeqCst);
+    }
+
+    /// Whether every fault has happened.
+    pub fn faults_are_over(&self) -> bool {
+        self.faults.lock().unwrap().is_empty()
+    }
+}
+
+impl Store for FaultyStore {
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        assert!(
+            !self.poisoned.load(Ordering::SeqCst),
+            "a failed store is used before it is reopened"
+        );
+        let Some(fault) = self.faults.lock().unwrap().pop_front() else {
+            return self.store.commit(writes);
+        };
+        self.poisoned.store(true, Ordering::SeqCst);
+        match fault {
+            Fault::Failed => Err(StoreError::Failed("a fault made by a test".into())),
+            Fault::UnknownNotApplied => Err(StoreError::Unknown("a fault made by a test".into())),
+            Fault::UnknownApplied => {
+                self.store.commit(writes)?;
+                Err(StoreError::Unknown("a fault made by a test".into()))
+            }
+        }
+    }
+
+    fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
+        self.store.load(each)
+    }
+
+    fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError> {
+        self.store.bundle(by)
+    }
+
+    fn authorizations(
+        &self,
+        filter: &AuthorizationFilter,
+    ) -> Result<Vec<Authorization>, StoreError> {
+        self.store.authorizations(filter)
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let fail = |left: u64| left.checked_sub(1);
+        if self
+            .reopen_fails
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail)
+            .is_ok()
+        {
+            return Err(StoreError::Failed("a fault made by a test".into()));
+        }
+        self.store.reopen()?;
+        self.poisoned.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// A server within this process.
+pub struct Inside {
+    pub server: Server,
+    pub engine: Arc<Engine>,
+    pub signer: Arc<FaultySigner>,
+    pub store: Arc<FaultyStore>,
+    pub owner: Phone,
+    handle: actix_web::dev::ServerHandle,
+    thread: Option<JoinHandle<()>>,
+    _dir: TempDir,
+}
+
+impl Inside {
+    /// With a token of this label, and settings changed by `change`.
+    pub fn start(label: &str, change: impl FnOnce(&mut EngineSettings)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (token, owner) = (token(label), Phone::new());
+        let store = Sqlite::create(&dir.path().join("fob.db"), SqliteConfig::default()).unwrap();
+        found(&token, &store, &owner);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut settings = EngineSettings::new(&url);
+        change(&mut settings);
+        let signer = Arc::new(FaultySigner {
+            token,
+            fails: AtomicU64::new(0),
+            lies: AtomicBool::new(false),
+            held: Mutex::new(false),
+            released: Condvar::new(),
+        });
+        let store = Arc::new(FaultyStore {
+            store,
+            faults: Mutex::default(),
+            reopen_fails: AtomicU64::new(0),
+            poisoned: AtomicBool::new(false),
+        });
+        let engine = Arc::new(
+            Engine::start(Parts {
+                signer: Arc::clone(&signer) as Arc<dyn Signer>,
+                store: Arc::clone(&store) as Arc<dyn Store>,
+                clock: Arc::new(SystemClock),
+                code_set_key: CodeSetKey::new(&[7; 32]),
+                settings,
+            })
+            .unwrap(),
+        );
+        let (handle, thread) = listen(listener, &engine);
+        let server = Server::at(url);
+        Self {
+            server,
+            engine,
+            signer,
+            store,
+            owner,
+            handle,
+            thread: Some(thread),
+            _dir: dir,
+        }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.signer.release();
+        self.engine.shutdown();
+        drop(self.handle.stop(false));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn token(label: &str) -> Token {
+    let module = hsm::module();
+    let pin = secrecy::SecretString::from("user pin 1");
+    let so_pin = secrecy::SecretString::from("security officer");
+    fob::hsm::init_token(&module, label, &so_pin, &pin).unwrap();
+    Token::open(TokenConfig::new(module, label), pin).unwrap()
+}
+
+fn found(token: &Token, store: &Sqlite, owner: &Phone) {
+    let clock = SystemClock;
+    let founding = Founding {
+        root: token,
+        issuing: token,
+        issuer: "fob.test",
+        algorithm: Algorithm::Esp256,
+        epoch_lifetime_s: 86_400,
+        key_lifetime_max_s: 86_400,
+        now: clock.unix(),
+    };
+    let mut writes = founding.found().unwrap().writes;
+    let fleet = found::demo_fleet(&Book::default(), &Ids::new(), clock.unix_ms()).unwrap();
+    writes.extend(found::demo(fleet, jws::holder_key(&owner.jwk()).unwrap()).unwrap());
+    assert!(
+        store
+            .commit(&writes)
+            .unwrap()
+            .iter()
+            .all(|one| *one == Applied::Done)
+    );
+}
+
+/// Metrics have one recorder in a process.
+fn exporter() -> Exporter {
+    static EXPORTER: OnceLock<Exporter> = OnceLock::new();
+    EXPORTER
+        .get_or_init(|| Exporter::install().unwrap())
+        .clone()
+}
+
+fn listen(
+    listener: TcpListener,
+    engine: &Arc<Engine>,
+) -> (actix_web::dev::ServerHandle, JoinHandle<()>) {
+    let config = ServerConfig {
+        metrics_listen: None,
+        tls: None,
+        workers: 2,
+        body_bytes_max: 65_536,
+        import_bytes_max: 1_048_576,
+        connections_max: 1_000,
+        request_timeout: Duration::from_secs(5),
+    };
+    let (engine, exporter) = (Arc::clone(engine), exporter());
+    let (send, receive) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let server = Http::start(listener, engine, exporter, &config).unwrap();
+        send.send(server.handle()).unwrap();
+        actix_web::rt::System::new().block_on(server.run()).unwrap();
+    });
+    (receive.recv().unwrap(), thread)
+}
