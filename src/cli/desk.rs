@@ -100,7 +100,6 @@ pub(super) fn decide(
     hsm: impl FnOnce() -> TokenStatus,
     command: Command,
 ) -> Result<Decision, Refusal> {
-    let ids = Ids::new();
     let now = unix_ms / 1000;
     let only = |answer| {
         Ok(Decision {
@@ -112,22 +111,7 @@ pub(super) fn decide(
         Command::FleetCreate {
             name,
             open_redemption,
-        } => {
-            let settings = FleetSettings { open_redemption };
-            let fleet = operate::new_fleet(book, &ids, unix_ms, &name, settings)?;
-            let row = FleetRow {
-                id: fleet.id.to_string(),
-                name: fleet.name.to_string(),
-                status: fleet.status.name().into(),
-                open_redemption,
-                vehicles: 0,
-                identities: 0,
-            };
-            Ok(Decision {
-                writes: vec![Write::NewFleet(fleet)],
-                answer: Answer::Fleet(row),
-            })
-        }
+        } => fleet_create(book, unix_ms, &name, open_redemption),
         Command::FleetList => only(Answer::Fleets(
             book.fleets().iter().map(|fleet| fleet_row(fleet)).collect(),
         )),
@@ -135,25 +119,7 @@ pub(super) fn decide(
             fleet,
             scopes,
             expires_in_s,
-        } => {
-            let fleet = operate::fleet(book, &fleet)?;
-            let scopes = scopes
-                .iter()
-                .map(|name| scope(name))
-                .collect::<Result<_, _>>()?;
-            let expires_at = expires_in_s.map(|seconds| now.saturating_add(seconds));
-            let (token, text) = operate::new_token(&ids, unix_ms, &fleet, scopes, expires_at)?;
-            let (id, expires) = (token.id.to_string(), expires_at.map(Time));
-            let answer = Answer::Token(NewToken {
-                id,
-                token: text,
-                expires,
-            });
-            Ok(Decision {
-                writes: vec![Write::NewToken(token)],
-                answer,
-            })
-        }
+        } => token_create(book, unix_ms, &fleet, &scopes, expires_in_s),
         Command::TokenList { fleet } => {
             let fleets = match fleet {
                 Some(name) => vec![operate::fleet(book, &name)?],
@@ -175,6 +141,54 @@ pub(super) fn decide(
         Command::EpochList => only(Answer::Epochs(epoch_rows(book))),
         Command::HsmStatus => only(Answer::Hsm(serde_json::to_value(hsm()).unwrap_or_default())),
     }
+}
+
+fn fleet_create(
+    book: &Book,
+    unix_ms: u64,
+    name: &str,
+    open_redemption: bool,
+) -> Result<Decision, Refusal> {
+    let settings = FleetSettings { open_redemption };
+    let fleet = operate::new_fleet(book, &Ids::new(), unix_ms, name, settings)?;
+    let row = FleetRow {
+        id: fleet.id.to_string(),
+        name: fleet.name.to_string(),
+        status: fleet.status.name().into(),
+        open_redemption,
+        vehicles: 0,
+        identities: 0,
+    };
+    Ok(Decision {
+        writes: vec![Write::NewFleet(fleet)],
+        answer: Answer::Fleet(row),
+    })
+}
+
+fn token_create(
+    book: &Book,
+    unix_ms: u64,
+    fleet: &str,
+    scopes: &[String],
+    expires_in_s: Option<u64>,
+) -> Result<Decision, Refusal> {
+    let fleet = operate::fleet(book, fleet)?;
+    let scopes = scopes
+        .iter()
+        .map(|name| scope(name))
+        .collect::<Result<_, _>>()?;
+    let expires_at = expires_in_s.map(|seconds| (unix_ms / 1000).saturating_add(seconds));
+    let (token, text) = operate::new_token(&Ids::new(), unix_ms, &fleet, scopes, expires_at)?;
+    let (id, expires) = (token.id.to_string(), expires_at.map(Time));
+    let answer = Answer::Token(NewToken {
+        id,
+        token: text,
+        expires,
+    });
+    Ok(Decision {
+        writes: vec![Write::NewToken(token)],
+        answer,
+    })
 }
 
 /// Whether everything decided was written.

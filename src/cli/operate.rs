@@ -3,7 +3,7 @@
 use anyhow::{anyhow, bail};
 use clap::Subcommand;
 
-use super::desk::{Answer, Command, check, decide};
+use super::desk::{Answer, Command, EpochRow, FleetRow, TokenRow, check, decide};
 use super::{Common, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -154,84 +154,18 @@ fn unreachable_status(config: &Config) -> TokenStatus {
 }
 
 fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
-    let time = |time: &Option<crate::domain::time::Time>| {
-        time.map_or_else(|| "never".to_owned(), |time| time.to_string())
-    };
     match answer {
         Answer::Fleet(row) => print(common, row, |row| format!("fleet {} {}", row.name, row.id)),
-        Answer::Fleets(rows) => print(common, rows, |rows| {
-            let cells = rows.iter().map(|row| {
-                let open = if row.open_redemption {
-                    "open"
-                } else {
-                    "terminal or PIN"
-                };
-                let counts = [row.vehicles.to_string(), row.identities.to_string()];
-                [
-                    vec![
-                        row.name.clone(),
-                        row.id.clone(),
-                        row.status.clone(),
-                        open.into(),
-                    ],
-                    counts.to_vec(),
-                ]
-                .concat()
-            });
-            let header = [
-                "NAME",
-                "ID",
-                "STATUS",
-                "REDEMPTION",
-                "VEHICLES",
-                "IDENTITIES",
-            ];
-            table(&header, &cells.collect::<Vec<_>>())
-        }),
+        Answer::Fleets(rows) => print(common, rows, |rows| fleets(rows)),
         // The token alone, so that a shell can take it.
         Answer::Token(token) => print(common, token, |token| token.token.clone()),
-        Answer::Tokens(rows) => print(common, rows, |rows| {
-            let cells = rows.iter().map(|row| {
-                let scopes = row.scopes.join(",");
-                vec![
-                    row.id.clone(),
-                    row.fleet.clone(),
-                    scopes,
-                    time(&row.expires),
-                    row.state.clone(),
-                ]
-            });
-            table(
-                &["ID", "FLEET", "SCOPES", "EXPIRES", "STATE"],
-                &cells.collect::<Vec<_>>(),
-            )
-        }),
+        Answer::Tokens(rows) => print(common, rows, |rows| tokens(rows)),
         Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
             format!("token {id} has ended")
         }),
-        Answer::Epochs(rows) => print(common, rows, |rows| {
-            let cells = rows.iter().map(|row| {
-                let window = [row.not_before.to_string(), row.not_after.to_string()];
-                let ids = vec![row.id.clone(), row.state.clone(), row.algorithm.clone()];
-                [ids, window.to_vec(), vec![row.token_serial.clone()]].concat()
-            });
-            let header = ["ID", "STATE", "ALGORITHM", "FROM", "UNTIL", "TOKEN"];
-            table(&header, &cells.collect::<Vec<_>>())
-        }),
+        Answer::Epochs(rows) => print(common, rows, |rows| epochs(rows)),
         Answer::Hsm(status) => {
-            print(common, status, |status| {
-                let lines = status
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .map(|(name, value)| {
-                        format!(
-                            "{name:<20} {}",
-                            value.as_str().map_or_else(|| value.to_string(), Into::into)
-                        )
-                    });
-                lines.collect::<Vec<_>>().join("\n")
-            })?;
+            print(common, status, lines)?;
             if status["up"] == true {
                 Ok(())
             } else {
@@ -239,4 +173,75 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+fn fleets(rows: &[FleetRow]) -> String {
+    let cells = rows.iter().map(|row| {
+        let redemption = if row.open_redemption {
+            "open"
+        } else {
+            "terminal or PIN"
+        };
+        vec![
+            row.name.clone(),
+            row.id.clone(),
+            row.status.clone(),
+            redemption.into(),
+            row.vehicles.to_string(),
+            row.identities.to_string(),
+        ]
+    });
+    let header = [
+        "NAME",
+        "ID",
+        "STATUS",
+        "REDEMPTION",
+        "VEHICLES",
+        "IDENTITIES",
+    ];
+    table(&header, &cells.collect::<Vec<_>>())
+}
+
+fn tokens(rows: &[TokenRow]) -> String {
+    let cells = rows.iter().map(|row| {
+        let expires = row
+            .expires
+            .map_or_else(|| "never".to_owned(), |time| time.to_string());
+        vec![
+            row.id.clone(),
+            row.fleet.clone(),
+            row.scopes.join(","),
+            expires,
+            row.state.clone(),
+        ]
+    });
+    table(
+        &["ID", "FLEET", "SCOPES", "EXPIRES", "STATE"],
+        &cells.collect::<Vec<_>>(),
+    )
+}
+
+fn epochs(rows: &[EpochRow]) -> String {
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.id.clone(),
+            row.state.clone(),
+            row.algorithm.clone(),
+            row.not_before.to_string(),
+            row.not_after.to_string(),
+            row.token_serial.clone(),
+        ]
+    });
+    let header = ["ID", "STATE", "ALGORITHM", "FROM", "UNTIL", "TOKEN"];
+    table(&header, &cells.collect::<Vec<_>>())
+}
+
+/// A line for each member of an object.
+fn lines(object: &serde_json::Value) -> String {
+    let line = |(name, value): (&String, &serde_json::Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), Into::into);
+        format!("{name:<20} {value}")
+    };
+    let lines: Vec<_> = object.as_object().into_iter().flatten().map(line).collect();
+    lines.join("\n")
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
 
 use super::admit::Admitted;
 use super::prepare::Preparer;
@@ -87,10 +87,7 @@ impl Issuer {
             Ok(item) => Some(item),
             Err(TryRecvError::Disconnected) => None,
             Err(TryRecvError::Empty) if wait.is_zero() => None,
-            Err(TryRecvError::Empty) => match self.queue.recv_timeout(wait) {
-                Ok(item) => Some(item),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Err(TryRecvError::Empty) => self.queue.recv_timeout(wait).ok(),
         }
     }
 

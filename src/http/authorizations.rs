@@ -1,4 +1,5 @@
 //! `/v1/authorizations`.
+#![allow(unused_qualifications, reason = "utoipa's IntoParams writes some")]
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Data, Path, Query};
@@ -15,7 +16,6 @@ use super::shapes::{AuthorizationCommand, AuthorizationPage, AuthorizationView, 
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Refusal, Scope, VehicleId,
 };
-use crate::engine::Failure;
 use crate::engine::authenticate::idempotency;
 use crate::engine::book::FleetBook;
 use crate::store::AuthorizationFilter;
@@ -163,11 +163,7 @@ pub(super) async fn list(
         state.engine.clock().unix(),
     )?;
     let (limit, now) = (filter.limit as usize, filter.now);
-    let found = state
-        .engine
-        .authorizations(filter)
-        .await
-        .map_err(Failure::from)?;
+    let found = state.engine.authorizations(filter).await?;
     let catalogue = caller.fleet.catalogue();
     let next = (found.len() == limit)
         .then(|| found.last().map(|last| last.id.to_string()))

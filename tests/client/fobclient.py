@@ -212,9 +212,7 @@ def base32_encode(data):
     bits = int.from_bytes(data)
     pad = -len(data) * 8 % 5
     bits <<= pad
-    return "".join(
-        CROCKFORD[bits >> at & 31] for at in range(len(data) * 8 + pad - 5, -1, -5)
-    )
+    return "".join(CROCKFORD[bits >> at & 31] for at in range(len(data) * 8 + pad - 5, -1, -5))
 
 
 def code_set_decode(text):
@@ -889,7 +887,9 @@ class Http:
         self.url = url.rstrip("/")
         self.token = token
         parts = urllib.parse.urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
         self.connection = kind(parts.netloc, timeout=30)
 
     def call(self, method, path, body=None, **headers):
@@ -903,6 +903,4 @@ class Http:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         self.connection.request(method, path, body, names)
         answer = self.connection.getresponse()
-        return Answer(
-            answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-        )
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())

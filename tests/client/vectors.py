@@ -13,7 +13,8 @@ import pathlib
 import sys
 
 import fobclient as fob
-from flow import Report, flips_accepted
+from keybytes import flips_accepted
+from report import Report
 
 
 def hex_file(path):
@@ -46,7 +47,10 @@ def terminal_of(key):
 def check_object(report, name, folder):
     """The annotated form and the JSON form hold the same, and the parts are
     those of the object. Gives the object."""
-    data, parts = hex_file(folder / f"{name}.hex"), json.loads((folder / f"{name}.json").read_text())
+    data, parts = (
+        hex_file(folder / f"{name}.hex"),
+        json.loads((folder / f"{name}.json").read_text()),
+    )
     report.equal(f"{name}: both files hold the same", data.hex(), parts["object"])
     protected, _, payload, signature = fob.sign1_open(fob.cbor_decode(data), name)
     signed = fob.to_be_signed(protected, payload)
