@@ -144,6 +144,17 @@ struct LogSection {
 /// The sections that variables may override.
 const SECTIONS: [&str; 6] = ["server", "engine", "store", "hsm", "root", "log"];
 
+/// Keys whose value is text, whatever it looks like: a serial number may be all digits.
+const TEXTS: [&str; 7] = [
+    "serial",
+    "label",
+    "module",
+    "pin_file",
+    "path",
+    "public_url",
+    "filter",
+];
+
 impl Config {
     /// Reads and checks `path`; `variables` are the environment's.
     ///
@@ -183,20 +194,25 @@ impl Config {
 
     /// The engine's settings for a server bound to `bound`.
     pub fn engine_settings(&self, bound: SocketAddr) -> EngineSettings {
-        let scheme = if self.server.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
         let public_url = self
             .public_url
             .clone()
-            .unwrap_or_else(|| format!("{scheme}://{bound}"));
+            .unwrap_or_else(|| self.address(bound));
         EngineSettings {
             status_url: format!("{public_url}/v1/status"),
             public_url,
             ..self.engine.clone()
         }
+    }
+
+    /// The address of a server bound to `bound`, as a URL.
+    pub fn address(&self, bound: SocketAddr) -> String {
+        let scheme = if self.server.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{bound}")
     }
 
     /// The issuing token's PIN.
@@ -226,10 +242,14 @@ fn split_variable((name, text): (String, String)) -> Option<Override> {
     let (section, key) = SECTIONS
         .iter()
         .find_map(|section| Some((section, rest.strip_prefix(section)?.strip_prefix('_')?)))?;
-    let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
-    let value = parsed
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| text.into());
+    let value = if TEXTS.contains(&key) {
+        text.into()
+    } else {
+        let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
+        parsed
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| text.into())
+    };
     Some(Override {
         section: (*section).into(),
         key: key.into(),
@@ -492,6 +512,7 @@ mod tests {
                 ("FOB_ENGINE_BATCH_BUNDLES_MAX", "7"),
                 ("FOB_SERVER_LISTEN", "127.0.0.1:0"),
                 ("FOB_X", "1"),
+                ("FOB_HSM_SERIAL", "1234567812345678"),
             ],
         );
         let config = config.expect("a configuration");
@@ -499,6 +520,7 @@ mod tests {
             (config.engine.batch_bundles_max, config.listen.port()),
             (7, 0)
         );
+        assert_eq!(config.hsm.serial.as_deref(), Some("1234567812345678"));
         let settings = config.engine_settings(SocketAddr::from(([127, 0, 0, 1], 9)));
         assert_eq!(settings.status_url, "http://127.0.0.1:9/v1/status");
     }

@@ -23,12 +23,21 @@ fn python() -> PathBuf {
 fn flow(init: &[&str]) {
     let issuer = Issuer::with(&[&["--demo"], init].concat());
     let server = issuer.serve();
-    let token = issuer.token("authorize,issue,read,admin");
+    let token = issuer.token("authorize,read,admin");
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/client/flow.py");
     let done = Command::new(python())
         .arg(script)
         .args(["--url", &server.url, "--token", &token, "--dir"])
         .arg(issuer.path())
+        // Parts of the contract that are still to come.
+        .args([
+            "--without",
+            "tree",
+            "--without",
+            "status",
+            "--without",
+            "cancel",
+        ])
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&done.stdout);

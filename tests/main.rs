@@ -5,6 +5,7 @@
     unreachable_pub,
     reason = "tests are read by their names"
 )]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod client;
 mod faults;

@@ -255,7 +255,12 @@ fn ceiling(ceilings: &mut [Ceiling], seconds: f64) -> anyhow::Result<f64> {
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
 }
 
 fn progress(bundles: usize) -> indicatif::ProgressBar {

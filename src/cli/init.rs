@@ -76,8 +76,8 @@ pub(super) fn run(common: &Common, args: InitArgs) -> anyhow::Result<()> {
         .mode(0o700)
         .create(&dir)
         .with_context(|| dir.display().to_string())?;
-    let _lock = place::lock(&dir)?;
     let mut undo = Undo::new(&dir)?;
+    let _lock = place::lock(&dir)?;
     let created = create(&dir, &args)?;
     undo.keep();
     print(common, &created, |created| {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,13 +14,16 @@ use super::{Common, place};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::domain::EpochState;
-use crate::engine::{Engine, Parts};
-use crate::hsm::{KeyRef, Signer, Token, verify_signature};
+use crate::engine::{Engine, Parts, sign};
+use crate::hsm::{KeyRef, Token};
 use crate::http::{ServeError, Server};
 use crate::metrics::Exporter;
 
 /// How often epochs are looked at and what is over is purged.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// How often an HSM that has failed is asked whether it signs again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
@@ -41,7 +44,7 @@ pub(super) fn run(common: &Common, args: ServeArgs) -> anyhow::Result<()> {
     let engine = Arc::new(open(&config, bound)?);
     let exporter = Exporter::install()?;
     let server = Server::start(listener, Arc::clone(&engine), exporter, &config.server);
-    actix_web::rt::System::new().block_on(serve(common, &config, engine, server?))
+    actix_web::rt::System::new().block_on(serve(common, &config, bound, engine, server?))
 }
 
 /// Opens store, token and keys, and starts the engine.
@@ -78,32 +81,25 @@ fn try_key(book: &crate::engine::Book, token: &Token) -> anyhow::Result<()> {
     token
         .prepare_key(&key)
         .with_context(|| format!("the key of epoch {}", epoch.id))?;
-    let message = b"fob serve: trial signature";
-    let signature = token.sign_all(&key, &[message])?;
-    ensure!(
-        signature
-            .first()
-            .is_some_and(|one| verify_signature(&epoch.key, message, one)),
-        "the token's key is not the one of epoch {}",
-        epoch.id
-    );
-    Ok(())
+    sign::trial(token, epoch).map_err(|why| anyhow::anyhow!(why))
 }
 
 async fn serve(
     common: &Common,
     config: &Config,
+    bound: SocketAddr,
     engine: Arc<Engine>,
     server: Server,
 ) -> anyhow::Result<()> {
     let socket = Socket::bind(&config.dir)?;
     let handle = server.handle();
-    let url = engine.settings().public_url.clone();
-    announce(common, &url)?;
-    tracing::info!(url, "serving");
+    let public_url = engine.settings().public_url.clone();
+    announce(common, &config.address(bound), &public_url)?;
+    tracing::info!(%bound, public_url, "serving");
     let operators = Arc::clone(&engine);
     actix_web::rt::spawn(async move { socket.serve(operators).await });
     let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine)));
+    let prober = actix_web::rt::spawn(probe(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -123,20 +119,39 @@ async fn serve(
     });
     let ended = server.run().await;
     keeper.abort();
+    prober.abort();
     engine.shutdown();
     tracing::info!("ended");
     ended.map_err(Into::into)
 }
 
 /// Says where it serves, for people and for scripts that wait for it.
-fn announce(common: &Common, url: &str) -> std::io::Result<()> {
+fn announce(common: &Common, address: &str, public_url: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     if common.json {
-        writeln!(out, "{}", serde_json::json!({ "listening": url }))?;
+        writeln!(
+            out,
+            "{}",
+            serde_json::json!({ "listening": address, "public_url": public_url })
+        )?;
+    } else if address == public_url {
+        writeln!(out, "fob serves on {address}")?;
     } else {
-        writeln!(out, "fob serves on {url}")?;
+        writeln!(out, "fob serves on {address} as {public_url}")?;
     }
     out.flush()
+}
+
+/// Asks an HSM that has failed whether it signs again: where a balancer sends no requests, none
+/// would find out.
+async fn probe(engine: Arc<Engine>) {
+    loop {
+        tokio::time::sleep(PROBE_EVERY).await;
+        let probed = Arc::clone(&engine);
+        if let Err(error) = tokio::task::spawn_blocking(move || probed.probe_hsm()).await {
+            tracing::warn!(%error, "the HSM was not probed");
+        }
+    }
 }
 
 async fn keep(engine: Arc<Engine>) {

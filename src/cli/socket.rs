@@ -101,7 +101,7 @@ impl Drop for Socket {
     }
 }
 
-async fn converse(engine: &Engine, mut stream: UnixStream) {
+async fn converse(engine: &Arc<Engine>, mut stream: UnixStream) {
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
     let mut reader = tokio::io::BufReader::new(reader.take(COMMAND_LEN_MAX));
@@ -122,9 +122,16 @@ async fn converse(engine: &Engine, mut stream: UnixStream) {
 }
 
 /// Returns when what was asked for is in force: durable, and in the book.
-async fn carry_out(engine: &Engine, command: Command) -> Result<Answer, String> {
-    let hsm = || engine.signer().status();
-    let decision = decide(engine.book(), engine.clock().unix_ms(), hsm, command)
+async fn carry_out(engine: &Arc<Engine>, command: Command) -> Result<Answer, String> {
+    // The HSM may be slow to say how it is; the server goes on meanwhile.
+    let deciding = Arc::clone(engine);
+    let decided = tokio::task::spawn_blocking(move || {
+        let hsm = || deciding.signer().status();
+        decide(deciding.book(), deciding.clock().unix_ms(), hsm, command)
+    });
+    let decision = decided
+        .await
+        .map_err(|error| error.to_string())?
         .map_err(|refusal| refusal.to_string())?;
     if !decision.writes.is_empty() {
         let applied = engine

@@ -84,6 +84,9 @@ pub(super) fn run(common: &Common, args: VerifyArgs) -> anyhow::Result<()> {
         .iter()
         .map(|bytes| judge(bytes, &trusted, args.vehicle.as_deref(), now))
         .collect();
+    if keys.is_empty() {
+        bail!("{}: there is no key in it", args.key.display());
+    }
     let verdict = Verdict {
         accepted: keys.iter().all(|key| key.accepted),
         keys,

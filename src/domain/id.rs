@@ -161,7 +161,7 @@ macro_rules! name {
                 Err(Refusal::new(RefusalCode::Malformed)
                     .field($field)
                     .detail(concat!(
-                        "a ", $field, " is 1 to ", stringify!($max),
+                        "the ", $field, " is 1 to ", stringify!($max),
                         " characters of A-Z a-z 0-9 - _ . ", $extra
                     )))
             }

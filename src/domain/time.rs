@@ -10,8 +10,9 @@ use super::refusal::{Refusal, RefusalCode};
 /// Seconds since the Unix epoch, UTC.
 pub type UnixTime = u64;
 
-/// The last second the JSON form (RFC 3339, four-digit year) can show: 9999-12-31T23:59:59Z.
-pub const UNIX_TIME_MAX: UnixTime = 253_402_300_799;
+/// The last second the JSON form (RFC 3339, four-digit year, any offset) can show:
+/// 9999-12-30T21:59:59Z.
+pub const UNIX_TIME_MAX: UnixTime = 253_402_207_199;
 
 /// From `not_before` up to and including `not_after`, the way CWT's `nbf` and `exp` are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +78,11 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        let time: Timestamp = text
-            .parse()
-            .map_err(|_| de::Error::custom("a time is RFC 3339, as in 2026-11-22T20:00:00Z"))?;
+        let time: Timestamp = text.parse().map_err(|_| {
+            de::Error::custom(
+                "a time is RFC 3339 and before 9999-12-30T22:00:00Z, as in 2026-11-22T20:00:00Z",
+            )
+        })?;
         let seconds = u64::try_from(time.as_second())
             .map_err(|_| de::Error::custom("a time is not before 1970"))?;
         Ok(Self(seconds))
@@ -115,6 +118,6 @@ mod tests {
         for bad in ["\"2026-11-22\"", "\"1969-12-31T23:59:59Z\"", "5", "\"now\""] {
             assert!(serde_json::from_str::<Time>(bad).is_err(), "{bad}");
         }
-        assert_eq!(Time(UNIX_TIME_MAX).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Time(UNIX_TIME_MAX).to_string(), "9999-12-30T21:59:59Z");
     }
 }

@@ -188,7 +188,9 @@ impl Engine {
         match applied.first() {
             Some(Applied::Done) => Ok(made),
             Some(Applied::Repeated(id)) => self.book().authorization(*id).ok_or_else(|| {
-                Failure::Fault(format!("authorization {id} answers a request and is gone"))
+                Refusal::new(RefusalCode::NotFound)
+                    .detail("what this request made is over and gone")
+                    .into()
             }),
             Some(Applied::Conflict) => Err(Refusal::new(RefusalCode::CommandReplayed)
                 .detail("its jti or Idempotency-Key was used with other content")

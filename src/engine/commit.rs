@@ -118,8 +118,8 @@ impl Committer {
                 return;
             }
             // THE COMMIT POINT. A crash before this line returns leaves every code set of the
-            // group open, and nothing has been given out; status indexes that were counted out
-            // are lost, never reused. A crash after it leaves every bundle of the group complete
+            // group open, and nothing has been given out; the status indexes counted out for it
+            // are counted out again, for no key that left the server has them. A crash after it leaves every bundle of the group complete
             // on disk, answered or not, and the same request is answered with it.
             match self.shared.store.commit(&group.writes) {
                 Ok(applied) if applied.len() == group.writes.len() => {

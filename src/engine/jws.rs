@@ -69,6 +69,10 @@ impl<'a> Unverified<'a> {
 
     /// Checks the signature with `key` and returns the claims.
     pub fn verify<T: DeserializeOwned>(&self, key: &HolderKey) -> Result<T, &'static str> {
+        match self.header.get("alg").and_then(Value::as_str) {
+            Some("ES256" | "EdDSA") => {}
+            _ => return Err("its alg is neither ES256 nor EdDSA"),
+        }
         let public = key.public();
         let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
         let (algorithm, key) = match public.y() {
@@ -106,6 +110,10 @@ pub fn holder_key(jwk: &Value) -> Result<HolderKey, &'static str> {
         return Err("its jwk holds a private key: whoever sent it must make a new one");
     }
     let text = |name| jwk.get(name).and_then(Value::as_str);
+    // RFC 7517 §4.4: a key that names an algorithm is for that one.
+    if text("alg").is_some_and(|alg| !["ES256", "EdDSA", "Ed25519"].contains(&alg)) {
+        return Err("its jwk is for another algorithm");
+    }
     let coordinate = |name| -> Result<[u8; 32], &'static str> {
         text(name)
             .and_then(|value| BASE64_URL_SAFE_NO_PAD.decode(value).ok())
@@ -125,6 +133,8 @@ struct ProofClaims {
     aud: String,
     iat: UnixTime,
     nonce: String,
+    /// A proof needs none; one that has it means it.
+    exp: Option<UnixTime>,
 }
 
 /// Checks a proof of possession: the terminal signed `nonce` for `audience` just now.
@@ -155,6 +165,9 @@ pub fn check_proof(
         return Err(refuse(
             "its iat is more than 300 seconds ago: sign a new one",
         ));
+    }
+    if claims.exp.is_some_and(|exp| exp <= now) {
+        return Err(refuse("it has expired: sign a new one"));
     }
     if claims.nonce != BASE64_URL_SAFE_NO_PAD.encode(nonce) {
         return Err(refuse("its nonce is not the SHA-256 of what it is for"));

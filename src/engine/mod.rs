@@ -100,7 +100,7 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Failed(_) | StoreError::Unknown(_) => {
                 tracing::warn!(%error, "the store did not answer");
-                Self::Refused(store_unavailable())
+                Self::Refused(Refusal::new(RefusalCode::StoreUnavailable).retry_after(1))
             }
             StoreError::Corrupt(_) | StoreError::Schema { .. } => Self::Fault(error.to_string()),
         }
@@ -121,7 +121,7 @@ pub(crate) struct Shared {
 }
 
 /// What the pipeline says of itself. Each flag is written by one thread: `store_down` by the
-/// committer, `hsm_down` by the issuer, `draining` by whoever shuts down. Relaxed is enough: a
+/// committer, `hsm_down` by the issuer and (to take it back) by the probe, `draining` by whoever shuts down. Relaxed is enough: a
 /// request let in a moment too late is answered by the stage that fails.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -228,6 +228,23 @@ impl Engine {
     /// The HSM, for its status.
     pub fn signer(&self) -> &dyn Signer {
         &*self.shared.signer
+    }
+
+    /// Asks an HSM that has failed to sign something, and believes it again if it does. Blocks for
+    /// as long as the HSM takes; does nothing while the HSM is up.
+    pub fn probe_hsm(&self) {
+        let down = &self.shared.health.hsm_down;
+        let Some(epoch) = self
+            .book()
+            .active_epoch()
+            .filter(|_| down.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        if sign::trial(&*self.shared.signer, &epoch).is_ok() {
+            tracing::info!(epoch = %epoch.id, "the HSM signs again");
+            down.store(false, Ordering::Relaxed);
+        }
     }
 
     /// How ready it is.

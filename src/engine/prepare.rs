@@ -48,7 +48,13 @@ impl Preparer {
     /// Prepares a batch under the epoch that is active now; the batch keeps it until it is
     /// committed, whatever becomes active meanwhile. `None` where there is none.
     pub(super) fn prepare(&self, shared: &Shared, batch: Vec<Admitted>) -> Option<PreparedBatch> {
-        let Some(epoch) = shared.book.active_epoch() else {
+        // Cars refuse what is issued outside the window.
+        let now = shared.clock.unix();
+        let active = shared
+            .book
+            .active_epoch()
+            .filter(|epoch| epoch.window.contains(now));
+        let Some(epoch) = active else {
             for admitted in batch {
                 admitted
                     .reservation

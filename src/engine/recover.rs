@@ -25,6 +25,7 @@ const DRAINING_ATTEMPTS_MAX: u32 = 8;
 pub(super) fn reopen(shared: &Shared) -> bool {
     let mut wait = WAIT_MIN;
     let mut draining_attempts = 0;
+    let mut attempts = 0_u64;
     loop {
         let opened = shared
             .store
@@ -36,7 +37,13 @@ pub(super) fn reopen(shared: &Shared) -> bool {
                 tracing::info!("the store is open again");
                 return true;
             }
-            Err(error) => tracing::debug!(%error, "the store does not open yet"),
+            Err(error) => {
+                attempts += 1;
+                // Not every attempt is worth a line, but an outage that lasts is.
+                if attempts.is_power_of_two() {
+                    tracing::warn!(%error, attempts, "the store does not open yet");
+                }
+            }
         }
         if shared.health.draining.load(Ordering::Relaxed) {
             draining_attempts += 1;

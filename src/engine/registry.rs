@@ -44,7 +44,7 @@ pub enum Entry {
     Identity {
         /// Its id.
         id: IdentityId,
-        /// Its status; `None` is active.
+        /// Its status; `None` leaves it as it is, and makes a new one active.
         status: Option<Status>,
         /// Its licences.
         licences: Vec<Licence>,
@@ -137,7 +137,11 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             licences,
         } => {
             check_licences(&licences)?;
-            let status = status.unwrap_or_default();
+            // Left out it stays as it is: no update of licences lifts a suspension.
+            let known = fleet.identity(id.as_str());
+            let status = status
+                .or(known.map(|known| known.status))
+                .unwrap_or_default();
             Write::Identity(Identity {
                 fleet: fleet_id,
                 id,

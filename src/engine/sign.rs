@@ -10,7 +10,7 @@ use super::prepare::{Prepared, PreparedBatch};
 use super::reserve::{Outcome, Reservation};
 use super::{Shared, hsm_unavailable};
 use crate::domain::Epoch;
-use crate::hsm::{KeyRef, Signature, verify_signature};
+use crate::hsm::{KeyRef, Signature, Signer, verify_signature};
 use crate::store::{Redemption, SignedBundle};
 
 /// One redemption, signed and not yet durable.
@@ -87,6 +87,29 @@ pub(super) fn sign(
             }
             None
         }
+    }
+}
+
+/// Has the epoch's key sign something that is no key, and verifies it: better no server than keys
+/// no car believes.
+///
+/// # Errors
+/// What the HSM says, or that the signature is not the epoch's.
+pub fn trial(signer: &dyn Signer, epoch: &Epoch) -> Result<(), String> {
+    let key = KeyRef {
+        id: epoch.cka_id,
+        algorithm: epoch.key.algorithm(),
+    };
+    let message = b"fob: trial signature";
+    let signatures = signer
+        .sign_all(&key, &[message])
+        .map_err(|error| error.to_string())?;
+    match signatures.first() {
+        Some(signature) if verify_signature(&epoch.key, message, signature) => Ok(()),
+        _ => Err(format!(
+            "the token's key is not the one of epoch {}",
+            epoch.id
+        )),
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(unused_qualifications, reason = "utoipa's IntoParams writes some")]
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::{self, Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::Value;
@@ -30,11 +30,11 @@ const PAGE_MAX: u32 = 500;
 pub(super) async fn create(
     state: Data<State>,
     request: HttpRequest,
-    body: Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     match kind(&request)? {
-        Kind::Jose => for_owner(&state, &request, &body).await,
-        Kind::Json => for_fleet(&state, &request, &body).await,
+        Kind::Jose => for_owner(&state, &request, payload).await,
+        Kind::Json => for_fleet(&state, &request, payload).await,
         Kind::NdJson => Err(unsupported(
             "this call takes application/json or application/jose",
         )),
@@ -44,8 +44,9 @@ pub(super) async fn create(
 async fn for_owner(
     state: &State,
     request: &HttpRequest,
-    body: &Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    let body = Body::read(request, payload).await?;
     let jws = std::str::from_utf8(&body.0)
         .map_err(|_| Refusal::malformed("body", "a compact JWS is ASCII"))?;
     let caller = state
@@ -62,9 +63,10 @@ async fn for_owner(
 async fn for_fleet(
     state: &State,
     request: &HttpRequest,
-    body: &Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(state, request, Scope::Authorize)?;
+    let body = Body::read(request, payload).await?;
     let command: AuthorizationCommand = decode(&body.0)?;
     let repeatable = caller::header(request, "Idempotency-Key")?
         .map(|key| idempotency(caller.fleet.fleet.id, request.path(), key, &body.0))

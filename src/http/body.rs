@@ -1,13 +1,9 @@
 //! Request bodies: bounded, then decoded, with a refusal that names the field.
 
-use std::future::Future;
-use std::pin::Pin;
-
-use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::Bytes;
+use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpRequest};
 use serde::de::DeserializeOwned;
 
@@ -28,13 +24,15 @@ pub(super) enum Kind {
     NdJson,
 }
 
-impl FromRequest for Body {
-    type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = Bytes::from_request(request, payload);
-        Box::pin(async move { bytes.await.map(Self).map_err(unreadable) })
+impl Body {
+    /// Reads the body. Called once it is known who sends it, where that is asked for: nobody else
+    /// makes the server hold much.
+    pub(super) async fn read(
+        request: &HttpRequest,
+        payload: web::Payload,
+    ) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, &mut payload.into_inner());
+        bytes.await.map(Self).map_err(|error| unreadable(&error))
     }
 }
 
@@ -119,7 +117,7 @@ fn expected(text: &str) -> String {
     }
 }
 
-fn unreadable(error: actix_web::Error) -> Problem {
+fn unreadable(error: &actix_web::Error) -> Problem {
     let too_large = matches!(
         error.as_error::<PayloadError>(),
         Some(PayloadError::Overflow)

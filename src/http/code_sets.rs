@@ -1,7 +1,7 @@
 //! `/v1/code-sets/preview` and `/v1/redemptions`: the borrower's side.
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::Data;
+use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::State;
@@ -16,8 +16,9 @@ use super::shapes::{Preview, PreviewRequest, RedemptionBody, not_found};
 pub(super) async fn preview(
     state: Data<State>,
     request: HttpRequest,
-    body: Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    let body = Body::read(&request, payload).await?;
     let asked: PreviewRequest = json(&request, &body)?;
     let found = state.engine.preview(&asked.code_set)?;
     let fleet = state
@@ -38,8 +39,9 @@ pub(super) async fn preview(
 pub(super) async fn redeem(
     state: Data<State>,
     request: HttpRequest,
-    body: Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    let body = Body::read(&request, payload).await?;
     let asked: RedemptionBody = json(&request, &body)?;
     let redemption = state.engine.redeem(asked.check()?).await?;
     bundles::answer(&request, HttpResponse::Created(), &redemption.signed)

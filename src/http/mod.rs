@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::ALLOW;
-use actix_web::web;
 use actix_web::{HttpResponse, Resource, ResponseError, Route};
+use actix_web::{guard, web};
 
 use crate::domain::{Refusal, RefusalCode};
 use crate::engine::Engine;
@@ -67,15 +67,15 @@ fn routes(config: &mut web::ServiceConfig, body_bytes_max: usize, import_bytes_m
         )
         .service(resource(
             "/v1/authorizations",
-            "GET, POST",
+            "GET, HEAD, POST",
             [
-                web::get().to(authorizations::list),
+                read().to(authorizations::list),
                 web::post().to(authorizations::create),
             ],
         ))
         .service(get(
             "/v1/authorizations/{id}",
-            web::get().to(authorizations::read),
+            read().to(authorizations::read),
         ))
         .service(resource(
             "/v1/code-sets/preview",
@@ -87,20 +87,25 @@ fn routes(config: &mut web::ServiceConfig, body_bytes_max: usize, import_bytes_m
             "POST",
             [web::post().to(code_sets::redeem)],
         ))
-        .service(get("/v1/bundles/{id}", web::get().to(bundles::read)))
-        .service(get("/v1/trust", web::get().to(keys::trust)))
-        .service(get("/.well-known/jwks.json", web::get().to(keys::jwks)))
-        .service(get("/healthz", web::get().to(operations::healthz)))
-        .service(get("/readyz", web::get().to(operations::readyz)))
-        .service(get("/metrics", web::get().to(operations::metrics)))
-        .service(get("/openapi.json", web::get().to(openapi::json)))
-        .service(get("/docs", web::get().to(openapi::to_page)))
+        .service(get("/v1/bundles/{id}", read().to(bundles::read)))
+        .service(get("/v1/trust", read().to(keys::trust)))
+        .service(get("/.well-known/jwks.json", read().to(keys::jwks)))
+        .service(get("/healthz", read().to(operations::healthz)))
+        .service(get("/readyz", read().to(operations::readyz)))
+        .service(get("/metrics", read().to(operations::metrics)))
+        .service(get("/openapi.json", read().to(openapi::json)))
+        .service(get("/docs", read().to(openapi::to_page)))
         .service(openapi::page())
         .default_service(web::route().to(not_found));
 }
 
 fn get(path: &str, route: Route) -> Resource {
-    resource(path, "GET", [route])
+    resource(path, "GET, HEAD", [route])
+}
+
+/// GET, and HEAD with it (RFC 9110 §9.1).
+fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// A path with its methods; any other is a 405 that says which there are.

@@ -1,6 +1,6 @@
 //! `PUT /v1/vehicles|identities|terminals/{id}` and `POST /v1/import`: the registry.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::{self, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
@@ -28,9 +28,10 @@ pub(super) async fn put_vehicle(
     state: Data<State>,
     request: HttpRequest,
     id: Path<String>,
-    body: Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let body = Body::read(&request, payload).await?;
     let entry = decode_json::<VehicleBody>(&request, &body)?.check(&id)?;
     put(&state, &caller.fleet, entry).await
 }
@@ -43,9 +44,10 @@ pub(super) async fn put_identity(
     state: Data<State>,
     request: HttpRequest,
     id: Path<String>,
-    body: Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let body = Body::read(&request, payload).await?;
     let entry = decode_json::<IdentityBody>(&request, &body)?.check(&id)?;
     put(&state, &caller.fleet, entry).await
 }
@@ -58,9 +60,10 @@ pub(super) async fn put_terminal(
     state: Data<State>,
     request: HttpRequest,
     id: Path<String>,
-    body: Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let body = Body::read(&request, payload).await?;
     let entry = decode_json::<TerminalBody>(&request, &body)?.check(&id)?;
     put(&state, &caller.fleet, entry).await
 }
@@ -80,12 +83,13 @@ async fn put(state: &State, fleet: &FleetBook, entry: Entry) -> Result<HttpRespo
 pub(super) async fn import(
     state: Data<State>,
     request: HttpRequest,
-    body: Body,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(&state, &request, Scope::Admin)?;
     if kind(&request)? == Kind::Jose {
         return Err(unsupported("this call takes application/x-ndjson"));
     }
+    let body = Body::read(&request, payload).await?;
     let mut import = Import::new(&state, &caller.fleet);
     for (line, text) in (1_u64..).zip(body.0.split(|byte| *byte == b'\n')) {
         import.line(line, text.trim_ascii()).await;

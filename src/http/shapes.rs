@@ -160,6 +160,12 @@ pub(super) struct RecipientArg {
     terminal: Option<String>,
 }
 
+impl RecipientArg {
+    fn is_anybody(&self) -> bool {
+        self.identity.is_none() && self.terminal.is_none()
+    }
+}
+
 /// An authorization command.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -276,6 +282,7 @@ pub(super) struct AuthorizationView {
     region: Option<RegionArg>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     max_uses: BTreeMap<String, u32>,
+    #[serde(skip_serializing_if = "RecipientArg::is_anybody")]
     recipient: RecipientArg,
     #[schema(value_type = String, format = DateTime)]
     redeem_by: Time,
@@ -441,7 +448,7 @@ pub(super) struct LicenceArg {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct IdentityBody {
-    /// `active` or `suspended`; active where absent.
+    /// `active` or `suspended`; where absent it stays as it is, and a new one is active.
     status: Option<String>,
     #[serde(default)]
     licences: Vec<LicenceArg>,

@@ -116,7 +116,7 @@ impl Issuer {
         };
         Server {
             child: Some(child),
-            url: line[at..].trim().to_owned(),
+            url: line[at..].split_whitespace().next().unwrap().to_owned(),
             agent: agent(),
         }
     }

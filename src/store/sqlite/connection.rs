@@ -6,7 +6,6 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use rusqlite::config::DbConfig;
@@ -127,7 +126,7 @@ impl Readers {
 
     /// Lends a connection to `with`, waiting for one where all are lent.
     pub(super) fn lend<T>(
-        self: &Arc<Self>,
+        &self,
         with: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let lent = self

@@ -29,11 +29,13 @@ pub(super) fn purge(
          WHERE max(not_after, redeem_by) >> 16 <= ?1 >> 16 AND max(not_after, redeem_by) < ?1
          LIMIT ?2",
     )?;
-    let over = over
+    let mut over = over
         .query_map(params![before, at_most], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
         .collect::<Result<Vec<Over>, _>>()?;
+    // Neighbours lie in the same pages.
+    over.sort_unstable();
     let mut purged = 0;
     for (id, bundle, request) in over {
         if let Some(bundle) = bundle {

@@ -41,7 +41,7 @@ pub(crate) fn pages_follow_each_other<P: Place>() {
         let mut found = Vec::new();
         loop {
             let page = store.authorizations(&filter).unwrap();
-            assert!(page.len() <= 7);
+            assert!(page.len() <= 7 && found.len() <= 256);
             found.extend(page.iter().map(|one| one.id.0[15]));
             match page.last() {
                 Some(last) => filter.after = Some(last.id),
@@ -107,6 +107,7 @@ pub(crate) fn filters<P: Place>() {
         [1, 2, 3, 4, 5],
         "other states pass either way"
     );
+    assert_eq!(listed(None, Some(false), 200), [3, 4, 5, 6]);
     let of_vehicle = AuthorizationFilter {
         vehicle: Some(vehicle_id("V-1")),
         state: Some(Open),

@@ -1,0 +1,191 @@
+//! Criterion groups named after the stages: book (look-ups), admit, encode, verify, pipeline.
+//!
+//! `cargo bench --bench stages -- <group>` runs one of them. Figures and what was learned from
+//! them are in `docs/performance.md`.
+#![allow(missing_docs, reason = "criterion's macros write undocumented items")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on should stop"
+)]
+
+#[path = "setup/mod.rs"]
+mod setup;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fob::domain::CodeSet;
+use fob::domain::code_set::CodeSetKey;
+use fob::hsm::{Signer, verify_signature};
+use fob_verify::key::{self, SignedKey};
+use fob_verify::{RustCrypto, trust};
+
+use setup::{CODE_SET_KEY, Issuer, authorization};
+
+/// Look-ups in the book, at a size where it no longer fits a core's cache.
+fn book(criterion: &mut Criterion) {
+    let issuer = Issuer::new();
+    let mut group = criterion.benchmark_group("book");
+    let book = issuer.book_of(200_000);
+    let ids: Vec<_> = (0..200_000)
+        .step_by(97)
+        .map(setup::authorization_id)
+        .collect();
+    let bare = papaya::HashMap::new();
+    for id in (0..200_000).map(setup::authorization_id) {
+        bare.pin().insert(id, Arc::new(0_u64));
+    }
+    let mut at = 0;
+    group.bench_function("authorization", |bencher| {
+        bencher.iter(|| {
+            at = (at + 1) % ids.len();
+            black_box(book.authorization(ids[at]))
+        });
+    });
+    group.bench_function("bare papaya get", |bencher| {
+        bencher.iter(|| {
+            at = (at + 1) % ids.len();
+            black_box(bare.pin().get(&ids[at]).cloned())
+        });
+    });
+    let fleet = book.fleet_named("bench").unwrap();
+    group.bench_function("vehicle", |bencher| {
+        bencher.iter(|| black_box(fleet.vehicle("V-77")))
+    });
+    group.finish();
+}
+
+/// What admission costs beside the proof's signature: the code set, parsed and believed.
+fn admit(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("admit");
+    let codes = CodeSetKey::new(&CODE_SET_KEY);
+    let held = authorization(7, 8);
+    let text = codes
+        .text(held.fleet, held.id, held.version, &held.functions)
+        .unwrap();
+    group.bench_function("code set: parse", |bencher| {
+        bencher.iter(|| CodeSet::parse(black_box(&text)).unwrap());
+    });
+    let claimed = CodeSet::parse(&text).unwrap();
+    group.bench_function("code set: compare", |bencher| {
+        bencher.iter(|| {
+            codes.matches(
+                black_box(&claimed),
+                held.fleet,
+                held.version,
+                &held.functions,
+            )
+        });
+    });
+    group.bench_function("proof: check", |bencher| {
+        let phone = setup::Phone::new();
+        let now = setup::now();
+        let proof = phone.proof("http://fob.bench", &text, now);
+        bencher.iter(|| {
+            let nonce = claimed.nonce();
+            fob::engine::jws::check_proof(black_box(&proof), "http://fob.bench", nonce, now)
+                .unwrap()
+        });
+    });
+    group.finish();
+}
+
+/// Spelling out one key, and putting the signature to it.
+fn encode(criterion: &mut Criterion) {
+    let issuer = Issuer::new();
+    let mut group = criterion.benchmark_group("encode");
+    let bundle = issuer.bundle(8);
+    let protected = key::protected_header(bundle.algorithm, &bundle.epoch.0);
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("to be signed", |bencher| {
+        let mut out = Vec::with_capacity(512);
+        bencher.iter(|| {
+            out.clear();
+            key::to_be_signed(
+                &mut out,
+                &protected,
+                black_box(&bundle.claims(&bundle.keys[0])),
+            )
+            .unwrap()
+        });
+    });
+    let signed = issuer.signed(bundle);
+    group.throughput(Throughput::Elements(8));
+    group.bench_function("bundle of 8 rebuilt", |bencher| {
+        bencher.iter(|| fob::engine::rebuild::keys(black_box(&signed)).unwrap());
+    });
+    group.finish();
+}
+
+/// The check: as a car makes it, and as the server samples its own signatures.
+fn verify(criterion: &mut Criterion) {
+    let issuer = Issuer::new();
+    let mut group = criterion.benchmark_group("verify");
+    let signed = issuer.signed(issuer.bundle(1));
+    let bytes = fob::engine::rebuild::keys(&signed).unwrap().remove(0);
+    let trusted = trust::verify(&issuer.trust, &[issuer.root], setup::now(), &RustCrypto).unwrap();
+    group.bench_function("decode", |bencher| {
+        bencher.iter(|| SignedKey::decode(black_box(&bytes)).unwrap());
+    });
+    group.bench_function("key in a car", |bencher| {
+        bencher.iter(|| {
+            SignedKey::decode(black_box(&bytes))
+                .unwrap()
+                .verify(&trusted, &RustCrypto)
+                .unwrap()
+        });
+    });
+    group.bench_function("sample on the server", |bencher| {
+        let message = issuer.message(&signed.bundle);
+        bencher.iter(|| {
+            verify_signature(
+                &issuer.epoch.key,
+                black_box(&message),
+                &signed.signatures[0],
+            )
+        });
+    });
+    group.finish();
+}
+
+/// The HSM by itself, and whole redemptions through the engine.
+fn pipeline(criterion: &mut Criterion) {
+    let issuer = Issuer::new();
+    let mut group = criterion.benchmark_group("pipeline");
+    group.sample_size(20);
+    for count in [8_usize, 512, 4096] {
+        let messages = vec![[7_u8; 350].as_slice(); count];
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_with_input(
+            BenchmarkId::new("sign_all", count),
+            &messages,
+            |bencher, messages| {
+                bencher.iter(|| issuer.token.sign_all(&issuer.key, messages).unwrap());
+            },
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for bundles in [1_usize, 512] {
+        group.throughput(Throughput::Elements(bundles as u64 * 8));
+        group.bench_function(BenchmarkId::new("bundles of 8", bundles), |bencher| {
+            let engine = issuer.engine();
+            let mut next = 0;
+            bencher.iter_batched(
+                || {
+                    next += bundles as u64;
+                    issuer.authorize(&engine, next - bundles as u64..next)
+                },
+                |code_sets| runtime.block_on(issuer.redeem(&engine, &code_sets)),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(stages, book, admit, encode, verify, pipeline);
+criterion_main!(stages);
