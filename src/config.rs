@@ -530,7 +530,7 @@ mod tests {
         let wrong = |text: &str| load(text, &[]).expect_err("an error");
         let message = wrong(&format!("{MINIMAL}\n[engine]\nbatch_size = 3"));
         assert!(
-            message.contains("batch_size") && message.contains("line 11"),
+            message.contains("batch_size") && message.contains("line 12"),
             "{message}"
         );
         let message = wrong(&format!("{MINIMAL}\n[engine]\nqueue_len_max = 0"));

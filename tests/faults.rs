@@ -71,6 +71,13 @@ fn an_hsm_that_fails_costs_a_503_and_nothing_else() {
     assert_eq!((ready.status, &ready.value()["hsm"]), (503, &json!(false)));
     redemption.check(&inside);
     assert_eq!(inside.server.get("/readyz", &[]).status, 200);
+    // Without any request it comes back by being asked.
+    inside.signer.fail(2);
+    unavailable(&Redemption::new(&inside).send(&inside), "hsm_unavailable");
+    inside.engine.probe_hsm();
+    assert!(!inside.engine.readiness().hsm, "it still fails");
+    inside.engine.probe_hsm();
+    assert!(inside.engine.readiness().ready());
 }
 
 #[test]
@@ -342,4 +349,33 @@ fn until(happened: impl Fn() -> bool) {
         thread::sleep(Duration::from_millis(10));
     }
     panic!("it did not happen within ten seconds");
+}
+
+#[test]
+fn the_right_pin_sent_again_while_the_hsm_is_away_locks_nothing() {
+    let inside = Inside::start("faults-pin", |_| {});
+    let mut command = authorization("DEMO-0001", &TWO);
+    command["pin"] = json!(true);
+    let made = inside
+        .server
+        .command(&inside.owner.command(&inside.server.url, &command));
+    let (made, phone) = (made.value(), Phone::new());
+    let code_set = made["code_set"].as_str().unwrap();
+    let send = |pin: &str| {
+        let mut body = redemption(&inside.server.url, code_set, "renter-1", &phone);
+        body["pin"] = json!(pin);
+        inside.server.json("POST", "/v1/redemptions", &body)
+    };
+    let right = made["pin"].as_str().unwrap();
+    let wrong = if right == "000000" {
+        "000001"
+    } else {
+        "000000"
+    };
+    inside.signer.fail(8);
+    for _ in 0..8 {
+        send(wrong).refused(403, "pin_wrong");
+        unavailable(&send(right), "hsm_unavailable");
+    }
+    assert_eq!(send(right).status, 201);
 }

@@ -16,7 +16,9 @@ use crate::domain::code_set::CODE_SET_KEY_LEN;
 use crate::engine::found::{self, Founding};
 use crate::engine::ids::Ids;
 use crate::engine::{Book, EngineSettings};
-use crate::hsm::{SoftHsm, Token, TokenConfig, init_token, random_pin, write_pin_file};
+use crate::hsm::{
+    Signer, SoftHsm, Token, TokenConfig, init_token, random_pin, read_pin_file, write_pin_file,
+};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
 use crate::store::{Applied, Store, Write};
 
@@ -42,9 +44,15 @@ pub(super) struct InitArgs {
     /// Label of the issuing token
     #[arg(long, value_name = "LABEL", default_value = "fob-issuer")]
     hsm_label: String,
+    /// The issuing token is there already, and its user PIN is in this file
+    #[arg(long, value_name = "FILE", requires = "module")]
+    hsm_pin_file: Option<PathBuf>,
     /// Label of the root's token
     #[arg(long, value_name = "LABEL", default_value = "fob-root")]
     root_label: String,
+    /// The root's token is there already, and its user PIN is in this file
+    #[arg(long, value_name = "FILE", requires = "module")]
+    root_pin_file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -105,11 +113,23 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         SoftHsm::under(dir).create()?;
     }
     place::activate_softhsm(dir)?;
-    let (root, root_serial) = new_token(dir, &module, &args.root_label, "root")?;
-    let (issuing, hsm_serial) = new_token(dir, &module, &args.hsm_label, "hsm")?;
+    let root = Opened::new(
+        dir,
+        &module,
+        &args.root_label,
+        args.root_pin_file.as_deref(),
+        "root",
+    )?;
+    let issuing = Opened::new(
+        dir,
+        &module,
+        &args.hsm_label,
+        args.hsm_pin_file.as_deref(),
+        "hsm",
+    )?;
     let founded = Founding {
-        root: &root,
-        issuing: &issuing,
+        root: &root.token,
+        issuing: &issuing.token,
         issuer: &args.issuer,
         algorithm: args.alg,
         epoch_lifetime_s: args.epoch_days * DAY_S,
@@ -142,7 +162,7 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         .id
         .to_string();
     // The configuration last: a directory without it is not an issuer yet.
-    let text = config_text(args, &module, &root_serial, &hsm_serial);
+    let text = config_text(&module, &root, &issuing);
     let config = dir.join(FILE_NAME);
     place::write_private(&config, text.as_bytes())?;
     Ok(Created {
@@ -151,29 +171,59 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         issuer: args.issuer.clone(),
         root_kid: crate::domain::EpochId(founded.root.kid()).to_string(),
         epoch,
-        hsm_serial,
-        root_serial,
+        hsm_serial: issuing.serial,
+        root_serial: root.serial,
         demo: args.demo,
     })
 }
 
-/// Initialises a token through PKCS#11, keeps its PINs in files of their own, and opens it.
-fn new_token(
-    dir: &Path,
-    module: &Path,
-    label: &str,
-    name: &str,
-) -> anyhow::Result<(Token, String)> {
-    let (so_pin, pin) = (random_pin()?, random_pin()?);
-    write_pin_file(&dir.join(format!("{name}-so.pin")), &so_pin)?;
-    write_pin_file(&dir.join(format!("{name}.pin")), &pin)?;
-    let serial = init_token(module, label, &so_pin, &pin)
-        .with_context(|| format!("token {label} in {}", module.display()))?;
-    let config = TokenConfig {
-        serial: Some(serial.clone()),
-        ..TokenConfig::new(module, label)
-    };
-    Ok((Token::open(config, pin)?, serial))
+/// A token, open, and what the configuration says of it.
+struct Opened {
+    token: Token,
+    label: String,
+    serial: String,
+    pin_file: PathBuf,
+}
+
+impl Opened {
+    /// Opens the token whose PIN is in `pin_file`; without one it initialises a token through
+    /// PKCS#11 and keeps its PINs in files of their own.
+    fn new(
+        dir: &Path,
+        module: &Path,
+        label: &str,
+        pin_file: Option<&Path>,
+        name: &str,
+    ) -> anyhow::Result<Self> {
+        let at = || format!("token {label} in {}", module.display());
+        let (pin_file, pin, serial) = match pin_file {
+            Some(file) => (
+                file.canonicalize().with_context(at)?,
+                read_pin_file(file)?,
+                None,
+            ),
+            None => {
+                let (so_pin, pin) = (random_pin()?, random_pin()?);
+                let file = PathBuf::from(format!("{name}.pin"));
+                write_pin_file(&dir.join(format!("{name}-so.pin")), &so_pin)?;
+                write_pin_file(&dir.join(&file), &pin)?;
+                let serial = init_token(module, label, &so_pin, &pin).with_context(at)?;
+                (file, pin, Some(serial))
+            }
+        };
+        let config = TokenConfig {
+            serial,
+            ..TokenConfig::new(module, label)
+        };
+        let token = Token::open(config, pin).with_context(at)?;
+        let serial = token.status().serial;
+        Ok(Self {
+            token,
+            label: label.into(),
+            serial,
+            pin_file,
+        })
+    }
 }
 
 fn demo(dir: &Path, ids: &Ids, unix_ms: u64) -> anyhow::Result<Vec<Write>> {
@@ -188,11 +238,17 @@ fn demo(dir: &Path, ids: &Ids, unix_ms: u64) -> anyhow::Result<Vec<Write>> {
     found::demo(fleet, jwk::public(&phone)?).map_err(|refusal| anyhow::anyhow!("{refusal}"))
 }
 
-fn config_text(args: &InitArgs, module: &Path, root_serial: &str, hsm_serial: &str) -> String {
+fn config_text(module: &Path, root: &Opened, issuing: &Opened) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
-    let module = quoted(&module.display().to_string());
-    let (hsm_label, root_label) = (quoted(&args.hsm_label), quoted(&args.root_label));
-    let (hsm_serial, root_serial) = (quoted(hsm_serial), quoted(root_serial));
+    let token = |opened: &Opened| {
+        format!(
+            "module = {}\nlabel = {}\nserial = {}\npin_file = {}\n",
+            quoted(&module.display().to_string()),
+            quoted(&opened.label),
+            quoted(&opened.serial),
+            quoted(&opened.pin_file.display().to_string()),
+        )
+    };
     format!(
         "# An issuer of virtual car keys. Every setting, with its default and limits, is described in\n\
          # docs/operations.md; paths are relative to this file; FOB_SECTION_KEY variables override it.\n\
@@ -202,20 +258,18 @@ fn config_text(args: &InitArgs, module: &Path, root_serial: &str, hsm_serial: &s
          # public_url = \"https://keys.example.com\"   # the address clients use, if not the one above\n\
          # behind_proxy = true                        # a proxy in front ends TLS\n\
          \n\
-         [hsm]                                        # the issuing token\n\
-         module = {module}\n\
-         label = {hsm_label}\n\
-         serial = {hsm_serial}\n\
-         pin_file = \"hsm.pin\"\n\
+         # The issuing token.\n\
+         [hsm]\n\
+         {}\
          sessions = \"auto\"\n\
          session_key_copy = \"auto\"\n\
          \n\
-         [root]                                       # never opened by `fob serve`: keep it elsewhere\n\
-         module = {module}\n\
-         label = {root_label}\n\
-         serial = {root_serial}\n\
-         pin_file = \"root.pin\"\n",
-        crate::config::DEFAULT_LISTEN
+         # The root's token. `fob serve` never opens it: keep it elsewhere.\n\
+         [root]\n\
+         {}",
+        crate::config::DEFAULT_LISTEN,
+        token(issuing),
+        token(root),
     )
 }
 

@@ -8,7 +8,7 @@ use super::id::{AuthorizationId, FleetId, IdentityId, TerminalId, TokenId, Vehic
 use super::refusal::{Refusal, RefusalCode};
 use super::time::{UnixTime, Window};
 
-/// Wrong PINs after which a code set is locked.
+/// Wrong PINs in a row after which a code set is locked.
 pub const PIN_ATTEMPTS_MAX: u32 = 5;
 
 /// How the keys of an authorization are signed.

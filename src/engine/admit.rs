@@ -210,15 +210,15 @@ impl Engine {
         let now = shared.clock.unix();
         authorization.check_open(now)?;
         let (vehicle, terminal) = check_rules(presented, &authorization)?;
-        if authorization.pin && !presented.pin_right {
-            return Ok(Admission::PinAsked);
-        }
         if shared
             .book
             .active_epoch()
             .is_none_or(|epoch| !epoch.window.contains(now))
         {
             return Err(hsm_unavailable().detail("no issuing key is active"));
+        }
+        if authorization.pin && !presented.pin_right {
+            return Ok(Admission::PinAsked);
         }
         let id = authorization.id;
         let still_open = || match shared.book.authorization(id) {
@@ -279,14 +279,16 @@ impl Engine {
             Some(Applied::PinAttempts(_)) => return Err(RefusalCode::PinLocked.into()),
             _ => return Err(RefusalCode::CodeSetUnknown.into()),
         }
-        if self
+        if !self
             .shared
             .code_set_key
             .pin_matches(pin, fleet, id, version)
         {
-            return Ok(());
+            return Err(Refusal::new(RefusalCode::PinWrong).field("pin"));
         }
-        Err(Refusal::new(RefusalCode::PinWrong).field("pin"))
+        // Or the right PIN, sent again while the HSM is away, would lock the code set.
+        self.write(vec![Write::PinRight(id, version)]).await?;
+        Ok(())
     }
 
     async fn read_back(&self, presented: &Presented) -> Result<Arc<Redemption>, Failure> {

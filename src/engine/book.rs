@@ -104,7 +104,7 @@ impl Book {
                     AuthorizationState::Redeemed,
                 );
             }
-            Write::PinAttempt(..) | Write::Purge(..) => {}
+            Write::PinAttempt(..) | Write::PinRight(..) | Write::Purge(..) => {}
         }
     }
 

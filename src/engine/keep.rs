@@ -7,7 +7,7 @@ use crate::domain::{Epoch, Refusal};
 use crate::store::{Applied, Write};
 
 /// Authorizations purged in one transaction, so that no request waits long behind it.
-const PURGE_MAX: u32 = 2_000;
+const PURGE_MAX: u32 = 1_000;
 
 impl Engine {
     /// Applies what is due now. Returns how many authorizations were purged; at most a bounded

@@ -73,6 +73,9 @@ pub enum Write {
     Authorize(Box<NewAuthorization>),
     /// One more attempt at the PIN of this authorization version, counted before it is compared.
     PinAttempt(AuthorizationId, u32),
+    /// The last attempt at the PIN of this authorization version was right: what was counted is
+    /// taken back. [`Applied::Stale`] where there is no such version.
+    PinRight(AuthorizationId, u32),
     /// A redemption: the bundle, its signatures and the conditions under which it stands.
     Redeem(Arc<Redemption>),
     /// The end of everything that was over before this time: authorizations (with their bundles,

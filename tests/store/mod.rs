@@ -1,8 +1,6 @@
 //! The store's contract. [`conformance`] is run by every store; what only one of them has is in a
 //! file of its name.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod conformance;
 mod damage;
 mod full_disk;

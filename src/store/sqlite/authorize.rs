@@ -63,6 +63,24 @@ pub(super) fn pin_attempt(
     Ok(Applied::PinAttempts(attempts + 1))
 }
 
+/// Takes back what was counted.
+pub(super) fn pin_right(
+    connection: &Connection,
+    id: &AuthorizationId,
+    version: u32,
+) -> Result<Applied, StoreError> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE authorizations SET pin_attempts = 0 WHERE id = ?1 AND version = ?2",
+        )?
+        .execute(params![id.bytes(), version])?;
+    Ok(if changed == 1 {
+        Applied::Done
+    } else {
+        Applied::Stale
+    })
+}
+
 /// The first bytes of a request's scope, by which its authorization is found.
 pub(super) fn scope_column(scope: &[u8; 32]) -> i64 {
     let mut first = [0; 8];

@@ -123,6 +123,7 @@ impl Transaction<'_> {
             Write::TrustList(version, body) => registry::trust_list(connection, *version, body),
             Write::Authorize(new) => authorize::authorize(self, new),
             Write::PinAttempt(id, version) => authorize::pin_attempt(connection, id, *version),
+            Write::PinRight(id, version) => authorize::pin_right(connection, id, *version),
             Write::Redeem(redemption) => redeem::redeem(self, redemption),
             Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
         }

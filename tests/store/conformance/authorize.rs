@@ -196,4 +196,18 @@ pub(crate) fn attempts_are_counted_up_to_the_limit<P: Place>() {
         answers,
         [Applied::PinAttempts(1), Applied::Stale, Applied::Stale]
     );
+    let right = |number, version| Write::PinRight(authorization_id(number), version);
+    let answers = commit(
+        &store,
+        &[right(1, 2), right(3, 1), right(1, 1), attempt(1, 1)],
+    );
+    assert_eq!(
+        answers,
+        [
+            Applied::Stale,
+            Applied::Stale,
+            Applied::Done,
+            Applied::PinAttempts(1)
+        ]
+    );
 }
