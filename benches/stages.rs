@@ -2,7 +2,11 @@
 //!
 //! `cargo bench --bench stages -- <group>` runs one of them. Figures and what was learned from
 //! them are in `docs/performance.md`.
-#![allow(missing_docs, unreachable_pub, reason = "a benchmark is read by its groups")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark is read by its groups"
+)]
 #![allow(
     clippy::unwrap_used,
     reason = "a benchmark that cannot go on should stop"

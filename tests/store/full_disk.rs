@@ -12,12 +12,13 @@ use fob::store::{Applied, BundleKey, Store, StoreError, Write};
 
 use super::sample::*;
 
-/// Names the file the child works on.
+/// Names the file the child works on. A test that finds it set is its own child.
 const CHILD: &str = "FOB_TEST_STORE";
 
 /// The limit, in blocks of 512 bytes: the database has room, a long log has not.
 const BLOCKS: &str = "2048";
 
+/// Runs the test `case` once more, as a child that works on `file` under the limit.
 fn child_in(case: &str, file: &Path) {
     let module = module_path!()
         .split_once("::")
@@ -29,12 +30,7 @@ fn child_in(case: &str, file: &Path) {
             &format!("trap '' XFSZ; ulimit -f {BLOCKS}; exec \"$0\" \"$@\""),
         ])
         .arg(std::env::current_exe().unwrap())
-        .args([
-            &format!("{module}::{case}"),
-            "--exact",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args([&format!("{module}::{case}"), "--exact", "--nocapture"])
         .env(CHILD, file)
         .status()
         .unwrap();
@@ -84,22 +80,23 @@ fn present(store: &Sqlite, number: u16) -> bool {
 
 #[test]
 fn a_commit_that_finds_no_room_is_unknown_and_closes_the_store() {
+    if let Some(file) = std::env::var_os(CHILD) {
+        return commit_until_there_is_no_room(Path::new(&file));
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fob.db");
     done(&Sqlite::create(&file, small_log()).unwrap(), &world());
-    child_in("child_commits_until_there_is_no_room", &file);
+    child_in(
+        "a_commit_that_finds_no_room_is_unknown_and_closes_the_store",
+        &file,
+    );
     // The child went on after opening it anew; without a limit everything does.
     let store = Sqlite::open(&file, small_log()).unwrap();
     done(&store, &pair(60_000));
 }
 
-#[test]
-#[ignore = "runs as a child with a limit on the size of files"]
-fn child_commits_until_there_is_no_room() {
-    let Some(file) = std::env::var_os(CHILD) else {
-        return;
-    };
-    let store = Sqlite::open(Path::new(&file), small_log()).unwrap();
+fn commit_until_there_is_no_room(file: &Path) {
+    let store = Sqlite::open(file, small_log()).unwrap();
     let mut number = 0;
     let error = loop {
         match store.commit(&pair(number)) {
@@ -137,21 +134,22 @@ fn child_commits_until_there_is_no_room() {
 
 #[test]
 fn a_transaction_that_finds_no_room_before_its_end_has_failed() {
+    if let Some(file) = std::env::var_os(CHILD) {
+        return ask_for_too_much_at_once(Path::new(&file));
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fob.db");
     done(&Sqlite::create(&file, small_log()).unwrap(), &world());
-    child_in("child_asks_for_too_much_at_once", &file);
+    child_in(
+        "a_transaction_that_finds_no_room_before_its_end_has_failed",
+        &file,
+    );
     let store = Sqlite::open(&file, small_log()).unwrap();
     assert!(present(&store, 1) && present(&store, 2) && !present(&store, 3));
 }
 
-#[test]
-#[ignore = "runs as a child with a limit on the size of files"]
-fn child_asks_for_too_much_at_once() {
-    let Some(file) = std::env::var_os(CHILD) else {
-        return;
-    };
-    let store = Sqlite::open(Path::new(&file), small_log()).unwrap();
+fn ask_for_too_much_at_once(file: &Path) {
+    let store = Sqlite::open(file, small_log()).unwrap();
     done(&store, &pair(1));
     // More than the cache holds goes to the log before the end.
     let much: Vec<_> = (3..40_000)
