@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::engine::EngineSettings;
 use crate::hsm::{HsmError, SessionCount, SessionKeyCopy, TokenConfig, read_pin_file};
-use crate::http::{ServerConfig, TlsFiles};
+use crate::http::{Limits, ServerConfig, TlsFiles};
 
 /// The file's name within its directory.
 pub const FILE_NAME: &str = "fob.toml";
@@ -21,7 +21,7 @@ pub const FILE_NAME: &str = "fob.toml";
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8650";
 
 /// What is logged where nothing else is said.
-const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn";
+const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn,actix_http=off";
 
 /// The most characters of `public_url`: it is part of every key's status address.
 const PUBLIC_URL_LEN_MAX: usize = 200;
@@ -101,6 +101,7 @@ struct ServerSection {
     import_bytes_max: Option<usize>,
     connections_max: Option<usize>,
     request_timeout_ms: Option<u64>,
+    import_timeout_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -350,10 +351,13 @@ impl ServerSection {
             5_000,
             100..=600_000,
         )?;
-        Ok(ServerConfig {
-            metrics_listen: self.metrics_listen,
-            tls,
-            workers: within("server.workers", self.workers, cores.min(64), 1..=256)?,
+        let import_timeout_ms = within(
+            "server.import_timeout_ms",
+            self.import_timeout_ms,
+            60_000,
+            100..=3_600_000,
+        )?;
+        let limits = Limits {
             body_bytes_max: within(
                 "server.body_bytes_max",
                 self.body_bytes_max,
@@ -366,13 +370,20 @@ impl ServerSection {
                 67_108_864,
                 1_024..=1_073_741_824,
             )?,
+            request_timeout: Duration::from_millis(timeout_ms),
+            import_timeout: Duration::from_millis(import_timeout_ms),
+        };
+        Ok(ServerConfig {
+            metrics_listen: self.metrics_listen,
+            tls,
+            workers: within("server.workers", self.workers, cores.min(64), 1..=256)?,
+            limits,
             connections_max: within(
                 "server.connections_max",
                 self.connections_max,
                 25_000,
                 1..=1_000_000,
             )?,
-            request_timeout: Duration::from_millis(timeout_ms),
         })
     }
 }

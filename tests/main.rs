@@ -7,10 +7,14 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod api;
 mod client;
 mod faults;
 mod floors;
+mod hostile;
 mod hsm;
 mod once;
+mod refusals;
+mod secrets;
 mod store;
 mod support;

@@ -181,17 +181,26 @@ fn check_exposure(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Sets up the log. However much is asked for, other crates say no more than `info`: at `debug`
+/// some of them print what clients send, and that may be a secret.
 fn log(config: &Config) -> anyhow::Result<()> {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&config.log_filter).context("[log] filter")?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    use tracing_subscriber::{EnvFilter, Layer as _, Registry, filter, fmt};
+    let asked = EnvFilter::try_new(&config.log_filter).context("[log] filter")?;
+    let ours = filter::filter_fn(|line| {
+        *line.level() <= tracing::Level::INFO || line.target().starts_with("fob")
+    });
+    let lines = fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    let set = if config.log_json {
-        lines.json().try_init()
+    let lines = if config.log_json {
+        lines.json().boxed()
     } else {
-        lines.try_init()
+        lines.boxed()
     };
+    let set = Registry::default()
+        .with(lines.with_filter(asked).with_filter(ours))
+        .try_init();
     set.map_err(|error| anyhow::anyhow!("the log: {error}"))
 }

@@ -103,19 +103,22 @@ impl Catalogue {
         if refs.is_empty() || refs.len() > FUNCTIONS_MAX {
             return Err(Refusal::malformed("functions", "name 1 to 64 functions"));
         }
-        let unknown = |what: String| {
-            Refusal::new(RefusalCode::UnknownFunction)
-                .field("functions")
-                .detail(format!("the fleet has no function {what}"))
+        // What the caller wrote does not go back to it: only where it stands.
+        let resolve = |(at, function): (usize, &FunctionRef)| {
+            let code = match function {
+                FunctionRef::Code(code) => self.names.contains_key(code).then_some(*code),
+                FunctionRef::Name(name) => self.code(name),
+            };
+            code.ok_or_else(|| {
+                Refusal::new(RefusalCode::UnknownFunction)
+                    .field(format!("functions[{at}]"))
+                    .detail("the fleet has no such function")
+            })
         };
         let mut codes = refs
             .iter()
-            .map(|function| match function {
-                FunctionRef::Code(code) if self.names.contains_key(code) => Ok(*code),
-                FunctionRef::Code(code) => Err(unknown(code.to_string())),
-                // What the caller wrote may be anything; only its known part goes back.
-                FunctionRef::Name(name) => self.code(name).ok_or_else(|| unknown(shown(name))),
-            })
+            .enumerate()
+            .map(resolve)
             .collect::<Result<Vec<_>, _>>()?;
         codes.sort_unstable();
         if codes.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -130,13 +133,6 @@ impl Catalogue {
             .range(OWN_FUNCTION_MIN..)
             .map(|(code, name)| (*code, name))
     }
-}
-
-fn shown(name: &str) -> String {
-    name.chars()
-        .take(FUNCTION_NAME_LEN_MAX)
-        .filter(|c| !c.is_control())
-        .collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod function;
 pub mod id;
 pub mod identity;
+pub mod json;
 pub mod refusal;
 pub mod status;
 pub mod terminal;

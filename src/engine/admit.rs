@@ -125,8 +125,7 @@ impl Engine {
             match self.admit(&presented)? {
                 Admission::Redeemed => return self.read_back(&presented).await,
                 Admission::PinAsked => {
-                    self.check_pin(&presented).await?;
-                    presented.pin_right = true;
+                    presented.pin_right = self.check_pin(&presented).await?;
                 }
                 Admission::Waiting(outcome) => {
                     let outcome = tokio::select! {
@@ -264,15 +263,25 @@ impl Engine {
         Err(refusal)
     }
 
-    /// Counts the attempt durably, then compares. Rules that do not depend on the PIN come before
-    /// it, so that no attempt is spent on a request that could not succeed.
-    async fn check_pin(&self, presented: &Presented) -> Result<(), Refusal> {
+    /// Counts the attempt durably, compares, and takes the count back where it was right. Rules
+    /// that do not depend on the PIN come before it, so that no attempt is spent on a request that
+    /// could not succeed; and one attempt at a code set comes after the other, so that the same
+    /// request sent many times at once does not lock itself out.
+    ///
+    /// Returns whether the PIN was compared: not where the code set was redeemed meanwhile.
+    async fn check_pin(&self, presented: &Presented) -> Result<bool, Refusal> {
         let Authorization {
             id, fleet, version, ..
         } = *presented.authorization;
         let Some(pin) = &presented.pin else {
             return Err(Refusal::new(RefusalCode::PinRequired).field("pin"));
         };
+        let turn = self.shared.turns.of(id);
+        let _turn = turn.take().await;
+        let now = self.shared.book.authorization(id);
+        if now.is_none_or(|now| now.state != AuthorizationState::Open) {
+            return Ok(false);
+        }
         let applied = self.write(vec![Write::PinAttempt(id, version)]).await?;
         match applied.first() {
             Some(Applied::PinAttempts(attempts)) if *attempts <= PIN_ATTEMPTS_MAX => {}
@@ -288,7 +297,7 @@ impl Engine {
         }
         // Or the right PIN, sent again while the HSM is away, would lock the code set.
         self.write(vec![Write::PinRight(id, version)]).await?;
-        Ok(())
+        Ok(true)
     }
 
     async fn read_back(&self, presented: &Presented) -> Result<Arc<Redemption>, Failure> {

@@ -9,8 +9,8 @@ use super::book::FleetBook;
 use super::{Engine, Failure};
 use crate::domain::function::FunctionRef;
 use crate::domain::{
-    Author, Authorization, AuthorizationState, FunctionCode, Recipient, Refusal, RefusalCode,
-    Signing, Status, UnixTime, VehicleId, Window,
+    Author, Authorization, AuthorizationId, AuthorizationState, FunctionCode, Recipient, Refusal,
+    RefusalCode, Signing, Status, UnixTime, VehicleId, Window,
 };
 use crate::store::{Applied, NewAuthorization, Request, Write};
 
@@ -51,13 +51,8 @@ impl Engine {
         request: Option<Request>,
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Token(caller.token.id);
-        let authorization = Arc::new(self.draft(&caller.fleet, spec, author)?);
-        self.commit_authorization(NewAuthorization {
-            authorization,
-            request,
-            command: None,
-        })
-        .await
+        let drafted = self.draft(&caller.fleet, spec, author);
+        self.commit_authorization(drafted, request, None).await
     }
 
     /// Authorizes on an owner's behalf: only vehicles its identity owns.
@@ -69,23 +64,11 @@ impl Engine {
         caller: &OwnerCommand,
         spec: AuthorizationSpec,
     ) -> Result<Arc<Authorization>, Failure> {
-        let vehicle = caller.fleet.vehicle(spec.vehicle.as_str());
-        if vehicle.is_some_and(|vehicle| vehicle.owner.as_ref() != Some(&caller.terminal.identity))
-        {
-            return Err(Refusal::new(RefusalCode::Forbidden)
-                .field("vehicle")
-                .detail("an owner terminal authorizes only vehicles its identity owns")
-                .into());
-        }
         let author = Author::Terminal(caller.terminal.id.clone());
-        let authorization = Arc::new(self.draft(&caller.fleet, spec, author)?);
-        let (request, command) = (Some(caller.request), Some(caller.evidence.clone()));
-        self.commit_authorization(NewAuthorization {
-            authorization,
-            request,
-            command,
-        })
-        .await
+        let drafted =
+            check_owner(caller, &spec).and_then(|()| self.draft(&caller.fleet, spec, author));
+        self.commit_authorization(drafted, Some(caller.request), Some(caller.evidence.clone()))
+            .await
     }
 
     /// The code set of an authorization, as text.
@@ -179,19 +162,42 @@ impl Engine {
         Ok(())
     }
 
+    fn made_before(&self, id: AuthorizationId) -> Result<Arc<Authorization>, Failure> {
+        self.book().authorization(id).ok_or_else(|| {
+            Refusal::new(RefusalCode::NotFound)
+                .detail("what this request made is over and gone")
+                .into()
+        })
+    }
+
+    /// Commits what was drafted. A request that was answered before is answered so again, even
+    /// where the rules would refuse it by now.
     async fn commit_authorization(
         &self,
-        new: NewAuthorization,
+        drafted: Result<Authorization, Refusal>,
+        request: Option<Request>,
+        command: Option<String>,
     ) -> Result<Arc<Authorization>, Failure> {
-        let made = Arc::clone(&new.authorization);
+        let made = match (drafted, request) {
+            (Ok(authorization), _) => Arc::new(authorization),
+            (Err(refusal), None) => return Err(refusal.into()),
+            (Err(refusal), Some(request)) => {
+                let applied = self.write(vec![Write::Recall(request)]).await?;
+                return match applied.first() {
+                    Some(Applied::Repeated(id)) => self.made_before(*id),
+                    _ => Err(refusal.into()),
+                };
+            }
+        };
+        let new = NewAuthorization {
+            authorization: Arc::clone(&made),
+            request,
+            command,
+        };
         let applied = self.write(vec![Write::Authorize(Box::new(new))]).await?;
         match applied.first() {
             Some(Applied::Done) => Ok(made),
-            Some(Applied::Repeated(id)) => self.book().authorization(*id).ok_or_else(|| {
-                Refusal::new(RefusalCode::NotFound)
-                    .detail("what this request made is over and gone")
-                    .into()
-            }),
+            Some(Applied::Repeated(id)) => self.made_before(*id),
             Some(Applied::Conflict) => Err(Refusal::new(RefusalCode::CommandReplayed)
                 .detail("its jti or Idempotency-Key was used with other content")
                 .into()),
@@ -200,6 +206,18 @@ impl Engine {
                 .into()),
         }
     }
+}
+
+/// An owner terminal authorizes only vehicles its identity owns. One that is not there is refused
+/// as that.
+fn check_owner(caller: &OwnerCommand, spec: &AuthorizationSpec) -> Result<(), Refusal> {
+    let vehicle = caller.fleet.vehicle(spec.vehicle.as_str());
+    if vehicle.is_some_and(|vehicle| vehicle.owner.as_ref() != Some(&caller.terminal.identity)) {
+        return Err(Refusal::new(RefusalCode::Forbidden)
+            .field("vehicle")
+            .detail("an owner terminal authorizes only vehicles its identity owns"));
+    }
+    Ok(())
 }
 
 fn max_uses(

@@ -104,7 +104,7 @@ impl Book {
                     AuthorizationState::Redeemed,
                 );
             }
-            Write::PinAttempt(..) | Write::PinRight(..) | Write::Purge(..) => {}
+            Write::Recall(_) | Write::PinAttempt(..) | Write::PinRight(..) | Write::Purge(..) => {}
         }
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::domain::json::{Object, strict};
 use crate::domain::{Refusal, RefusalCode, UnixTime};
 
 /// The `typ` of a signed command.
@@ -92,8 +93,8 @@ impl<'a> Unverified<'a> {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        jsonwebtoken::decode(self.text, &key, &validation)
-            .map(|token| token.claims)
+        jsonwebtoken::decode::<Object<T>>(self.text, &key, &validation)
+            .map(|token| token.claims.0)
             .map_err(|why| match why.kind() {
                 jsonwebtoken::errors::ErrorKind::InvalidSignature => "its signature does not hold",
                 jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => {
@@ -193,6 +194,7 @@ pub struct CommandClaims {
     /// The address of the request that carries it, without query.
     pub htu: String,
     /// What the JSON body would have been.
+    #[serde(deserialize_with = "strict")]
     pub command: Value,
 }
 

@@ -54,6 +54,7 @@ pub mod reserve;
 pub mod settings;
 pub mod sign;
 pub mod trust;
+mod turns;
 
 pub use book::Book;
 pub use settings::EngineSettings;
@@ -116,6 +117,7 @@ pub(crate) struct Shared {
     pub(crate) settings: EngineSettings,
     pub(crate) book: Book,
     pub(crate) reservations: Arc<reserve::Reservations>,
+    pub(crate) turns: turns::Turns,
     pub(crate) ids: ids::Ids,
     pub(crate) health: Health,
 }
@@ -183,6 +185,7 @@ impl Engine {
             settings,
             book,
             reservations,
+            turns: turns::Turns::default(),
             ids: ids::Ids::new(),
             health: Health::default(),
         });

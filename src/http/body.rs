@@ -1,14 +1,20 @@
 //! Request bodies: bounded, then decoded, with a refusal that names the field.
 
+use std::time::Duration;
+
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpRequest};
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
-use crate::domain::Refusal;
+use crate::domain::json::Object;
+use crate::domain::{Refusal, RefusalCode};
+
+/// The default of [`Patience`].
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A body, whole, within the listener's bound.
 pub(super) struct Body(pub(super) Bytes);
@@ -24,15 +30,36 @@ pub(super) enum Kind {
     NdJson,
 }
 
+/// How long a body may take to arrive.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience(pub(super) Duration);
+
 impl Body {
     /// Reads the body. Called once it is known who sends it, where that is asked for: nobody else
-    /// makes the server hold much.
+    /// makes the server hold much. What is packed is not unpacked: a few bytes may become many.
     pub(super) async fn read(
         request: &HttpRequest,
         payload: web::Payload,
     ) -> Result<Self, Problem> {
+        if request.headers().contains_key(CONTENT_ENCODING) {
+            let refusal = Refusal::malformed("Content-Encoding", "bodies are taken as they are");
+            return Err(Problem::with_status(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                refusal,
+            ));
+        }
+        let patience = request
+            .app_data::<Patience>()
+            .map_or(PATIENCE, |patience| patience.0);
         let bytes = Bytes::from_request(request, &mut payload.into_inner());
-        bytes.await.map(Self).map_err(|error| unreadable(&error))
+        match tokio::time::timeout(patience, bytes).await {
+            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Err(error)) => Err(unreadable(&error)),
+            Err(_) => {
+                let refusal = Refusal::malformed("body", "the body did not arrive in time");
+                Err(Problem::with_status(StatusCode::REQUEST_TIMEOUT, refusal))
+            }
+        }
     }
 }
 
@@ -70,29 +97,39 @@ pub(super) fn json<T: DeserializeOwned>(request: &HttpRequest, body: &Body) -> R
     Ok(decode(&body.0)?)
 }
 
-/// Decodes JSON.
+/// Decodes JSON: one object.
 ///
 /// # Errors
 /// `malformed`, with the path of the field at fault.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        at(path, &error.into_inner())
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let field = field(&error.path().to_string());
+        at(field, &error.into_inner())
     })?;
-    json.end().map_err(|error| at(".".into(), &error))?;
+    json.end().map_err(|error| at(None, &error))?;
     Ok(value)
 }
 
-fn at(path: String, error: &serde_json::Error) -> Refusal {
-    let refusal = Refusal::malformed(path.clone(), shown(error));
-    if path == "." {
-        Refusal {
-            field: None,
-            ..refusal
-        }
-    } else {
-        refusal
+/// As much of a path as is ours: a member's name that the caller chose may be a secret.
+fn field(path: &str) -> Option<String> {
+    let ours = |segment: &&str| {
+        let name = segment.split('[').next().unwrap_or_default();
+        name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    let known: Vec<_> = path
+        .split('.')
+        .take_while(ours)
+        .filter(|name| !name.is_empty())
+        .collect();
+    (!known.is_empty()).then(|| known.join("."))
+}
+
+fn at(field: Option<String>, error: &serde_json::Error) -> Refusal {
+    let refusal = Refusal::new(RefusalCode::Malformed).detail(shown(error));
+    match field {
+        Some(field) => refusal.field(field),
+        None => refusal,
     }
 }
 
@@ -111,8 +148,13 @@ fn shown(error: &serde_json::Error) -> String {
 /// Of `invalid type: string "…", expected u32 at line 1 column 2` only what was expected.
 fn expected(text: &str) -> String {
     let text = text.rsplit_once(" at line ").map_or(text, |(text, _)| text);
-    match text.split_once(", expected ") {
-        Some((_, expected)) if text.starts_with("invalid") => format!("expected {expected}"),
+    let rest = text.rsplit_once(", expected ").map(|(_, rest)| rest);
+    match (text.split(' ').next(), rest) {
+        (Some("invalid"), Some(rest)) => format!("expected {rest}"),
+        (Some("unknown"), Some(rest)) => {
+            format!("a member that this call does not know; expected {rest}")
+        }
+        (Some("invalid" | "unknown"), None) => "this call does not know what to do with it".into(),
         _ => text.chars().take(200).collect(),
     }
 }

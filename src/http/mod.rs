@@ -31,8 +31,9 @@ mod serve;
 mod shapes;
 
 pub use openapi::document;
-pub use serve::{ServeError, Server, ServerConfig, TlsFiles};
+pub use serve::{Limits, ServeError, Server, ServerConfig, TlsFiles};
 
+use body::Patience;
 use problem::Problem;
 
 /// What handlers share.
@@ -42,10 +43,11 @@ pub(crate) struct State {
     pub(crate) exporter: Option<Exporter>,
 }
 
-/// Every route of the API. Bodies are bounded by `body_bytes_max`, imports by `import_bytes_max`.
-fn routes(config: &mut web::ServiceConfig, body_bytes_max: usize, import_bytes_max: usize) {
+/// Every route of the API.
+fn routes(config: &mut web::ServiceConfig, limits: Limits) {
     config
-        .app_data(web::PayloadConfig::new(body_bytes_max))
+        .app_data(web::PayloadConfig::new(limits.body_bytes_max))
+        .app_data(Patience(limits.request_timeout))
         .service(resource(
             "/v1/vehicles/{id}",
             "PUT",
@@ -63,7 +65,8 @@ fn routes(config: &mut web::ServiceConfig, body_bytes_max: usize, import_bytes_m
         ))
         .service(
             resource("/v1/import", "POST", [web::post().to(registry::import)])
-                .app_data(web::PayloadConfig::new(import_bytes_max)),
+                .app_data(web::PayloadConfig::new(limits.import_bytes_max))
+                .app_data(Patience(limits.import_timeout)),
         )
         .service(resource(
             "/v1/authorizations",

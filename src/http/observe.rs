@@ -1,31 +1,50 @@
-//! One metric and one debug line for each request. Paths are named by their pattern: ids, code
-//! sets, PINs and proofs reach neither metrics nor logs.
+//! What happens to every request: one metric and one debug line, and no bare error.
+//!
+//! Paths are named by their pattern: ids, code sets, PINs and proofs reach neither metrics nor
+//! logs.
 
-use actix_web::Error;
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
+use actix_web::{Error, ResponseError};
 
 use super::State;
+use super::problem::{PROBLEM_JSON, Problem};
+use crate::domain::{Refusal, RefusalCode};
 
 pub(super) async fn observe(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let state = request.app_data::<Data<State>>().cloned();
     let method = request.method().clone();
     let started = state.as_ref().map(|state| state.engine.clock().monotonic());
-    let response = next.call(request).await?;
+    let response = spelled_out(next.call(request).await?.map_into_boxed_body());
     if let (Some(state), Some(started)) = (state, started) {
         let took = state.engine.clock().monotonic().saturating_sub(started);
-        let path = response
-            .request()
-            .match_pattern()
-            .unwrap_or_else(|| "none".into());
+        let pattern = response.request().match_pattern();
+        let path = pattern.unwrap_or_else(|| "none".into());
         let status = response.status().as_u16();
         metrics::histogram!("fob_http_seconds", "path" => path.clone()).record(took.as_secs_f64());
         tracing::debug!(%method, path, status, took_us = took.as_micros() as u64, "answered");
     }
     Ok(response)
+}
+
+/// An error that some library has answered in its own way becomes a problem like any other.
+fn spelled_out(response: ServiceResponse) -> ServiceResponse {
+    let status = response.status();
+    let kind = response.headers().get(CONTENT_TYPE);
+    if !status.is_client_error() || kind.is_some_and(|kind| kind == PROBLEM_JSON) {
+        return response;
+    }
+    let problem = match status {
+        StatusCode::NOT_FOUND => Problem::from(RefusalCode::NotFound),
+        _ => Problem::with_status(status, Refusal::new(RefusalCode::Malformed)),
+    };
+    let request = response.into_parts().0;
+    ServiceResponse::new(request, problem.error_response())
 }

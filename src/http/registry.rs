@@ -76,7 +76,7 @@ async fn put(state: &State, fleet: &FleetBook, entry: Entry) -> Result<HttpRespo
 /// Import many: a line each with `kind`, `id` and the rest as above; a result for each line. A bad
 /// line refuses that line only.
 #[utoipa::path(post, path = "/v1/import", tag = "registry",
-    request_body(content = ImportLine, content_type = "application/x-ndjson"),
+    request_body(content = Object, content_type = "application/x-ndjson"),
     security(("bearer" = ["admin"])),
     responses((status = 200, description = "NDJSON: {line, status} or {line, problem}"),
         (status = "4XX", description = "problem+json")))]

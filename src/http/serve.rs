@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use rustls::pki_types::pem::PemObject;
@@ -37,14 +37,23 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// Worker threads.
     pub workers: usize,
+    /// Bounds of requests.
+    pub limits: Limits,
+    /// The most connections open at once, each worker.
+    pub connections_max: usize,
+}
+
+/// Bounds of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
     /// The most bytes of a request's body.
     pub body_bytes_max: usize,
     /// The most bytes of an import.
     pub import_bytes_max: usize,
-    /// The most connections open at once, each worker.
-    pub connections_max: usize,
-    /// How long a client may take to send a request's head.
+    /// How long a client may take to send a request's head, and then its body.
     pub request_timeout: Duration,
+    /// How long a client may take to send an import.
+    pub import_timeout: Duration,
 }
 
 /// Why there is no server.
@@ -83,18 +92,17 @@ impl Server {
             engine: Arc::clone(&engine),
             exporter: (!own).then(|| exporter.clone()),
         });
-        let (body_bytes_max, import_bytes_max) = (config.body_bytes_max, config.import_bytes_max);
+        let limits = config.limits;
         let http = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
-                .wrap(Compress::default())
                 .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
                 .wrap(from_fn(observe::observe))
-                .configure(|services| routes(services, body_bytes_max, import_bytes_max))
+                .configure(|services| routes(services, limits))
         })
         .workers(config.workers)
         .max_connections(config.connections_max)
-        .client_request_timeout(config.request_timeout)
+        .client_request_timeout(limits.request_timeout)
         .shutdown_timeout(SHUTDOWN_S)
         .disable_signals();
         let http = match &config.tls {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use fob_verify::region::{Circle, Polygon, Position, Region};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::domain::function::FunctionRef;
+use crate::domain::json::{entries, object, objects, optional_object, optional_strict, strict};
 use crate::domain::time::Time;
 use crate::domain::{
     Authorization, Catalogue, IdentityId, Licence, Recipient, Refusal, RefusalCode, Signing,
@@ -47,12 +48,17 @@ pub(super) enum VehicleFunctionArg {
     /// One the fleet knows.
     Known(FunctionArg),
     /// One of its own.
-    Own {
-        /// Its code, from 256.
-        code: u16,
-        /// Its name.
-        name: String,
-    },
+    Own(#[serde(deserialize_with = "object")] OwnFunction),
+}
+
+/// A function of the fleet's own.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OwnFunction {
+    /// Its code, from 256.
+    code: u16,
+    /// Its name.
+    name: String,
 }
 
 /// A circle on the ground.
@@ -72,7 +78,11 @@ pub(super) struct CircleArg {
 #[serde(deny_unknown_fields)]
 pub(super) struct RegionArg {
     /// A circle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_object"
+    )]
     circle: Option<CircleArg>,
     /// 3 to 16 corners, each latitude and longitude in degrees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,12 +191,14 @@ pub(super) struct AuthorizationCommand {
     #[schema(value_type = String, format = DateTime)]
     not_after: Time,
     /// Where they may be used.
+    #[serde(default, deserialize_with = "optional_object")]
     region: Option<RegionArg>,
     /// How often each function may be used, by its name or code.
-    #[serde(default)]
-    max_uses: BTreeMap<String, u32>,
+    #[serde(default, deserialize_with = "entries")]
+    #[schema(value_type = BTreeMap<String, u32>)]
+    max_uses: Vec<(String, u32)>,
     /// Whom it is for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     recipient: RecipientArg,
     /// Whether redemption asks for a PIN.
     #[serde(default)]
@@ -213,6 +225,17 @@ impl AuthorizationCommand {
             Ok(code) => (FunctionRef::Code(code), uses),
             Err(_) => (FunctionRef::Name(function), uses),
         };
+        let recipient = &self.recipient;
+        let identity = recipient
+            .identity
+            .as_deref()
+            .map(IdentityId::parse)
+            .transpose();
+        let terminal = recipient
+            .terminal
+            .as_deref()
+            .map(TerminalId::parse)
+            .transpose();
         Ok(AuthorizationSpec {
             vehicle: VehicleId::parse(&self.vehicle)?,
             functions: self.functions.into_iter().map(FunctionRef::from).collect(),
@@ -221,18 +244,8 @@ impl AuthorizationCommand {
             region: self.region.as_ref().map(RegionArg::check).transpose()?,
             max_uses: self.max_uses.into_iter().map(uses).collect(),
             recipient: Recipient {
-                identity: self
-                    .recipient
-                    .identity
-                    .as_deref()
-                    .map(IdentityId::parse)
-                    .transpose()?,
-                terminal: self
-                    .recipient
-                    .terminal
-                    .as_deref()
-                    .map(TerminalId::parse)
-                    .transpose()?,
+                identity: identity.map_err(|refusal| refusal.field("recipient.identity"))?,
+                terminal: terminal.map_err(|refusal| refusal.field("recipient.terminal"))?,
             },
             pin: self.pin,
             redeem_by: self.redeem_by.map(|time| time.0),
@@ -396,6 +409,7 @@ pub(super) struct RedemptionBody {
     /// The code set, as handed on.
     code_set: String,
     /// Who redeems.
+    #[serde(deserialize_with = "object")]
     identity: IdentityArg,
     /// Six digits, where asked for.
     pin: Option<String>,
@@ -431,6 +445,7 @@ pub(super) struct VehicleBody {
     /// The identity that owns it; the fleet where absent.
     owner: Option<String>,
     /// Its own public key (RFC 7517).
+    #[serde(default, deserialize_with = "optional_strict")]
     #[schema(value_type = Option<Object>)]
     jwk: Option<Value>,
 }
@@ -450,7 +465,7 @@ pub(super) struct LicenceArg {
 pub(super) struct IdentityBody {
     /// `active` or `suspended`; where absent it stays as it is, and a new one is active.
     status: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     licences: Vec<LicenceArg>,
 }
 
@@ -461,6 +476,7 @@ pub(super) struct TerminalBody {
     /// Whose it is.
     identity: String,
     /// Its public key (RFC 7517).
+    #[serde(deserialize_with = "strict")]
     #[schema(value_type = Object)]
     jwk: Value,
 }
@@ -469,7 +485,7 @@ impl VehicleBody {
     pub(super) fn check(self, id: &str) -> Result<Entry, Refusal> {
         let function = |arg| match arg {
             VehicleFunctionArg::Known(one) => FunctionSpec::Known(one.into()),
-            VehicleFunctionArg::Own { code, name } => FunctionSpec::Own(code, name),
+            VehicleFunctionArg::Own(OwnFunction { code, name }) => FunctionSpec::Own(code, name),
         };
         let owner = self.owner.as_deref().map(IdentityId::parse).transpose();
         Ok(Entry::Vehicle {
@@ -516,25 +532,26 @@ fn jwk(value: &Value) -> Result<fob_verify::HolderKey, Refusal> {
     jws::holder_key(value).map_err(|why| Refusal::malformed("jwk", why))
 }
 
-/// A line of an import.
-#[derive(Deserialize, ToSchema)]
-pub(super) struct ImportLine {
-    /// `vehicle`, `identity` or `terminal`.
-    kind: String,
-    id: String,
-    /// The rest, as in the call of that kind.
-    #[serde(flatten)]
-    #[schema(value_type = Object)]
-    rest: serde_json::Map<String, Value>,
-}
+/// A line of an import: the call's body, with `kind` and `id` beside its members.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct ImportLine(#[serde(deserialize_with = "strict")] Value);
 
 impl ImportLine {
     pub(super) fn check(self) -> Result<Entry, Refusal> {
-        let Self { kind, id, rest } = self;
+        let Value::Object(mut members) = self.0 else {
+            return Err(Refusal::malformed("line", "a line is an object"));
+        };
+        let mut text = |name: &'static str, why: &'static str| match members.remove(name) {
+            Some(Value::String(text)) => Ok(text),
+            _ => Err(Refusal::malformed(name, why)),
+        };
+        let kind = text("kind", "a kind is vehicle, identity or terminal")?;
+        let id = text("id", "an id is a text")?;
         match kind.as_str() {
-            "vehicle" => fields::<VehicleBody>(rest)?.check(&id),
-            "identity" => fields::<IdentityBody>(rest)?.check(&id),
-            "terminal" => fields::<TerminalBody>(rest)?.check(&id),
+            "vehicle" => fields::<VehicleBody>(members)?.check(&id),
+            "identity" => fields::<IdentityBody>(members)?.check(&id),
+            "terminal" => fields::<TerminalBody>(members)?.check(&id),
             _ => Err(Refusal::malformed(
                 "kind",
                 "a kind is vehicle, identity or terminal",
@@ -543,10 +560,8 @@ impl ImportLine {
     }
 }
 
-fn fields<T: serde::de::DeserializeOwned>(
-    rest: serde_json::Map<String, Value>,
-) -> Result<T, Refusal> {
-    super::body::decode(Value::Object(rest).to_string().as_bytes())
+fn fields<T: serde::de::DeserializeOwned>(members: Map<String, Value>) -> Result<T, Refusal> {
+    super::body::decode(Value::Object(members).to_string().as_bytes())
 }
 
 /// `not_found`, for an id that cannot be one as for one that is not there.

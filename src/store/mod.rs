@@ -71,6 +71,10 @@ pub enum Write {
     TrustList(u32, Arc<[u8]>),
     /// A new authorization.
     Authorize(Box<NewAuthorization>),
+    /// Writes nothing, and says what became of a request that may have been answered before:
+    /// [`Applied::Repeated`] or [`Applied::Conflict`] as for `Authorize`, [`Applied::Done`] where
+    /// its scope has not been used.
+    Recall(Request),
     /// One more attempt at the PIN of this authorization version, counted before it is compared.
     PinAttempt(AuthorizationId, u32),
     /// The last attempt at the PIN of this authorization version was right: what was counted is

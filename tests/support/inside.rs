@@ -16,7 +16,7 @@ use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
 use fob::engine::{Book, Engine, EngineSettings, Parts, jws};
 use fob::hsm::{HsmError, KeyRef, Signature, Signer, Token, TokenConfig, TokenStatus};
-use fob::http::{Server as Http, ServerConfig};
+use fob::http::{Limits, Server as Http, ServerConfig};
 use fob::metrics::Exporter;
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
@@ -292,10 +292,13 @@ fn listen(
         metrics_listen: None,
         tls: None,
         workers: 2,
-        body_bytes_max: 65_536,
-        import_bytes_max: 1_048_576,
+        limits: Limits {
+            body_bytes_max: 65_536,
+            import_bytes_max: 1_048_576,
+            request_timeout: Duration::from_secs(5),
+            import_timeout: Duration::from_secs(60),
+        },
         connections_max: 1_000,
-        request_timeout: Duration::from_secs(5),
     };
     let (engine, exporter) = (Arc::clone(engine), exporter());
     let (send, receive) = std::sync::mpsc::channel();

@@ -88,6 +88,11 @@ pub(super) fn scope_column(scope: &[u8; 32]) -> i64 {
     i64::from_be_bytes(first)
 }
 
+/// What became of a request.
+pub(super) fn recall(connection: &Connection, request: &Request) -> Result<Applied, StoreError> {
+    Ok(repeated(connection, request)?.unwrap_or(Applied::Done))
+}
+
 /// The answer to a request whose scope has been used.
 fn repeated(connection: &Connection, request: &Request) -> Result<Option<Applied>, StoreError> {
     let found: Option<([u8; 16], [u8; 32])> = connection

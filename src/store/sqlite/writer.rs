@@ -122,6 +122,7 @@ impl Transaction<'_> {
             Write::Epoch(epoch) => registry::epoch(connection, epoch),
             Write::TrustList(version, body) => registry::trust_list(connection, *version, body),
             Write::Authorize(new) => authorize::authorize(self, new),
+            Write::Recall(request) => authorize::recall(connection, request),
             Write::PinAttempt(id, version) => authorize::pin_attempt(connection, id, *version),
             Write::PinRight(id, version) => authorize::pin_right(connection, id, *version),
             Write::Redeem(redemption) => redeem::redeem(self, redemption),
