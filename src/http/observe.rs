@@ -20,7 +20,13 @@ pub(super) async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let state = request.app_data::<Data<State>>().cloned();
-    let method = request.method().clone();
+    // A method may be any word; only those of HTTP are named.
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let asked = request.method().as_str();
+    let method = known
+        .into_iter()
+        .find(|one| *one == asked)
+        .unwrap_or("other");
     let started = state.as_ref().map(|state| state.engine.clock().monotonic());
     let response = spelled_out(next.call(request).await?.map_into_boxed_body());
     if let (Some(state), Some(started)) = (state, started) {
@@ -29,7 +35,13 @@ pub(super) async fn observe(
         let path = pattern.unwrap_or_else(|| "none".into());
         let status = response.status().as_u16();
         metrics::histogram!("fob_http_seconds", "path" => path.clone()).record(took.as_secs_f64());
-        tracing::debug!(%method, path, status, took_us = took.as_micros() as u64, "answered");
+        tracing::debug!(
+            method,
+            path,
+            status,
+            took_us = took.as_micros() as u64,
+            "answered"
+        );
     }
     Ok(response)
 }

@@ -123,6 +123,15 @@ pub(crate) fn the_same_request_gets_the_same_answer<P: Place>() {
         ],
     );
     let second = Applied::Repeated(authorization_id(4));
+    let unused = Request {
+        scope: [6; 32],
+        ..request
+    };
+    let recalled = commit(
+        &store,
+        &[request, other_digest, neighbour, unused].map(Write::Recall),
+    );
+    assert_eq!(recalled, [first, Applied::Conflict, second, Applied::Done]);
     assert_eq!(
         answers,
         [
