@@ -18,3 +18,4 @@ mod refusals;
 mod secrets;
 mod store;
 mod support;
+mod vectors;
