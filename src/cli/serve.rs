@@ -25,6 +25,10 @@ const KEEP_EVERY: Duration = Duration::from_secs(30);
 /// How often an HSM that has failed is asked whether it signs again.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the last threads may take to let go of the engine at the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+const CLOSE_STEP: Duration = Duration::from_millis(5);
+
 #[derive(Args)]
 pub(super) struct ServeArgs {
     /// Where to listen, instead of [server] listen; port 0 takes a free one
@@ -43,8 +47,28 @@ pub(super) fn run(common: &Common, args: ServeArgs) -> anyhow::Result<()> {
     let bound = listener.local_addr()?;
     let engine = Arc::new(open(&config, bound)?);
     let exporter = Exporter::install()?;
-    let server = Server::start(listener, Arc::clone(&engine), exporter, &config.server);
-    actix_web::rt::System::new().block_on(serve(common, &config, bound, engine, server?))
+    let server = Server::start(listener, Arc::clone(&engine), exporter, &config.server)?;
+    let system = actix_web::rt::System::new();
+    let ended = system.block_on(serve(common, &config, bound, Arc::clone(&engine), server));
+    drop(system);
+    close(engine);
+    ended
+}
+
+/// Closes the token before the process ends. A worker that is still ending may be the last to
+/// hold the engine; were it to close the token's sessions while the process runs its exit
+/// handlers, the module would find its own library taken down under it.
+fn close(mut engine: Arc<Engine>) {
+    let patience = CLOSE_WITHIN.as_millis() / CLOSE_STEP.as_millis();
+    for _ in 0..patience {
+        match Arc::try_unwrap(engine) {
+            Ok(engine) => return drop(engine),
+            Err(shared) => engine = shared,
+        }
+        std::thread::sleep(CLOSE_STEP);
+    }
+    tracing::warn!("something still holds the engine; the token is left open");
+    std::mem::forget(engine);
 }
 
 /// Opens store, token and keys, and starts the engine.

@@ -179,7 +179,9 @@ impl Server {
                 .unwrap()
                 .success()
         );
-        child.wait().unwrap().success()
+        let ended = child.wait().unwrap();
+        assert!(ended.success(), "the server did not end well: {ended}");
+        true
     }
 
     /// Its process id.
