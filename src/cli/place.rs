@@ -1,7 +1,7 @@
 //! An issuer's directory: its files, its lock, its configuration.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,6 +100,16 @@ pub(super) fn code_set_key(config: &Config) -> anyhow::Result<CodeSetKey> {
         .try_into()
         .map_err(|_| anyhow!("{}: it is not {CODE_SET_KEY_LEN} bytes", path.display()))?;
     Ok(CodeSetKey::new(&key))
+}
+
+/// Reads a file; `-` is standard input.
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    std::fs::read(path).with_context(|| path.display().to_string())
 }
 
 /// Writes a new file of our own that nobody else may read, and sees it onto the disk.

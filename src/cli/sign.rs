@@ -1,7 +1,6 @@
 //! `fob sign`: what a phone does, for trying the API with curl.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use aws_lc_rs::signature::EcdsaKeyPair;
@@ -12,7 +11,7 @@ use fob_verify::code_set::text_nonce;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 
-use super::{Common, jwk, print};
+use super::{Common, jwk, place, print};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::time::Time;
 use crate::engine::ids::Ids;
@@ -103,7 +102,7 @@ fn sign_command(common: &Common, args: CommandArgs) -> anyhow::Result<()> {
         .context("name the terminal with --kid <fleet>/<terminal>")?;
     let now = SystemClock.unix();
     let command = match &args.body {
-        Some(file) => serde_json::from_slice(&read(file)?).context("the command's JSON")?,
+        Some(file) => serde_json::from_slice(&place::read(file)?).context("the command's JSON")?,
         None => json!({
             "vehicle": args.vehicle,
             "functions": args.functions,
@@ -142,7 +141,8 @@ fn sign_proof(common: &Common, args: ProofArgs) -> anyhow::Result<()> {
         .authorization
         .as_deref()
         .context("name the authorization's answer")?;
-    let answer: Value = serde_json::from_slice(&read(file)?).context("the authorization's JSON")?;
+    let answer: Value =
+        serde_json::from_slice(&place::read(file)?).context("the authorization's JSON")?;
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     let code_set = text("code_set").ok_or_else(|| match text("title") {
         Some(title) => anyhow!(
@@ -184,15 +184,6 @@ fn proof(pair: &EcdsaKeyPair, url: &str, over: &str) -> anyhow::Result<String> {
         &claims,
         &jwk::signing_key(pair)?,
     )?)
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes)?;
-        return Ok(bytes);
-    }
-    std::fs::read(path).with_context(|| path.display().to_string())
 }
 
 /// A duration as people write it: `90s`, `2h`, `30d`.

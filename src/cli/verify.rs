@@ -1,7 +1,6 @@
 //! `fob verify`: the check a car makes, on a key or on every key of a bundle.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use base64::Engine as _;
@@ -13,7 +12,7 @@ use fob_verify::{IssuerKey, RustCrypto, Verified};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Common, print};
+use super::{Common, place, print};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::time::Time;
 use crate::domain::{BundleId, EpochId, FleetId, KeyId};
@@ -70,16 +69,16 @@ struct KeyVerdict {
 }
 
 pub(super) fn run(common: &Common, args: VerifyArgs) -> anyhow::Result<()> {
-    let root = IssuerKey::decode(&read(&args.root)?)
+    let root = IssuerKey::decode(&place::read(&args.root)?)
         .map_err(|why| anyhow!("{}: {why}", args.root.display()))?;
     let now = match args.at {
         Some(at) => u64::try_from(at.as_second()).context("--at lies before 1970")?,
         None => SystemClock.unix(),
     };
-    let list = read(&args.trust)?;
+    let list = place::read(&args.trust)?;
     let trusted = trust::verify(&list, &[root], now, &RustCrypto)
         .map_err(|why| anyhow!("{}: {why}", args.trust.display()))?;
-    let keys: Vec<_> = keys(&read(&args.key)?)
+    let keys: Vec<_> = keys(&place::read(&args.key)?)
         .with_context(|| args.key.display().to_string())?
         .iter()
         .map(|bytes| judge(bytes, &trusted, args.vehicle.as_deref(), now))
@@ -181,13 +180,4 @@ fn keys(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
         Ok(text) => Ok(vec![decode(text.trim())?]),
         Err(_) => Ok(vec![bytes.to_vec()]),
     }
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes)?;
-        return Ok(bytes);
-    }
-    std::fs::read(path).with_context(|| path.display().to_string())
 }

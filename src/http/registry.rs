@@ -7,8 +7,9 @@ use serde_json::json;
 use super::State;
 use super::body::{Body, Kind, decode, json as decode_json, kind, unsupported};
 use super::caller;
+use super::entries::{IdentityBody, ImportLine, TerminalBody, VehicleBody};
 use super::problem::Problem;
-use super::shapes::{IdentityBody, ImportLine, TerminalBody, VehicleBody};
+
 use crate::domain::{Refusal, RefusalCode, Scope};
 use crate::engine::book::FleetBook;
 use crate::engine::registry::{Entry, check, outcome};

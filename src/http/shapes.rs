@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use fob_verify::region::{Circle, Polygon, Position, Region};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::region::RegionArg;
 use crate::domain::function::FunctionRef;
-use crate::domain::json::{entries, object, objects, optional_object, optional_strict, strict};
+use crate::domain::json::{entries, object, optional_object};
 use crate::domain::time::Time;
 use crate::domain::{
-    Authorization, Catalogue, IdentityId, Licence, Recipient, Refusal, RefusalCode, Signing,
-    Status, TerminalId, VehicleId,
+    Authorization, Catalogue, IdentityId, Recipient, Refusal, RefusalCode, Signing, TerminalId,
+    VehicleId,
 };
 use crate::engine::admit::RedemptionRequest;
 use crate::engine::authorize::AuthorizationSpec;
-use crate::engine::jws;
-use crate::engine::registry::{Entry, FunctionSpec};
 
 /// A function, by code or by name.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -36,126 +33,6 @@ impl From<FunctionArg> for FunctionRef {
             FunctionArg::Name(name) => Self::Name(name),
         }
     }
-}
-
-/// A function of a vehicle: one the fleet knows, or one it introduces (codes from 256).
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "a function's code or name, or {code, name} of the fleet's own"
-)]
-pub(super) enum VehicleFunctionArg {
-    /// One the fleet knows.
-    Known(FunctionArg),
-    /// One of its own.
-    Own(#[serde(deserialize_with = "object")] OwnFunction),
-}
-
-/// A function of the fleet's own.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct OwnFunction {
-    /// Its code, from 256.
-    code: u16,
-    /// Its name.
-    name: String,
-}
-
-/// A circle on the ground.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CircleArg {
-    /// Latitude of its centre in degrees.
-    lat: f64,
-    /// Longitude of its centre in degrees.
-    lon: f64,
-    /// Its radius in metres.
-    radius_m: u32,
-}
-
-/// Where keys may be used: one of the two.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RegionArg {
-    /// A circle.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "optional_object"
-    )]
-    circle: Option<CircleArg>,
-    /// 3 to 16 corners, each latitude and longitude in degrees.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    polygon: Option<Vec<[f64; 2]>>,
-}
-
-impl RegionArg {
-    fn check(&self) -> Result<Region, Refusal> {
-        let refuse = |why: String| Refusal::malformed("region", why);
-        match (&self.circle, &self.polygon) {
-            (Some(circle), None) => Circle::new(position(circle.lat, circle.lon)?, circle.radius_m)
-                .map(Region::Circle)
-                .map_err(|why| refuse(why.to_string())),
-            (None, Some(corners)) => {
-                let corners = corners
-                    .iter()
-                    .map(|[lat, lon]| position(*lat, *lon))
-                    .collect::<Result<Vec<_>, _>>()?;
-                Polygon::new(&corners)
-                    .map(Region::Polygon)
-                    .map_err(|why| refuse(why.to_string()))
-            }
-            _ => Err(refuse("a region is either a circle or a polygon".into())),
-        }
-    }
-}
-
-impl From<&Region> for RegionArg {
-    fn from(region: &Region) -> Self {
-        let degrees = |at: Position| [f64::from(at.lat_e7()) / 1e7, f64::from(at.lon_e7()) / 1e7];
-        match region {
-            Region::Circle(circle) => {
-                let [lat, lon] = degrees(circle.centre());
-                let circle = CircleArg {
-                    lat,
-                    lon,
-                    radius_m: circle.radius_m(),
-                };
-                Self {
-                    circle: Some(circle),
-                    polygon: None,
-                }
-            }
-            Region::Polygon(polygon) => {
-                let corners = polygon
-                    .corners()
-                    .iter()
-                    .map(|corner| degrees(*corner))
-                    .collect();
-                Self {
-                    circle: None,
-                    polygon: Some(corners),
-                }
-            }
-        }
-    }
-}
-
-fn position(lat: f64, lon: f64) -> Result<Position, Refusal> {
-    let e7 = |degrees: f64| {
-        let scaled = (degrees * 1e7).round();
-        // The bounds make the conversion exact.
-        (scaled.abs() <= 1.8e9).then_some(scaled as i32)
-    };
-    e7(lat)
-        .zip(e7(lon))
-        .and_then(|(lat, lon)| Position::new(lat, lon).ok())
-        .ok_or_else(|| {
-            Refusal::malformed(
-                "region",
-                "latitude is -90 to 90, longitude -180 to 180 degrees",
-            )
-        })
 }
 
 /// Whom a code set is for.
@@ -432,136 +309,6 @@ impl RedemptionBody {
             proof: self.proof,
         })
     }
-}
-
-/// A vehicle of the registry.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct VehicleBody {
-    /// Its model.
-    model: String,
-    /// Its functions; all built-in ones where absent.
-    functions: Option<Vec<VehicleFunctionArg>>,
-    /// The identity that owns it; the fleet where absent.
-    owner: Option<String>,
-    /// Its own public key (RFC 7517).
-    #[serde(default, deserialize_with = "optional_strict")]
-    #[schema(value_type = Option<Object>)]
-    jwk: Option<Value>,
-}
-
-/// A licence class.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LicenceArg {
-    class: String,
-    #[schema(value_type = String, format = DateTime)]
-    expires: Time,
-}
-
-/// An identity of the registry.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct IdentityBody {
-    /// `active` or `suspended`; where absent it stays as it is, and a new one is active.
-    status: Option<String>,
-    #[serde(default, deserialize_with = "objects")]
-    licences: Vec<LicenceArg>,
-}
-
-/// A terminal of the registry.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TerminalBody {
-    /// Whose it is.
-    identity: String,
-    /// Its public key (RFC 7517).
-    #[serde(deserialize_with = "strict")]
-    #[schema(value_type = Object)]
-    jwk: Value,
-}
-
-impl VehicleBody {
-    pub(super) fn check(self, id: &str) -> Result<Entry, Refusal> {
-        let function = |arg| match arg {
-            VehicleFunctionArg::Known(one) => FunctionSpec::Known(one.into()),
-            VehicleFunctionArg::Own(OwnFunction { code, name }) => FunctionSpec::Own(code, name),
-        };
-        let owner = self.owner.as_deref().map(IdentityId::parse).transpose();
-        Ok(Entry::Vehicle {
-            id: VehicleId::parse(id)?,
-            model: self.model,
-            functions: self
-                .functions
-                .map(|all| all.into_iter().map(function).collect()),
-            owner: owner.map_err(|refusal| refusal.field("owner"))?,
-            key: self.jwk.as_ref().map(jwk).transpose()?,
-        })
-    }
-}
-
-impl IdentityBody {
-    pub(super) fn check(self, id: &str) -> Result<Entry, Refusal> {
-        let status = |name: &str| {
-            Status::parse(name)
-                .ok_or_else(|| Refusal::malformed("status", "a status is active or suspended"))
-        };
-        let licence = |arg: LicenceArg| Licence {
-            class: arg.class,
-            expires: arg.expires.0,
-        };
-        Ok(Entry::Identity {
-            id: IdentityId::parse(id)?,
-            status: self.status.as_deref().map(status).transpose()?,
-            licences: self.licences.into_iter().map(licence).collect(),
-        })
-    }
-}
-
-impl TerminalBody {
-    pub(super) fn check(self, id: &str) -> Result<Entry, Refusal> {
-        Ok(Entry::Terminal {
-            id: TerminalId::parse(id)?,
-            identity: IdentityId::parse(&self.identity)?,
-            key: jwk(&self.jwk)?,
-        })
-    }
-}
-
-fn jwk(value: &Value) -> Result<fob_verify::HolderKey, Refusal> {
-    jws::holder_key(value).map_err(|why| Refusal::malformed("jwk", why))
-}
-
-/// A line of an import: the call's body, with `kind` and `id` beside its members.
-#[derive(Deserialize)]
-#[serde(transparent)]
-pub(super) struct ImportLine(#[serde(deserialize_with = "strict")] Value);
-
-impl ImportLine {
-    pub(super) fn check(self) -> Result<Entry, Refusal> {
-        let Value::Object(mut members) = self.0 else {
-            return Err(Refusal::malformed("line", "a line is an object"));
-        };
-        let mut text = |name: &'static str, why: &'static str| match members.remove(name) {
-            Some(Value::String(text)) => Ok(text),
-            _ => Err(Refusal::malformed(name, why)),
-        };
-        let kind = text("kind", "a kind is vehicle, identity or terminal")?;
-        let id = text("id", "an id is a text")?;
-        match kind.as_str() {
-            "vehicle" => fields::<VehicleBody>(members)?.check(&id),
-            "identity" => fields::<IdentityBody>(members)?.check(&id),
-            "terminal" => fields::<TerminalBody>(members)?.check(&id),
-            _ => Err(Refusal::malformed(
-                "kind",
-                "a kind is vehicle, identity or terminal",
-            )),
-        }
-    }
-}
-
-fn fields<T: serde::de::DeserializeOwned>(members: Map<String, Value>) -> Result<T, Refusal> {
-    super::body::decode(Value::Object(members).to_string().as_bytes())
 }
 
 /// `not_found`, for an id that cannot be one as for one that is not there.
