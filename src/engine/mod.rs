@@ -9,6 +9,7 @@
 //! | [`commit`] | **the** commit point; then the waiters are answered |
 //! | [`recover`] | after a failed commit: reopen, read back, go on |
 //! | [`book`], [`reserve`] | what is durable, in memory; what is in flight |
+//! | `turns` | attempts at a PIN, one after the other |
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |

@@ -1,7 +1,8 @@
 //! Floor 4, the HTTP surface: decode → engine → encode.
 //!
 //! Every handler is short, because what it gets is decoded already and what it calls decides.
-//! Status codes live in `problem.rs`, the shapes of requests and answers in `shapes.rs`.
+//! Status codes live in `problem.rs`, the shapes of requests and answers in `shapes.rs`, with
+//! `entries.rs` for the registry's and `region.rs` for places.
 //!
 //! Deliberately not here: rules, and anything that waits on I/O inside an extractor.
 
