@@ -379,3 +379,27 @@ fn the_right_pin_sent_again_while_the_hsm_is_away_locks_nothing() {
     }
     assert_eq!(send(right).status, 201);
 }
+
+#[test]
+fn shutting_down_answers_everything_that_was_let_in() {
+    for round in 0..6 {
+        let inside = Inside::start(&format!("faults-shutdown-{round}"), |settings| {
+            settings.batch_bundles_max = 1;
+        });
+        let redemptions: Vec<_> = (0..6).map(|_| Redemption::new(&inside)).collect();
+        inside.signer.hold();
+        thread::scope(|scope| {
+            let sent: Vec<_> = redemptions
+                .iter()
+                .map(|one| scope.spawn(|| one.send(&inside)))
+                .collect();
+            until(|| inside.engine.in_flight() == redemptions.len());
+            inside.signer.release();
+            inside.engine.shutdown();
+            for one in sent {
+                let answer = one.join().unwrap();
+                assert_eq!(answer.status, 201, "round {round}: {}", answer.text());
+            }
+        });
+    }
+}

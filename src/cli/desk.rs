@@ -93,11 +93,11 @@ pub(super) struct Decision {
     pub(super) answer: Answer,
 }
 
-/// Decides a command. `HsmStatus` is answered with what `hsm` says.
+/// Decides a command. `HsmStatus`, and nothing else, asks `hsm`.
 pub(super) fn decide(
     book: &Book,
     unix_ms: u64,
-    hsm: impl FnOnce() -> TokenStatus,
+    hsm: impl FnOnce() -> Option<TokenStatus>,
     command: Command,
 ) -> Result<Decision, Refusal> {
     let now = unix_ms / 1000;

@@ -7,7 +7,7 @@ use super::desk::{Answer, Command, EpochRow, FleetRow, TokenRow, check, decide};
 use super::{Common, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::hsm::{Signer, TokenStatus};
+use crate::hsm::Signer;
 use crate::store::Store;
 
 #[derive(Subcommand)]
@@ -123,34 +123,13 @@ fn straight(config: &Config, command: Command) -> anyhow::Result<Answer> {
         Command::HsmStatus => Some(place::issuing_token(config)?.status()),
         _ => None,
     };
-    let hsm = || status.unwrap_or_else(|| unreachable_status(config));
+    let hsm = || status;
     let decision =
         decide(&book, SystemClock.unix_ms(), hsm, command).map_err(|why| anyhow!("{why}"))?;
     if !decision.writes.is_empty() {
         check(&store.commit(&decision.writes)?).map_err(|why| anyhow!("{why}"))?;
     }
     Ok(decision.answer)
-}
-
-/// What is said of a token that nobody has opened.
-fn unreachable_status(config: &Config) -> TokenStatus {
-    TokenStatus {
-        up: false,
-        problem: Some("not opened".into()),
-        module: config.hsm.module.clone(),
-        library: String::new(),
-        label: config.hsm.label.clone(),
-        serial: config.hsm.serial.clone().unwrap_or_default(),
-        manufacturer: String::new(),
-        model: String::new(),
-        sessions: 0,
-        session_key_copies: false,
-        bare_calls: false,
-        p256: false,
-        ed25519: false,
-        signatures: 0,
-        reconnects: 0,
-    }
 }
 
 fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {

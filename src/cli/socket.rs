@@ -126,7 +126,7 @@ async fn carry_out(engine: &Arc<Engine>, command: Command) -> Result<Answer, Str
     // The HSM may be slow to say how it is; the server goes on meanwhile.
     let deciding = Arc::clone(engine);
     let decided = tokio::task::spawn_blocking(move || {
-        let hsm = || deciding.signer().status();
+        let hsm = || Some(deciding.signer().status());
         decide(deciding.book(), deciding.clock().unix_ms(), hsm, command)
     });
     let decision = decided

@@ -6,8 +6,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::time::UnixTime;
-
 macro_rules! refusals {
     ($($variant:ident $code:literal $title:literal)*) => {
         /// The stable code of a refusal, part of the public contract.
@@ -74,8 +72,6 @@ pub struct Refusal {
     pub field: Option<Cow<'static, str>>,
     /// Seconds after which the same request may succeed.
     pub retry_after_s: Option<u32>,
-    /// Time from which the request would be allowed.
-    pub valid_from: Option<UnixTime>,
 }
 
 impl Refusal {
@@ -86,7 +82,6 @@ impl Refusal {
             detail: None,
             field: None,
             retry_after_s: None,
-            valid_from: None,
         }
     }
 

@@ -98,6 +98,12 @@ impl Committer {
             open = open && self.gather(&mut group);
             self.commit(group);
         }
+        // The issuer has ended before anybody says stop: what it signed last may still wait here.
+        for batch in self.batches.try_iter() {
+            let mut group = Group::default();
+            add_batch(&mut group, batch);
+            self.commit(group);
+        }
     }
 
     /// Adds what else waits already. Returns whether more may come.
@@ -119,8 +125,9 @@ impl Committer {
             }
             // THE COMMIT POINT. A crash before this line returns leaves every code set of the
             // group open, and nothing has been given out; the status indexes counted out for it
-            // are counted out again, for no key that left the server has them. A crash after it leaves every bundle of the group complete
-            // on disk, answered or not, and the same request is answered with it.
+            // are counted out again, for no key that left the server has them. A crash after it
+            // leaves every bundle of the group complete on disk, answered or not, and the same
+            // request is answered with it.
             match self.shared.store.commit(&group.writes) {
                 Ok(applied) if applied.len() == group.writes.len() => {
                     return self.answer(group, &applied);

@@ -7,7 +7,6 @@ use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
-use crate::domain::time::Time;
 use crate::domain::{Refusal, RefusalCode};
 use crate::engine::Failure;
 
@@ -54,9 +53,6 @@ impl Problem {
         }
         if let Some(seconds) = refusal.retry_after_s {
             put("retry_after_s", json!(seconds));
-        }
-        if let Some(from) = refusal.valid_from {
-            put("valid_from", json!(Time(from)));
         }
         body.into()
     }
