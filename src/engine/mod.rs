@@ -12,6 +12,7 @@
 //! | `turns` | attempts at a PIN, one after the other |
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
+//! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
 //! | [`keep`] | what has to happen with time: epochs, purging |
 //! | [`found`], [`trust`] | a new issuer: keys, first epoch, first trust list |
@@ -46,6 +47,7 @@ pub mod ids;
 pub mod jws;
 pub mod keep;
 pub mod operate;
+pub mod orders;
 pub mod prepare;
 pub mod read;
 pub mod rebuild;
