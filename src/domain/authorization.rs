@@ -16,24 +16,28 @@ pub const PIN_ATTEMPTS_MAX: u32 = 5;
 pub enum Signing {
     /// One signature for each key.
     Each,
-    /// Whatever serves best at the moment.
+    /// One signature for the root of a tree of many keys, and a receipt for each.
+    Tree,
+    /// A signature for each while the HSM keeps up, trees when it does not.
     Auto,
 }
 
 impl Signing {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Each, Self::Tree, Self::Auto];
+
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Each => "each",
+            Self::Tree => "tree",
             Self::Auto => "auto",
         }
     }
 
     /// The way of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Each, Self::Auto]
-            .into_iter()
-            .find(|way| way.name() == name)
+        Self::ALL.into_iter().find(|way| way.name() == name)
     }
 }
 

@@ -15,18 +15,23 @@ use super::function::FunctionCode;
 use super::id::{AuthorizationId, BundleId, EpochId, FleetId, IdentityId, KeyId, VehicleId};
 use super::time::{UnixTime, Window};
 
-/// One key of a bundle: what is particular to it.
+/// What a key shares with the same key of other bundles.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRecord {
+pub struct Subject {
     /// The function it stands for.
     pub function: FunctionCode,
     /// That function's name when it was issued.
     pub name: Arc<str>,
-    /// How often it may be used.
-    pub max_uses: Option<u32>,
     /// Where its status list is.
     pub status_uri: Arc<str>,
-    /// Its index there.
+}
+
+/// One key of a bundle: what is particular to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// How often it may be used.
+    pub max_uses: Option<u32>,
+    /// Its index in its subject's status list.
     pub status_index: u32,
 }
 
@@ -49,8 +54,6 @@ pub struct Bundle {
     pub identity: IdentityId,
     /// The borrower terminal's key, to which the keys are bound.
     pub holder: HolderKey,
-    /// SHA-256 COSE Key Thumbprint of the holder's key (RFC 9679).
-    pub thumbprint: [u8; 32],
     /// The epoch that signed.
     pub epoch: EpochId,
     /// `kid` algorithm of that epoch, as in every key's header.
@@ -65,32 +68,40 @@ pub struct Bundle {
     pub region: Option<Box<Region>>,
     /// At which hours of the week the keys may be used; `None` is always.
     pub recurring: Option<Box<Recurring>>,
-    /// The keys, ascending by function code.
+    /// What each key stands for, ascending by function code. Bundles of the same functions share
+    /// it: a count of references each, and not one for every name in it.
+    pub subjects: Arc<[Subject]>,
+    /// The keys, one for each subject.
     pub keys: Vec<KeyRecord>,
 }
 
 impl Bundle {
-    /// The id of one of its keys.
-    pub fn key_id(&self, key: &KeyRecord) -> KeyId {
-        self.id.key(self.version, key.function)
+    /// The keys with what they stand for, in their order.
+    pub fn each_key(&self) -> impl ExactSizeIterator<Item = (&Subject, &KeyRecord)> {
+        self.subjects.iter().zip(&self.keys)
+    }
+
+    /// The id of the key of one of its subjects.
+    pub fn key_id(&self, subject: &Subject) -> KeyId {
+        self.id.key(self.version, subject.function)
     }
 
     /// The claims of one of its keys.
-    pub fn claims<'a>(&'a self, key: &'a KeyRecord) -> Claims<'a> {
+    pub fn claims<'a>(&'a self, subject: &'a Subject, key: &KeyRecord) -> Claims<'a> {
         Claims {
             issuer: &self.issuer,
             vehicle: self.vehicle.as_str(),
             expires: self.window.not_after,
             not_before: self.window.not_before,
             issued_at: self.issued_at,
-            key_id: self.key_id(key).0,
+            key_id: self.key_id(subject).0,
             holder: self.holder,
-            function_name: &key.name,
+            function_name: &subject.name,
             status: StatusRef {
                 index: key.status_index,
-                uri: &key.status_uri,
+                uri: &subject.status_uri,
             },
-            function: key.function,
+            function: subject.function,
             bundle: self.id.0,
             version: self.version,
             vehicle_epoch: self.vehicle_epoch,

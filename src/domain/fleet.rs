@@ -1,5 +1,6 @@
 //! A fleet: the tenant. Nothing crosses from one fleet to another.
 
+use super::authorization::Signing;
 use super::id::{FleetId, FleetName};
 use super::identity::Status;
 
@@ -27,4 +28,7 @@ pub struct Fleet {
 pub struct FleetSettings {
     /// Whoever holds a code set may redeem it, with no registered terminal, bound terminal or PIN.
     pub open_redemption: bool,
+    /// How keys are signed whose authorization does not say; `None` leaves it to the
+    /// configuration.
+    pub signing: Option<Signing>,
 }

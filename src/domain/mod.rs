@@ -21,7 +21,7 @@ pub mod token;
 pub mod vehicle;
 
 pub use authorization::{Author, Authorization, AuthorizationState, Recipient, Signing};
-pub use bundle::{Bundle, KeyRecord};
+pub use bundle::{Bundle, KeyRecord, Subject};
 pub use code_set::CodeSet;
 pub use epoch::{Epoch, EpochState};
 pub use fleet::{Fleet, FleetSettings};

@@ -33,6 +33,9 @@ pub trait Store: Send + Sync + 'static {
     /// A signed bundle, by any of its names, as last committed.
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError>;
 
+    /// Every order that was answered under one `Idempotency-Key` ([`OrderRequest::call`]).
+    fn answered(&self, call: &[u8; 32]) -> Result<Vec<AnsweredOrder>, StoreError>;
+
     /// The authorizations of a fleet that `filter` lets through, ascending by id.
     fn authorizations(
         &self,
@@ -80,7 +83,8 @@ pub enum Write {
     /// The last attempt at the PIN of this authorization version was right: what was counted is
     /// taken back. [`Applied::Stale`] where there is no such version.
     PinRight(AuthorizationId, u32),
-    /// A redemption: the bundle, its signatures and the conditions under which it stands.
+    /// A redemption or an order: the bundle, how it was signed, and the conditions under which it
+    /// stands.
     Redeem(Arc<Redemption>),
     /// The end of everything that was over before this time: authorizations (with their bundles,
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
@@ -113,30 +117,90 @@ pub struct Request {
     pub digest: [u8; 32],
 }
 
-/// A bundle with its signatures.
+/// A bundle with what makes its keys believed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SignedBundle {
     /// What was signed.
     pub bundle: Bundle,
-    /// One signature for each of `bundle.keys`, in their order.
-    pub signatures: Vec<Signature>,
+    /// How.
+    pub proof: Proof,
 }
 
-/// A redemption to commit.
+/// How the keys of a bundle were signed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Proof {
+    /// One signature for each key, in their order.
+    Each(Vec<Signature>),
+    /// One signature for the root of a tree in which these keys are neighbouring leaves.
+    Tree(TreeProof),
+}
+
+/// Where the keys of a bundle stand in a tree, and what of the tree they need (RFC 9162 §2.1).
+#[derive(Clone, Debug, PartialEq)]
+pub struct TreeProof {
+    /// Of the tree's root.
+    pub signature: Signature,
+    /// Leaves of the tree, at least 2.
+    pub size: u64,
+    /// The leaf of the bundle's first key.
+    pub first: u64,
+    /// What these leaves need from the rest of the tree, as [`fob_verify::tree::Section`] takes it.
+    pub outside: Box<[fob_verify::tree::Hash]>,
+}
+
+/// A redemption, or an order, to commit.
 ///
-/// Conditions, all of them or [`Applied::Stale`]: the authorization is open and at
-/// `signed.bundle.version`; the epoch is not revoked; the vehicle is active and at
-/// `signed.bundle.vehicle_epoch`; fleet and identity are active, and so is `terminal` where one is
-/// named. With it the authorization becomes redeemed and the fleet's counter of status indexes at
-/// least `status_next`.
+/// Conditions, all of them or [`Applied::Stale`]: the epoch is not revoked; the vehicle is active
+/// and at `signed.bundle.vehicle_epoch`; fleet and identity are active, and so is `terminal` where
+/// one is named. [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's counter
+/// of status indexes becomes at least `status_next`.
+///
+/// Without `order`: the authorization is open and at `signed.bundle.version`, and becomes redeemed.
+///
+/// With `order` there is no authorization yet: it comes with the bundle, redeemed, and has the
+/// bundle's id. Where the order's request was answered before, nothing is written:
+/// [`Applied::Repeated`] for the same digest, [`Applied::Conflict`] for another.
 #[derive(Clone, Debug)]
 pub struct Redemption {
-    /// The bundle and its signatures.
+    /// The bundle, signed.
     pub signed: SignedBundle,
     /// The registered terminal that redeemed, where it is one.
     pub terminal: Option<TerminalId>,
     /// The fleet's counter of status indexes after this bundle.
     pub status_next: u64,
+    /// What makes it an order: authorization and redemption in one.
+    pub order: Option<Order>,
+}
+
+/// What an order brings beside its bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The token it was given with.
+    pub author: TokenId,
+    /// What makes it one that may be sent again.
+    pub request: Option<OrderRequest>,
+}
+
+/// An order that may be sent again and is then answered as before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderRequest {
+    /// SHA-256 over the fleet and the `Idempotency-Key` it came under; many orders share it.
+    pub call: Arc<[u8; 32]>,
+    /// The first half of the SHA-256 of its `ref`.
+    pub reference: [u8; 16],
+    /// The first half of the SHA-256 of what was asked.
+    pub digest: [u8; 16],
+}
+
+/// An order that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnsweredOrder {
+    /// As in [`OrderRequest`].
+    pub reference: [u8; 16],
+    /// As in [`OrderRequest`].
+    pub digest: [u8; 16],
+    /// What it was answered with.
+    pub bundle: BundleId,
 }
 
 /// What became of one write.
@@ -187,7 +251,7 @@ pub enum Row {
 pub enum BundleKey {
     /// Its own id.
     Id(BundleId),
-    /// The authorization it was issued on.
+    /// The authorization it was issued on; an order's has its bundle's id.
     Authorization(AuthorizationId),
 }
 
@@ -196,6 +260,8 @@ pub enum BundleKey {
 pub struct AuthorizationFilter {
     /// Of this fleet.
     pub fleet: FleetId,
+    /// Only the one of this id.
+    pub id: Option<AuthorizationId>,
     /// For this vehicle.
     pub vehicle: Option<VehicleId>,
     /// In this state.

@@ -261,6 +261,7 @@ pub(super) fn loaded(store: &impl Store) -> Vec<Row> {
 pub(super) fn everything() -> AuthorizationFilter {
     AuthorizationFilter {
         fleet: FLEET,
+        id: None,
         vehicle: None,
         state: None,
         expired: None,

@@ -5,7 +5,7 @@
 //! `[functions, not before, region, recurring, [[function, max uses], …], recipient identity,
 //! recipient terminal, pin, signing, created at, author]`
 //!
-//! Absent things are null; `signing` is 0 for one signature each and 1 for the server's choice; `author` is a token's id (bytes)
+//! Absent things are null; `signing` is a word of `words`; `author` is a token's id (bytes)
 //! or a terminal's (text). A body is believed only if writing it again gives the same bytes.
 
 use fob_verify::region::Region;
@@ -16,6 +16,7 @@ use minicbor::decode::Error;
 
 use super::cbor::{self, Into, Read, Written};
 use super::error::corrupt;
+use super::words;
 use crate::domain::{
     Author, Authorization, FunctionCode, IdentityId, Recipient, Signing, TerminalId, TokenId,
     UnixTime,
@@ -52,13 +53,12 @@ pub(super) fn encode(authorization: &Authorization) -> Result<Vec<u8>, StoreErro
         for (function, uses) in &a.max_uses {
             e.array(2)?.u16(*function)?.u32(*uses)?;
         }
-        write_text(e, a.recipient.identity.as_ref().map(IdentityId::as_str))?;
-        write_text(e, a.recipient.terminal.as_ref().map(TerminalId::as_str))?;
+        cbor::write_text(e, a.recipient.identity.as_ref().map(IdentityId::as_str))?;
+        cbor::write_text(e, a.recipient.terminal.as_ref().map(TerminalId::as_str))?;
         e.bool(a.pin)?;
         match a.signing {
             None => e.null()?,
-            Some(Signing::Each) => e.u8(0)?,
-            Some(Signing::Auto) => e.u8(1)?,
+            Some(signing) => e.u8(words::signing(signing))?,
         };
         e.u64(a.created_at)?;
         match &a.author {
@@ -111,19 +111,8 @@ pub(super) fn read_functions<C: FromIterator<FunctionCode>>(d: &mut Decoder<'_>)
     cbor::list(d, Decoder::u16)
 }
 
-fn write_text(e: &mut Into<'_>, text: Option<&str>) -> Written {
-    match text {
-        None => e.null()?.ok(),
-        Some(text) => e.str(text)?.ok(),
-    }
-}
-
 fn read_signing(d: &mut Decoder<'_>) -> Read<Signing> {
-    match d.u8()? {
-        0 => Ok(Signing::Each),
-        1 => Ok(Signing::Auto),
-        _ => Err(Error::message("an unknown way of signing")),
-    }
+    words::read_signing(d.u8()?).map_err(|_| Error::message("an unknown way of signing"))
 }
 
 fn read_author(d: &mut Decoder<'_>) -> Read<Author> {

@@ -85,6 +85,14 @@ pub(super) fn optional<'a, T>(
     item(d).map(Some)
 }
 
+/// A text or null.
+pub(super) fn write_text(e: &mut Into<'_>, text: Option<&str>) -> Written {
+    match text {
+        None => e.null()?.ok(),
+        Some(text) => e.str(text)?.ok(),
+    }
+}
+
 /// A region, as in a key: `[0, lat, lon, radius]` or `[1, [[lat, lon], …]]`, or null.
 pub(super) fn write_region(e: &mut Into<'_>, region: Option<&Region>) -> Written {
     match region {

@@ -1,8 +1,8 @@
 //! What many bundles have in common, kept once: floor 2, `store/sqlite`.
 //!
-//! A bundle's row refers to its issuer's name and, for each key, to function code, name and
-//! status address by small numbers. A context is found by its bytes and never changes or goes, so
-//! there are about as many as a fleet's functions times its status shards.
+//! A bundle refers to its issuer's name and to what its keys stand for (function code, name and
+//! status address of each) by small numbers. A context is found by its bytes and never changes or
+//! goes, so there are about as many as lists of functions in use times status shards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::cbor::{self, Read};
 use super::error::{corrupt, number};
-use crate::domain::{FunctionCode, KeyRecord};
+use crate::domain::Subject;
 use crate::store::StoreError;
 
 /// Contexts remembered at most; then the memory starts over.
@@ -21,15 +21,11 @@ const REMEMBERED_MAX: usize = 4096;
 #[derive(Default)]
 pub(super) struct Contexts {
     numbers: HashMap<Vec<u8>, u64>,
+    /// The subjects met last, by where they are in memory: the same for most bundles of a
+    /// transaction. Held, so that no other can come to be there.
+    met: Option<(Arc<[Subject]>, u64)>,
     /// Where the bytes of a context are put together.
     scratch: Vec<u8>,
-}
-
-/// What a key's record leaves out: its function, that function's name, its status list.
-pub(super) struct Subject {
-    pub(super) function: FunctionCode,
-    pub(super) name: Arc<str>,
-    pub(super) status_uri: Arc<str>,
 }
 
 impl Contexts {
@@ -44,21 +40,31 @@ impl Contexts {
         self.number(connection)
     }
 
-    /// The number of what a key's record leaves out.
-    pub(super) fn subject(
+    /// The number of what a bundle's keys stand for.
+    pub(super) fn subjects(
         &mut self,
         connection: &Connection,
-        key: &KeyRecord,
+        subjects: &Arc<[Subject]>,
     ) -> Result<u64, StoreError> {
+        if let Some((met, number)) = &self.met
+            && Arc::ptr_eq(met, subjects)
+        {
+            return Ok(*number);
+        }
         self.scratch.clear();
         cbor::write(&mut self.scratch, |e| {
-            e.array(3)?
-                .u16(key.function)?
-                .str(&key.name)?
-                .str(&key.status_uri)?
-                .ok()
+            e.array(subjects.len() as u64)?;
+            for subject in &**subjects {
+                e.array(3)?
+                    .u16(subject.function)?
+                    .str(&subject.name)?
+                    .str(&subject.status_uri)?;
+            }
+            Ok(())
         })?;
-        self.number(connection)
+        let number = self.number(connection)?;
+        self.met = Some((Arc::clone(subjects), number));
+        Ok(number)
     }
 
     /// The number of what is in `scratch`.
@@ -93,15 +99,17 @@ pub(super) fn issuer(connection: &Connection, number: u64) -> Result<Arc<str>, S
     cbor::read("an issuer's name", &body, |d| d.str().map(Arc::from))
 }
 
-/// What a key's record left out, by its number.
-pub(super) fn subject(connection: &Connection, number: u64) -> Result<Subject, StoreError> {
+/// What a bundle's keys stand for, by its number.
+pub(super) fn subjects(connection: &Connection, number: u64) -> Result<Arc<[Subject]>, StoreError> {
     let body = body(connection, number)?;
-    cbor::read("a key's context", &body, |d| -> Read<_> {
-        cbor::array(d, 3)?;
-        Ok(Subject {
-            function: d.u16()?,
-            name: d.str()?.into(),
-            status_uri: d.str()?.into(),
+    cbor::read("what keys stand for", &body, |d| {
+        cbor::list(d, |d| -> Read<_> {
+            cbor::array(d, 3)?;
+            Ok(Subject {
+                function: d.u16()?,
+                name: d.str()?.into(),
+                status_uri: d.str()?.into(),
+            })
         })
     })
 }

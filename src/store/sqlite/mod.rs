@@ -6,9 +6,10 @@
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
 //! version, `writer` runs transactions and hands each write to `registry`, `authorize`, `redeem`
-//! or `purge`; `load` and `read` answer questions. `bundle_body` and `authorization_body` are the
-//! formats of what is kept as one piece, `contexts` what many bundles have in common, `segments`
-//! what keeps index writes together.
+//! or `purge`; `load`, `read` and `orders` answer questions. `bundle_body` and `authorization_body`
+//! are the formats of what is kept as one piece, `packs` where bundles lie together, `contexts` what
+//! many of them have in common, `segments` what keeps index writes together. `standings` and `calls`
+//! are what the writer remembers, so that it need not ask for it.
 //!
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
 //! change outside the writer, and backups.
@@ -16,12 +17,15 @@
 mod authorization_body;
 mod authorize;
 mod bundle_body;
+mod calls;
 mod cbor;
 mod config;
 mod connection;
 mod contexts;
 mod error;
 mod load;
+mod orders;
+mod packs;
 mod purge;
 mod read;
 mod redeem;
@@ -29,6 +33,7 @@ mod registry;
 mod registry_rows;
 mod schema;
 mod segments;
+mod standings;
 mod words;
 mod writer;
 
@@ -39,7 +44,9 @@ pub use config::SqliteConfig;
 
 use self::connection::Readers;
 use self::writer::{Outcome, Writer};
-use super::{Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError, Write};
+use super::{
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError, Write,
+};
 use crate::domain::Authorization;
 
 /// A store in one SQLite file.
@@ -122,6 +129,11 @@ impl Store for Sqlite {
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError> {
         self.readers()?
             .lend(|connection| read::bundle(connection, by))
+    }
+
+    fn answered(&self, call: &[u8; 32]) -> Result<Vec<AnsweredOrder>, StoreError> {
+        self.readers()?
+            .lend(|connection| calls::answered(connection, call))
     }
 
     fn authorizations(

@@ -2,16 +2,20 @@
 //!
 //! The file does not shrink: what is freed is written to again. Contexts stay; there are few.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::authorize::scope_column;
+use super::bundle_body::{Basis, Body};
 use super::error::column;
+use super::load::{blob, rows};
+use super::packs::{self, Place, span};
 use super::writer::Transaction;
+use super::calls;
 use crate::domain::UnixTime;
 use crate::store::{Applied, StoreError};
 
 /// An authorization to purge: its id, its bundle, its request (scope and digest).
-type Over = (Vec<u8>, Option<i64>, Option<[u8; 64]>);
+type Over = (Vec<u8>, Option<Place>, Option<[u8; 64]>);
 
 /// Whatever was over before `before`, which itself is not before it.
 pub(super) fn purge(
@@ -19,18 +23,37 @@ pub(super) fn purge(
     before: UnixTime,
     at_most: u32,
 ) -> Result<Applied, StoreError> {
+    transaction.flush()?;
     let connection = transaction.connection;
-    let before = column(before)?;
     connection
         .prepare_cached("DELETE FROM tokens WHERE expires_at < ?1 OR revoked_at < ?1")?
-        .execute(params![before])?;
+        .execute(params![column(before)?])?;
+    let mut places = Vec::new();
+    let authorizations = purge_authorizations(connection, before, at_most, &mut places)?;
+    let orders = over_orders(connection, before, at_most - authorizations, &mut places)?;
+    packs::remove(connection, &places)?;
+    if authorizations > 0 {
+        transaction.segments.forget_empty(connection)?;
+    }
+    calls::purge(connection, before)?;
+    transaction.calls.forget();
+    Ok(Applied::Purged(authorizations + orders))
+}
+
+/// Deletes authorizations, and adds where their bundles are.
+fn purge_authorizations(
+    connection: &Connection,
+    before: UnixTime,
+    at_most: u32,
+    places: &mut Vec<Place>,
+) -> Result<u32, StoreError> {
     let mut over = connection.prepare_cached(
         "SELECT id, bundle, request FROM authorizations
          WHERE max(not_after, redeem_by) >> 16 <= ?1 >> 16 AND max(not_after, redeem_by) < ?1
          LIMIT ?2",
     )?;
     let mut over = over
-        .query_map(params![before, at_most], |row| {
+        .query_map(params![column(before)?, at_most], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
         .collect::<Result<Vec<Over>, _>>()?;
@@ -38,11 +61,7 @@ pub(super) fn purge(
     over.sort_unstable();
     let mut purged = 0;
     for (id, bundle, request) in over {
-        if let Some(bundle) = bundle {
-            connection
-                .prepare_cached("DELETE FROM bundles WHERE number = ?1")?
-                .execute(params![bundle])?;
-        }
+        places.extend(bundle);
         if let Some((scope, _)) = request
             .as_ref()
             .and_then(|request| request.split_first_chunk::<32>())
@@ -59,8 +78,37 @@ pub(super) fn purge(
             .execute(params![id])?;
         purged += 1;
     }
-    if purged > 0 {
-        transaction.segments.forget_empty(connection)?;
-    }
-    Ok(Applied::Purged(purged))
+    Ok(purged)
+}
+
+/// Orders looked for in one pack of the index, at least: most packs of a span end together.
+const ORDERS_PER_PACK: u32 = 16;
+
+/// Adds where orders are that are over, and counts them.
+fn over_orders(
+    connection: &Connection,
+    before: UnixTime,
+    at_most: u32,
+    places: &mut Vec<Place>,
+) -> Result<u32, StoreError> {
+    let mut found = 0;
+    // Each pack has an order that is over, but for those of the last span.
+    let sql = "SELECT number, format, body FROM packs INDEXED BY packs_by_end
+               WHERE ends IS NOT NULL AND ends <= ?1 ORDER BY ends LIMIT ?2";
+    let packs_max = at_most.div_ceil(ORDERS_PER_PACK);
+    rows(connection, sql, params![span(before), packs_max], |row| {
+        packs::check_format(row.get(1)?)?;
+        for (position, body) in packs::bodies(blob(row, 2)?)?.into_iter().enumerate() {
+            let Some(body) = body.map(Body::decode).transpose()? else {
+                continue;
+            };
+            let order = matches!(body.basis, Basis::Order { .. });
+            if order && body.window.not_after < before && found < at_most {
+                places.push(packs::place(row.get(0)?, position));
+                found += 1;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, named_params, params};
 
-use super::bundle_body::{self, Body};
+use super::bundle_body::{Basis, Body};
 use super::error::{column, corrupt, number};
 use super::load::{Names, blob, named, rows, text};
-use super::{authorization_body, contexts, registry, words};
+use super::packs::{self, Found, Place};
+use super::{authorization_body, contexts, orders, registry, words};
 use crate::domain::{
-    Authorization, AuthorizationId, Bundle, BundleId, EpochId, FleetId, IdentityId, KeyRecord,
-    VehicleId, Window,
+    Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, EpochId, FleetId, IdentityId, VehicleId,
+    Window,
 };
 use crate::store::{AuthorizationFilter, BundleKey, SignedBundle, StoreError};
 
@@ -42,6 +43,14 @@ const OF_FLEET: &str = concat!(
     "ORDER BY a.id LIMIT :limit"
 );
 
+/// One authorization of a fleet.
+const OF_ID: &str = concat!(
+    columns!(),
+    "FROM authorizations a WHERE a.id = :id AND a.fleet = :of AND a.id > :after",
+    conditions!(),
+    "LIMIT :limit"
+);
+
 /// A vehicle's authorizations, segment by segment and by id in each, which is by id.
 const OF_VEHICLE: &str = concat!(
     columns!(),
@@ -52,83 +61,112 @@ const OF_VEHICLE: &str = concat!(
     "ORDER BY s.number, a.id LIMIT :limit"
 );
 
-/// What a bundle's row leaves to others.
-macro_rules! bundle_rows {
-    ($found:literal) => {
-        concat!(
-            "SELECT b.id, b.authorization, f.id, v.id, i.id, e.id, b.format, b.body FROM ",
-            $found,
-            " CROSS JOIN fleets f ON f.number = a.fleet
-              CROSS JOIN vehicles v ON v.number = a.vehicle
-              CROSS JOIN identities i ON i.number = b.identity
-              CROSS JOIN epochs e ON e.number = b.epoch"
-        )
-    };
-}
-
-const BUNDLE_BY_ID: &str = bundle_rows!(
-    "(SELECT * FROM bundles WHERE id = ?1) b CROSS JOIN authorizations a ON a.id = b.authorization"
-);
-
-const BUNDLE_BY_AUTHORIZATION: &str = bundle_rows!(
-    "(SELECT * FROM authorizations WHERE id = ?1) a CROSS JOIN bundles b ON b.number = a.bundle"
-);
-
 /// The bundle of that name.
 pub(super) fn bundle(
     connection: &Connection,
     by: BundleKey,
 ) -> Result<Option<SignedBundle>, StoreError> {
-    let (sql, id) = match &by {
-        BundleKey::Id(id) => (BUNDLE_BY_ID, id.bytes()),
-        BundleKey::Authorization(id) => (BUNDLE_BY_AUTHORIZATION, id.bytes()),
-    };
-    // One snapshot for the bundle and its contexts.
+    // One snapshot for the bundle and what it refers to.
     let snapshot = connection.unchecked_transaction()?;
-    let mut statement = snapshot.prepare_cached(sql)?;
-    let mut rows = statement.query(params![id])?;
-    rows.next()?
-        .map(|row| signed_bundle(&snapshot, row))
+    let found = match by {
+        BundleKey::Id(id) => packs::find(&snapshot, &id)?,
+        BundleKey::Authorization(id) => by_authorization(&snapshot, &id)?,
+    };
+    found
+        .map(|found| signed_bundle(&snapshot, &found))
         .transpose()
 }
 
-fn signed_bundle(connection: &Connection, row: &SqlRow<'_>) -> Result<SignedBundle, StoreError> {
-    check_format(row.get(6)?, bundle_body::FORMAT)?;
-    let body = Body::decode(blob(row, 7)?)?;
-    let mut keys = Vec::with_capacity(body.keys.len());
-    for key in &body.keys {
-        let subject = contexts::subject(connection, key.subject)?;
-        keys.push(KeyRecord {
-            function: subject.function,
-            name: subject.name,
-            max_uses: key.max_uses,
-            status_uri: subject.status_uri,
-            status_index: key.status_index,
-        });
+/// An order's authorization has its bundle's id and no row of its own.
+fn by_authorization(
+    connection: &Connection,
+    id: &AuthorizationId,
+) -> Result<Option<Found>, StoreError> {
+    let place: Option<Option<Place>> = connection
+        .prepare_cached("SELECT bundle FROM authorizations WHERE id = ?1")?
+        .query_row(params![id.bytes()], |row| row.get(0))
+        .optional()?;
+    match place {
+        Some(Some(place)) => packs::at(connection, place),
+        Some(None) => Ok(None),
+        None => {
+            let found = packs::find(connection, &BundleId(id.0))?;
+            let is_order = |found: &Found| match Body::decode(&found.body) {
+                Ok(body) => matches!(body.basis, Basis::Order { .. }),
+                // Whoever reads it says what is wrong with it.
+                Err(_) => true,
+            };
+            Ok(found.filter(is_order))
+        }
     }
+}
+
+fn signed_bundle(connection: &Connection, found: &Found) -> Result<SignedBundle, StoreError> {
+    let body = Body::decode(&found.body)?;
+    let subjects = contexts::subjects(connection, body.subjects)?;
+    if subjects.len() != body.keys.len() {
+        return Err(corrupt("a bundle that does not fit its functions"));
+    }
+    let (authorization, vehicle) = match &body.basis {
+        Basis::Authorization(id) => (*id, redeemed_vehicle(connection, id)?),
+        Basis::Order { vehicle, .. } => (AuthorizationId(body.id.0), *vehicle),
+    };
+    let sql = "SELECT id FROM vehicles WHERE number = ?1";
+    let vehicle = by_number(connection, sql, vehicle, |row| {
+        named(VehicleId::parse(text(row, 0)?))
+    })?;
+    let sql = "SELECT id FROM identities WHERE number = ?1";
+    let identity = by_number(connection, sql, body.identity, |row| {
+        named(IdentityId::parse(text(row, 0)?))
+    })?;
+    let sql = "SELECT id FROM fleets WHERE number = ?1";
+    let fleet = by_number(connection, sql, found.fleet, |row| Ok(FleetId(row.get(0)?)))?;
+    let sql = "SELECT id FROM epochs WHERE number = ?1";
+    let epoch = by_number(connection, sql, found.epoch, |row| Ok(EpochId(row.get(0)?)))?;
     let bundle = Bundle {
-        id: BundleId(row.get(0)?),
-        authorization: AuthorizationId(row.get(1)?),
+        id: body.id,
+        authorization,
         version: body.version,
-        fleet: FleetId(row.get(2)?),
-        vehicle: named(VehicleId::parse(text(row, 3)?))?,
+        fleet,
+        vehicle,
         vehicle_epoch: body.vehicle_epoch,
-        identity: named(IdentityId::parse(text(row, 4)?))?,
+        identity,
         holder: body.holder,
-        thumbprint: body.holder.thumbprint(),
-        epoch: EpochId(row.get(5)?),
+        epoch,
         algorithm: body.algorithm,
         issuer: contexts::issuer(connection, body.issuer)?,
         issued_at: body.issued_at,
         window: body.window,
         region: body.region,
         recurring: body.recurring,
-        keys,
+        subjects,
+        keys: body.keys,
     };
     Ok(SignedBundle {
         bundle,
-        signatures: body.signatures,
+        proof: body.proof,
     })
+}
+
+fn redeemed_vehicle(connection: &Connection, id: &AuthorizationId) -> Result<i64, StoreError> {
+    let vehicle = connection
+        .prepare_cached("SELECT vehicle FROM authorizations WHERE id = ?1")?
+        .query_row(params![id.bytes()], |row| row.get(0))
+        .optional()?;
+    vehicle.ok_or_else(|| corrupt("a bundle of no authorization"))
+}
+
+/// What `sql` finds by a row's number.
+fn by_number<T>(
+    connection: &Connection,
+    sql: &str,
+    number: i64,
+    read: impl FnOnce(&SqlRow<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![number])?;
+    let row = rows.next()?;
+    read(row.ok_or_else(|| corrupt("a row that refers to none"))?)
 }
 
 /// The authorizations that pass `filter`, ascending by id.
@@ -144,9 +182,10 @@ pub(super) fn authorizations(
         fleets: [(fleet, filter.fleet)].into(),
         vehicles: HashMap::new(),
     };
-    let (sql, of) = match &filter.vehicle {
-        None => (OF_FLEET, fleet),
-        Some(vehicle) => {
+    let (sql, of) = match (&filter.id, &filter.vehicle) {
+        (Some(_), _) => (OF_ID, fleet),
+        (None, None) => (OF_FLEET, fleet),
+        (None, Some(vehicle)) => {
             let Some(number) = vehicle_number(&snapshot, fleet, vehicle)? else {
                 return Ok(Vec::new());
             };
@@ -156,6 +195,7 @@ pub(super) fn authorizations(
     };
     let values = named_params! {
         ":of": of,
+        ":id": filter.id.as_ref().map_or(&[][..], |id| id.bytes()),
         ":after": filter.after.as_ref().map_or(&[][..], |id| id.bytes()),
         ":state": filter.state.map(words::state),
         ":expired": filter.expired,
@@ -168,12 +208,20 @@ pub(super) fn authorizations(
         found.push(authorization(row, &names)?);
         Ok(())
     })?;
+    // Orders have no rows of their own: their authorizations are what their bundles say.
+    if filter.state.is_none_or(|state| state == AuthorizationState::Redeemed) {
+        found.extend(orders::authorizations(&snapshot, filter, of, &mut names)?);
+        found.sort_by_key(|one| one.id);
+        found.truncate(filter.limit as usize);
+    }
     Ok(found)
 }
 
 /// The authorization of a row with [`columns`].
 pub(super) fn authorization(row: &SqlRow<'_>, names: &Names) -> Result<Authorization, StoreError> {
-    check_format(row.get(7)?, authorization_body::FORMAT)?;
+    if row.get::<_, i64>(7)? != authorization_body::FORMAT {
+        return Err(corrupt("an authorization of another format"));
+    }
     let bytes = blob(row, 8)?;
     let body = authorization_body::decode(bytes)?;
     let authorization = Authorization {
@@ -211,10 +259,4 @@ fn vehicle_number(
         .query_row(params![fleet, id.as_str()], |row| row.get(0))
         .optional()?;
     Ok(number)
-}
-
-fn check_format(found: i64, known: i64) -> Result<(), StoreError> {
-    (found == known)
-        .then_some(())
-        .ok_or_else(|| corrupt(format!("a row of format {found}")))
 }

@@ -27,8 +27,8 @@ pub(super) fn setting(
 }
 
 pub(super) fn new_fleet(connection: &Connection, fleet: &Fleet) -> Result<Applied, StoreError> {
-    let sql = "INSERT INTO fleets (id, name, tag, status, status_key, status_next, open_redemption)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO fleets (id, name, tag, status, status_key, status_next, open_redemption,
+               signing) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
     let done = changed(
         connection,
         sql,
@@ -40,6 +40,7 @@ pub(super) fn new_fleet(connection: &Connection, fleet: &Fleet) -> Result<Applie
             fleet.status_key,
             column(fleet.status_next)?,
             fleet.settings.open_redemption,
+            fleet.settings.signing.map(words::signing),
         ],
     )?;
     Ok(done_or(Applied::Conflict, done))

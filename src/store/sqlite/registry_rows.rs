@@ -18,8 +18,8 @@ pub(super) fn fleets(
     names: &mut Names,
     each: Each<'_>,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT number, id, name, status, tag, status_key, status_next, open_redemption
-               FROM fleets ORDER BY number";
+    let sql = "SELECT number, id, name, status, tag, status_key, status_next, open_redemption,
+               signing FROM fleets ORDER BY number";
     rows(connection, sql, [], |row| {
         let id = FleetId(row.get(1)?);
         names.fleets.insert(row.get(0)?, id);
@@ -32,6 +32,10 @@ pub(super) fn fleets(
             status_next: number(row.get(6)?)?,
             settings: FleetSettings {
                 open_redemption: row.get(7)?,
+                signing: row
+                    .get::<_, Option<u8>>(8)?
+                    .map(words::read_signing)
+                    .transpose()?,
             },
         }));
         Ok(())

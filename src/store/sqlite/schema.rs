@@ -8,17 +8,20 @@ use crate::store::StoreError;
 /// Says whose file this is (`PRAGMA application_id`): "Fob" and a zero byte.
 const APPLICATION_ID: i32 = 0x466f_6200;
 
-/// The step that makes version `n + 1` of version `n` stands at `n`. A step once released is
-/// never edited: the next one is appended.
-const STEPS: [&str; 1] = [include_str!("schema_v1.sql")];
+/// Versions up to this one were never released, and nothing makes a later one of them.
+const UNRELEASED: u32 = 1;
+
+/// The steps after [`UNRELEASED`]: each makes the next version of the one before. A step once
+/// released is never edited: the next one is appended.
+const STEPS: [&str; 1] = [include_str!("schema_v2.sql")];
 
 /// The version this program works with.
 #[cfg(test)]
-const VERSION: u32 = STEPS.len() as u32;
+const VERSION: u32 = UNRELEASED + STEPS.len() as u32;
 
 /// Makes an empty file a store.
 pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
-    migrate(connection, 0, &STEPS)
+    migrate(connection, UNRELEASED, &STEPS)
 }
 
 /// Brings the store to this program's version.
@@ -36,7 +39,7 @@ pub(super) fn version(connection: &Connection) -> Result<u32, StoreError> {
 }
 
 fn update_by(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreError> {
-    let known = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let known = version_after(steps);
     let found = version(connection)?;
     let refuse = |advice| {
         Err(StoreError::Schema {
@@ -52,6 +55,9 @@ fn update_by(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreErr
     if owner != APPLICATION_ID {
         return Err(corrupt("a database of another program"));
     }
+    if found <= UNRELEASED {
+        return refuse("it was made before the first release; initialise again");
+    }
     match found.cmp(&known) {
         std::cmp::Ordering::Greater => refuse("it was written by a newer program; use that one"),
         std::cmp::Ordering::Equal => Ok(()),
@@ -62,20 +68,21 @@ fn update_by(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreErr
 /// Takes the steps after `from` in one transaction: the store has all of them or none.
 fn migrate(connection: &mut Connection, from: u32, steps: &[&str]) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    for step in steps.iter().skip(from as usize) {
+    for step in steps.iter().skip((from - UNRELEASED) as usize) {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(
-        None,
-        "user_version",
-        u32::try_from(steps.len()).unwrap_or(u32::MAX),
-    )?;
+    let to = version_after(steps);
+    transaction.pragma_update(None, "user_version", to)?;
     transaction.commit()?;
-    if from > 0 {
-        tracing::info!(from, to = steps.len(), "the store's schema was updated");
+    if from > UNRELEASED {
+        tracing::info!(from, to, "the store's schema was updated");
     }
     Ok(())
+}
+
+fn version_after(steps: &[&str]) -> u32 {
+    u32::try_from(steps.len()).map_or(u32::MAX, |steps| UNRELEASED.saturating_add(steps))
 }
 
 #[cfg(test)]
@@ -95,7 +102,7 @@ mod tests {
             "UPDATE settings SET note = 'x'",
         ];
         update_by(&mut connection, &steps).unwrap();
-        assert_eq!(version(&connection), Ok(3));
+        assert_eq!(version(&connection), Ok(4));
         let row: String = connection
             .query_row("SELECT value || note FROM settings", [], |row| row.get(0))
             .unwrap();
@@ -103,8 +110,8 @@ mod tests {
         assert!(matches!(
             update(&mut connection),
             Err(StoreError::Schema {
-                found: 3,
-                known: 1,
+                found: 4,
+                known: 2,
                 ..
             })
         ));
@@ -123,7 +130,7 @@ mod tests {
             update_by(&mut connection, &steps),
             Err(StoreError::Failed(_))
         ));
-        assert_eq!(version(&connection), Ok(1));
+        assert_eq!(version(&connection), Ok(VERSION));
         assert!(connection.prepare("SELECT note FROM settings").is_err());
     }
 

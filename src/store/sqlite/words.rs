@@ -2,7 +2,7 @@
 //! keeps its meaning.
 
 use super::error::corrupt;
-use crate::domain::{AuthorizationState, EpochState, Status};
+use crate::domain::{AuthorizationState, EpochState, Signing, Status};
 use crate::store::StoreError;
 
 pub(super) const ACTIVE: i64 = 0;
@@ -55,4 +55,17 @@ pub(super) fn read_epoch_state(number: i64) -> Result<EpochState, StoreError> {
         .into_iter()
         .find(|known| epoch_state(*known) == number);
     known.ok_or_else(|| corrupt("an unknown state of an epoch"))
+}
+
+pub(super) fn signing(signing: Signing) -> u8 {
+    match signing {
+        Signing::Each => 0,
+        Signing::Auto => 1,
+        Signing::Tree => 2,
+    }
+}
+
+pub(super) fn read_signing(number: u8) -> Result<Signing, StoreError> {
+    let known = Signing::ALL.into_iter().find(|known| signing(*known) == number);
+    known.ok_or_else(|| corrupt("an unknown way of signing"))
 }

@@ -4,16 +4,42 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
+use super::calls::{Calls, PendingAnswers};
 use super::contexts::Contexts;
+use super::packs::{Packs, Pending};
 use super::segments::Segments;
+use super::standings::Standings;
 use super::{authorize, error, purge, redeem, registry};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
 pub(super) struct Writer {
     connection: Connection,
+    memory: Memory,
+}
+
+/// What the writer remembers. Valid while no transaction is rolled back; then it is loaded anew.
+struct Memory {
     contexts: Contexts,
     segments: Segments,
+    standings: Standings,
+    packs: Packs,
+    calls: Calls,
+    /// Where a bundle is encoded.
+    scratch: Vec<u8>,
+}
+
+impl Memory {
+    fn load(connection: &Connection) -> Result<Self, StoreError> {
+        Ok(Self {
+            contexts: Contexts::default(),
+            segments: Segments::load(connection)?,
+            standings: Standings::default(),
+            packs: Packs::load(connection)?,
+            calls: Calls::load(connection)?,
+            scratch: Vec::new(),
+        })
+    }
 }
 
 /// How a transaction ended.
@@ -31,18 +57,21 @@ pub(super) struct Transaction<'a> {
     pub(super) connection: &'a Connection,
     pub(super) contexts: &'a mut Contexts,
     pub(super) segments: &'a mut Segments,
+    pub(super) standings: &'a mut Standings,
+    pub(super) packs: &'a mut Packs,
+    pub(super) calls: &'a mut Calls,
+    pub(super) scratch: &'a mut Vec<u8>,
+    /// Bundles, and answers to orders, that are written at the end, many in a row.
+    pub(super) pending: Pending,
+    pub(super) answers: PendingAnswers,
     /// Fleets' counters of status indexes to raise, by fleet number: written once, at the end.
     pub(super) status_next: BTreeMap<i64, i64>,
 }
 
 impl Writer {
     pub(super) fn new(connection: Connection) -> Result<Self, StoreError> {
-        let segments = Segments::load(&connection)?;
-        Ok(Self {
-            connection,
-            contexts: Contexts::default(),
-            segments,
-        })
+        let memory = Memory::load(&connection)?;
+        Ok(Self { connection, memory })
     }
 
     pub(super) fn commit(&mut self, writes: &[Write]) -> Outcome {
@@ -74,25 +103,33 @@ impl Writer {
         if !rolled_back {
             return Outcome::Broken(why);
         }
-        self.contexts = Contexts::default();
-        match Segments::load(&self.connection) {
-            Ok(segments) => self.segments = segments,
+        match Memory::load(&self.connection) {
+            Ok(memory) => self.memory = memory,
             Err(_) => return Outcome::Broken(why),
         }
         Outcome::RolledBack(why)
     }
 
     fn apply_all(&mut self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        let memory = &mut self.memory;
+        memory.standings.begin(&self.connection)?;
         let mut transaction = Transaction {
             connection: &self.connection,
-            contexts: &mut self.contexts,
-            segments: &mut self.segments,
+            contexts: &mut memory.contexts,
+            segments: &mut memory.segments,
+            standings: &mut memory.standings,
+            packs: &mut memory.packs,
+            calls: &mut memory.calls,
+            scratch: &mut memory.scratch,
+            pending: Pending::default(),
+            answers: PendingAnswers::default(),
             status_next: BTreeMap::new(),
         };
         let applied = writes
             .iter()
             .map(|write| transaction.apply(write))
             .collect::<Result<_, _>>()?;
+        transaction.flush()?;
         transaction.raise_status_next()?;
         Ok(applied)
     }
@@ -112,14 +149,28 @@ impl Transaction<'_> {
             Write::Function(fleet, code, name) => {
                 registry::function(connection, fleet, *code, name)
             }
-            Write::Vehicle(vehicle) => registry::vehicle(connection, vehicle),
-            Write::Identity(identity) => registry::identity(connection, identity),
-            Write::Terminal(terminal) => registry::terminal(connection, terminal),
+            Write::Vehicle(vehicle) => {
+                self.standings.forget_vehicle(&vehicle.fleet, &vehicle.id);
+                registry::vehicle(connection, vehicle)
+            }
+            Write::Identity(identity) => {
+                self.standings
+                    .forget_identity(&identity.fleet, &identity.id);
+                registry::identity(connection, identity)
+            }
+            Write::Terminal(terminal) => {
+                self.standings
+                    .forget_terminal(&terminal.fleet, &terminal.id);
+                registry::terminal(connection, terminal)
+            }
             Write::NewToken(token) => registry::new_token(connection, token),
             Write::RevokeToken(fleet, token, at) => {
                 registry::revoke_token(connection, fleet, token, *at)
             }
-            Write::Epoch(epoch) => registry::epoch(connection, epoch),
+            Write::Epoch(epoch) => {
+                self.standings.forget_epoch(&epoch.id);
+                registry::epoch(connection, epoch)
+            }
             Write::TrustList(version, body) => registry::trust_list(connection, *version, body),
             Write::Authorize(new) => authorize::authorize(self, new),
             Write::Recall(request) => authorize::recall(connection, request),
@@ -128,6 +179,12 @@ impl Transaction<'_> {
             Write::Redeem(redemption) => redeem::redeem(self, redemption),
             Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
         }
+    }
+
+    /// Writes what was noted.
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
+        self.packs.flush(self.connection, &mut self.pending)?;
+        self.calls.flush(self.connection, &mut self.answers)
     }
 
     fn raise_status_next(&self) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
--- Version 1.
+-- Version 2.
 --
 -- `number` stands for a long name wherever rows refer to each other: it is short, and meaningless
 -- outside this file. Statuses: 0 active, 1 suspended. Times: seconds since 1970-01-01T00:00:00Z.
@@ -16,7 +16,8 @@ CREATE TABLE fleets (
     status INTEGER NOT NULL,
     status_key BLOB NOT NULL,
     status_next INTEGER NOT NULL,
-    open_redemption INTEGER NOT NULL
+    open_redemption INTEGER NOT NULL,
+    signing INTEGER
 ) STRICT;
 
 CREATE TABLE functions (
@@ -88,8 +89,8 @@ CREATE TABLE trust_lists (
     body BLOB NOT NULL
 ) STRICT;
 
--- `state`: 0 open, 1 redeemed, 2 suspended, 3 cancelled. `bundle`: number of the bundle issued on
--- it. `request`: scope and digest of what may be sent again, 64 bytes. `segment`: see below.
+-- `state`: 0 open, 1 redeemed, 2 suspended, 3 cancelled. `bundle`: place of the bundle issued on
+-- it, see `packs`. `request`: scope and digest of what may be sent again, 64 bytes. `segment`: see below.
 CREATE TABLE authorizations (
     id BLOB PRIMARY KEY,
     fleet INTEGER NOT NULL,
@@ -143,17 +144,60 @@ CREATE TABLE contexts (
     body BLOB NOT NULL UNIQUE
 ) STRICT;
 
-CREATE TABLE bundles (
+-- Up to 64 bundles of one fleet and epoch whose ids were made in the same millisecond, in one
+-- piece: a row for each would cost more than all the rest. `first`: the lowest of their ids. The
+-- place of a bundle is `number << 6 | its position`. `segment`: where the index tables below have
+-- them. `ends`: the span of 2^16 seconds in which the first of the orders among them is over.
+CREATE TABLE packs (
     number INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
-    authorization BLOB NOT NULL,
-    identity INTEGER NOT NULL,
+    fleet INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    first BLOB NOT NULL,
+    ends INTEGER,
     format INTEGER NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
 
--- The same segments, by the order in which bundles come.
-CREATE INDEX bundles_by_identity ON bundles (number >> 14, identity);
+CREATE INDEX packs_by_fleet ON packs (fleet, first);
 
-CREATE INDEX bundles_by_epoch ON bundles (epoch);
+CREATE INDEX packs_by_first ON packs (first);
+
+CREATE INDEX packs_by_epoch ON packs (epoch);
+
+CREATE INDEX packs_by_end ON packs (ends) WHERE ends IS NOT NULL;
+
+-- Segments again, of about 2^14 bundles as they come, for the same reason as above.
+CREATE TABLE bundles_by_identity (
+    segment INTEGER NOT NULL,
+    identity INTEGER NOT NULL,
+    bundle INTEGER NOT NULL,
+    PRIMARY KEY (segment, identity, bundle)
+) STRICT, WITHOUT ROWID;
+
+-- Orders alone: the others are found by their authorization.
+CREATE TABLE orders_by_vehicle (
+    segment INTEGER NOT NULL,
+    vehicle INTEGER NOT NULL,
+    bundle INTEGER NOT NULL,
+    PRIMARY KEY (segment, vehicle, bundle)
+) STRICT, WITHOUT ROWID;
+
+-- An `Idempotency-Key` under which orders came.
+CREATE TABLE calls (
+    number INTEGER PRIMARY KEY,
+    scope BLOB NOT NULL UNIQUE
+) STRICT;
+
+-- The orders of a call that were answered in one transaction: reference (16 bytes), digest (16)
+-- and bundle (16) of each. `transaction_number` is any that ascends; `ends`: the span of 2^16
+-- seconds in which all of them are over.
+CREATE TABLE answered (
+    call INTEGER NOT NULL,
+    transaction_number INTEGER NOT NULL,
+    ends INTEGER NOT NULL,
+    orders BLOB NOT NULL,
+    PRIMARY KEY (call, transaction_number)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX answered_by_end ON answered (ends);

@@ -1,0 +1,250 @@
+//! How what a redemption rests on stands: floor 2, `store/sqlite`.
+//!
+//! Asking the tables for fleet, vehicle, identity, terminal and epoch of each redemption costs more
+//! than writing it. The writer therefore remembers what it has asked: everything that changes goes
+//! through it, each write of the registry takes out what it touches, and a change by another
+//! connection, which there should be none of, empties the memory before the next transaction.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::words;
+use crate::domain::{EpochId, FleetId, IdentityId, TerminalId, VehicleId};
+use crate::store::{Redemption, StoreError};
+
+/// Vehicles, and identities, and terminals, remembered at most; then the memory starts over.
+const REMEMBERED_MAX: usize = 1 << 19;
+
+/// What is remembered. Valid while no transaction is rolled back.
+#[derive(Default)]
+pub(super) struct Standings {
+    fleets: HashMap<FleetId, OfFleet>,
+    epochs: HashMap<EpochId, (i64, bool)>,
+    /// Of other connections' changes, as SQLite counts them.
+    data_version: i64,
+}
+
+/// What is remembered of one fleet.
+struct OfFleet {
+    number: i64,
+    active: bool,
+    vehicles: HashMap<VehicleId, Standing>,
+    identities: HashMap<IdentityId, Standing>,
+    terminals: HashMap<TerminalId, bool>,
+}
+
+#[derive(Clone, Copy)]
+struct Standing {
+    number: i64,
+    active: bool,
+    /// A vehicle's epoch.
+    epoch: u32,
+}
+
+/// Numbers of what a bundle rests on.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers {
+    pub(super) fleet: i64,
+    pub(super) vehicle: i64,
+    pub(super) identity: i64,
+    pub(super) epoch: i64,
+}
+
+impl Standings {
+    /// At the beginning of a transaction: forgets everything if anybody else has written.
+    pub(super) fn begin(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let now = connection
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))?;
+        if now != self.data_version {
+            *self = Self {
+                data_version: now,
+                ..Self::default()
+            };
+        }
+        Ok(())
+    }
+
+    /// The numbers of what `redemption` rests on, if all of it stands: the conditions that
+    /// [`Redemption`] documents, apart from those on its authorization.
+    pub(super) fn of(
+        &mut self,
+        connection: &Connection,
+        redemption: &Redemption,
+    ) -> Result<Option<Numbers>, StoreError> {
+        let bundle = &redemption.signed.bundle;
+        let Some((epoch, true)) = self.epoch(connection, &bundle.epoch)? else {
+            return Ok(None);
+        };
+        let Some(fleet) = self.fleet(connection, &bundle.fleet)? else {
+            return Ok(None);
+        };
+        let vehicle = fleet.vehicle(connection, &bundle.vehicle)?;
+        let Some(vehicle) = vehicle.filter(|it| it.active && it.epoch == bundle.vehicle_epoch)
+        else {
+            return Ok(None);
+        };
+        let identity = fleet.identity(connection, &bundle.identity)?;
+        let Some(identity) = identity.filter(|it| it.active) else {
+            return Ok(None);
+        };
+        let terminal = match &redemption.terminal {
+            None => true,
+            Some(terminal) => fleet.terminal(connection, terminal)?,
+        };
+        Ok((fleet.active && terminal).then_some(Numbers {
+            fleet: fleet.number,
+            vehicle: vehicle.number,
+            identity: identity.number,
+            epoch,
+        }))
+    }
+
+    /// Forgets a vehicle that is written.
+    pub(super) fn forget_vehicle(&mut self, fleet: &FleetId, id: &VehicleId) {
+        if let Some(fleet) = self.fleets.get_mut(fleet) {
+            fleet.vehicles.remove(id);
+        }
+    }
+
+    /// Forgets an identity that is written.
+    pub(super) fn forget_identity(&mut self, fleet: &FleetId, id: &IdentityId) {
+        if let Some(fleet) = self.fleets.get_mut(fleet) {
+            fleet.identities.remove(id);
+        }
+    }
+
+    /// Forgets a terminal that is written.
+    pub(super) fn forget_terminal(&mut self, fleet: &FleetId, id: &TerminalId) {
+        if let Some(fleet) = self.fleets.get_mut(fleet) {
+            fleet.terminals.remove(id);
+        }
+    }
+
+    /// Forgets an epoch that is written.
+    pub(super) fn forget_epoch(&mut self, id: &EpochId) {
+        self.epochs.remove(id);
+    }
+
+    /// An epoch's number, and whether it may have signed.
+    fn epoch(
+        &mut self,
+        connection: &Connection,
+        id: &EpochId,
+    ) -> Result<Option<(i64, bool)>, StoreError> {
+        if let Some(known) = self.epochs.get(id) {
+            return Ok(Some(*known));
+        }
+        let found = connection
+            .prepare_cached("SELECT number, state <> ?2 FROM epochs WHERE id = ?1")?
+            .query_row(params![id.0, words::EPOCH_REVOKED], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        if let Some(found) = found {
+            self.epochs.insert(*id, found);
+        }
+        Ok(found)
+    }
+
+    fn fleet(
+        &mut self,
+        connection: &Connection,
+        id: &FleetId,
+    ) -> Result<Option<&mut OfFleet>, StoreError> {
+        if !self.fleets.contains_key(id) {
+            let found = connection
+                .prepare_cached("SELECT number, status = ?2 FROM fleets WHERE id = ?1")?
+                .query_row(params![id.bytes(), words::ACTIVE], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            let Some((number, active)) = found else {
+                return Ok(None);
+            };
+            self.fleets.insert(*id, OfFleet::new(number, active));
+        }
+        Ok(self.fleets.get_mut(id))
+    }
+}
+
+impl OfFleet {
+    fn new(number: i64, active: bool) -> Self {
+        Self {
+            number,
+            active,
+            vehicles: HashMap::new(),
+            identities: HashMap::new(),
+            terminals: HashMap::new(),
+        }
+    }
+
+    fn vehicle(
+        &mut self,
+        connection: &Connection,
+        id: &VehicleId,
+    ) -> Result<Option<Standing>, StoreError> {
+        let sql = "SELECT number, status = ?3, epoch FROM vehicles WHERE fleet = ?1 AND id = ?2";
+        standing(&mut self.vehicles, id, || {
+            ask(connection, sql, self.number, id.as_str())
+        })
+    }
+
+    fn identity(
+        &mut self,
+        connection: &Connection,
+        id: &IdentityId,
+    ) -> Result<Option<Standing>, StoreError> {
+        let sql = "SELECT number, status = ?3, 0 FROM identities WHERE fleet = ?1 AND id = ?2";
+        standing(&mut self.identities, id, || {
+            ask(connection, sql, self.number, id.as_str())
+        })
+    }
+
+    fn terminal(&mut self, connection: &Connection, id: &TerminalId) -> Result<bool, StoreError> {
+        let sql = "SELECT 0, status = ?3, 0 FROM terminals WHERE fleet = ?1 AND id = ?2";
+        let active = standing(&mut self.terminals, id, || {
+            Ok(ask(connection, sql, self.number, id.as_str())?.map(|found| found.active))
+        })?;
+        Ok(active == Some(true))
+    }
+}
+
+/// What is remembered under `id`, or what `ask` finds. What is not there is not remembered.
+fn standing<K: Clone + Eq + std::hash::Hash, T: Copy>(
+    remembered: &mut HashMap<K, T>,
+    id: &K,
+    ask: impl FnOnce() -> Result<Option<T>, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    if let Some(known) = remembered.get(id) {
+        return Ok(Some(*known));
+    }
+    let found = ask()?;
+    if let Some(found) = found {
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.insert(id.clone(), found);
+    }
+    Ok(found)
+}
+
+fn ask(
+    connection: &Connection,
+    sql: &str,
+    fleet: i64,
+    id: &str,
+) -> Result<Option<Standing>, StoreError> {
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row(params![fleet, id, words::ACTIVE], |row| {
+            Ok(Standing {
+                number: row.get(0)?,
+                active: row.get(1)?,
+                epoch: row.get(2)?,
+            })
+        })
+        .optional()?;
+    Ok(found)
+}
