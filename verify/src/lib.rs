@@ -7,7 +7,8 @@
 //!
 //! | module | object |
 //! |---|---|
-//! | [`key`] | a virtual key, signed by itself |
+//! | [`key`] | a virtual key, signed by itself or in a tree |
+//! | [`receipt`], [`tree`] | what proves that a key was signed in a tree |
 //! | [`trust`] | the trust list: which issuer keys a car believes, and when |
 //! | [`code_set`] | the text an owner hands on |
 //! | [`use_proof`] | the phone's answer to the car's challenge |
@@ -16,9 +17,8 @@
 //! | [`public_key`], [`issuer_key`], [`holder_key`] | public keys and their names |
 //! | [`sign1`], [`signature`] | the one signed shape, and how it is verified |
 //!
-//! Objects still to come have their place beside these: `receipt` (keys signed
-//! in a tree), `status` (revocation), `sync` and `ack` (what a server tells a
-//! car, and the car's answer).
+//! Objects still to come have their place beside these: `status` (revocation),
+//! `sync` and `ack` (what a server tells a car, and the car's answer).
 //!
 //! The wire format is described, with every intermediate value, in
 //! `docs/protocol.md`.
@@ -50,10 +50,12 @@ pub mod holder_key;
 pub mod issuer_key;
 pub mod key;
 pub mod public_key;
+pub mod receipt;
 mod refusal;
 pub mod region;
 pub mod sign1;
 pub mod signature;
+pub mod tree;
 pub mod trust;
 pub mod use_proof;
 mod verified;

@@ -59,6 +59,16 @@ refusals! {
     WrongObject = "wrong_object", "the object is of another kind";
     /// An algorithm that is not on the allow list.
     UnknownAlgorithm = "unknown_algorithm", "the algorithm is not on the allow list";
+    /// The receipt's `alg` or `kid` is not the key's own.
+    ReceiptMismatch = "receipt_mismatch", "the receipt is not of the key's algorithm and issuer";
+    /// A receipt of another kind of tree than RFC 9162's with SHA-256.
+    UnknownTree = "unknown_tree", "the receipt is of another kind of tree";
+    /// A tree of fewer than two leaves or of more than the format allows.
+    TreeSize = "tree_size", "the tree has fewer than two leaves or too many";
+    /// A leaf, or a run of leaves, that is not inside its tree.
+    LeafIndex = "leaf_index", "the leaf is not in the tree";
+    /// A path of another length than size and index of its leaf demand.
+    PathLength = "path_length", "the path is not of the length that size and index demand";
     /// Coordinates that are no usable point of their curve.
     InvalidPoint = "invalid_point", "a public key is not a usable point of its curve";
     /// A code set without the prefix `FOB1`.

@@ -4,7 +4,8 @@
 //! `18([protected, {}, claims, signature])`, signed over the Sig_structure
 //! `["Signature1", protected, h'', claims]` (§4.4). Every object of Fob that
 //! is signed by itself has it; they differ in the `typ` of their protected
-//! header (RFC 9596) and in their claims.
+//! header (RFC 9596) and in their claims. A key signed in a tree has another
+//! shape, see [`crate::receipt`], and shares the Sig_structure.
 
 use crate::cbor::{Reader, head, major};
 use crate::{Algorithm, KID_LEN, PublicKey, Refusal, SIGNATURE_LEN, Verifier};
@@ -14,7 +15,7 @@ mod build;
 #[cfg(feature = "alloc")]
 pub use build::{ToBeSigned, assemble};
 #[cfg(feature = "alloc")]
-pub(crate) use build::{write_header, write_sig_structure};
+pub(crate) use build::{write_header, write_members, write_sig_structure};
 
 /// Header parameters (RFC 9052 §3.1, RFC 9596).
 pub(crate) mod label {
@@ -24,16 +25,16 @@ pub(crate) mod label {
 }
 
 /// The tag of COSE_Sign1 (RFC 9052 §2).
-const TAG: u64 = 18;
+pub(crate) const TAG: u64 = 18;
 
 /// The longest protected header, in octets.
-const PROTECTED_LEN_MAX: usize = 64;
+pub(crate) const PROTECTED_LEN_MAX: usize = 64;
 
 /// The start of every Sig_structure: `["Signature1", …`, four items.
-const CONTEXT: &[u8] = b"\x84\x6aSignature1";
+pub(crate) const CONTEXT: &[u8] = b"\x84\x6aSignature1";
 
 /// The octets of the empty byte string: no external data (RFC 9052 §4.3).
-const NO_EXTERNAL_DATA: &[u8] = &[0x40];
+pub(crate) const NO_EXTERNAL_DATA: &[u8] = &[0x40];
 
 /// A COSE_Sign1 taken apart, with nothing believed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,27 +76,53 @@ impl<'a> Sign1<'a> {
 
     /// Whether the signature holds under this key.
     pub(crate) fn holds(&self, key: &PublicKey, verifier: &impl Verifier) -> bool {
-        let (protected, protected_len) = head(major::BYTES, self.protected.len() as u64);
-        let (claims, claims_len) = head(major::BYTES, self.claims.len() as u64);
-        let message = [
-            CONTEXT,
-            protected.get(..protected_len).unwrap_or(&[]),
-            self.protected,
-            NO_EXTERNAL_DATA,
-            claims.get(..claims_len).unwrap_or(&[]),
-            self.claims,
-        ];
-        verifier.verify(self.algorithm, key, &message, self.signature)
+        let signed = [self.protected, self.claims];
+        holds(self.algorithm, key, signed, self.signature, verifier)
     }
 }
 
-fn read_header(
+/// Whether the signature holds over the Sig_structure of a protected header
+/// and a payload, which need not stand in one object.
+pub(crate) fn holds(
+    algorithm: Algorithm,
+    key: &PublicKey,
+    [protected, payload]: [&[u8]; 2],
+    signature: &[u8; SIGNATURE_LEN],
+    verifier: &impl Verifier,
+) -> bool {
+    let (protected_head, protected_head_len) = head(major::BYTES, protected.len() as u64);
+    let (payload_head, payload_head_len) = head(major::BYTES, payload.len() as u64);
+    let message = [
+        CONTEXT,
+        protected_head.get(..protected_head_len).unwrap_or(&[]),
+        protected,
+        NO_EXTERNAL_DATA,
+        payload_head.get(..payload_head_len).unwrap_or(&[]),
+        payload,
+    ];
+    verifier.verify(algorithm, key, &message, signature)
+}
+
+/// Reads a protected header that is exactly `alg`, `kid` if `with_kid`, and
+/// this `typ`.
+pub(crate) fn read_header(
     protected: &[u8],
     typ: &str,
     with_kid: bool,
 ) -> Result<(Algorithm, Option<[u8; KID_LEN]>), Refusal> {
     let mut reader = Reader::new(protected, PROTECTED_LEN_MAX)?;
     reader.map_of(if with_kid { 3 } else { 2 })?;
+    let members = read_members(&mut reader, typ, with_kid)?;
+    reader.end()?;
+    Ok(members)
+}
+
+/// Reads the members `alg`, `kid` if `with_kid`, and `typ`, which must be this.
+pub(crate) fn read_members(
+    reader: &mut Reader<'_>,
+    typ: &str,
+    with_kid: bool,
+) -> Result<(Algorithm, Option<[u8; KID_LEN]>), Refusal> {
     reader.label(label::ALG)?;
     let algorithm = Algorithm::from_cose(reader.int()?).ok_or(Refusal::UnknownAlgorithm)?;
     let kid = if with_kid {
@@ -108,6 +135,5 @@ fn read_header(
     if reader.text(0, PROTECTED_LEN_MAX)? != typ {
         return Err(Refusal::WrongObject);
     }
-    reader.end()?;
     Ok((algorithm, kid))
 }

@@ -2,8 +2,8 @@
 //!
 //! Both halves are driven field by field by the module that owns the shape:
 //! there is no tree of values, no recursion and no skipping of unknown items.
-//! Floats, indefinite lengths and simple values other than `false` and `true`
-//! do not occur in the format and have no code here.
+//! Floats, indefinite lengths and simple values other than `false`, `true` and
+//! `null` do not occur in the format and have no code here.
 
 mod read;
 mod write;

@@ -167,6 +167,16 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
+    /// `null`.
+    pub(crate) fn null(&mut self) -> Result<(), Refusal> {
+        let (first, rest) = self.rest.split_first().ok_or(Refusal::Truncated)?;
+        if *first != 0xf6 {
+            return Err(Refusal::WrongType);
+        }
+        self.rest = rest;
+        Ok(())
+    }
+
     fn string(&mut self, major: u8, min: usize, max: usize) -> Result<&'a [u8], Refusal> {
         let len = self.head(major)?;
         let len = usize::try_from(len).map_err(|_| Refusal::Truncated)?;

@@ -56,6 +56,11 @@ pub(crate) trait Write {
     fn boolean(&mut self, value: bool) {
         self.head(major::SIMPLE, if value { 21 } else { 20 });
     }
+
+    /// `null`.
+    fn null(&mut self) {
+        self.head(major::SIMPLE, 22);
+    }
 }
 
 /// The octets of a head and how many of them count.

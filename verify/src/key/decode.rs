@@ -3,46 +3,99 @@
 use super::label::{self, fob};
 use super::{
     Claims, FUNCTION_NAME_LEN_MAX, ISSUER_LEN_MAX, KEY_LEN_MAX, STATUS_URI_LEN_MAX, StatusRef, TYP,
-    VEHICLE_LEN_MAX,
+    VEHICLE_LEN_MAX, leaf,
 };
 use crate::cbor::Reader;
+use crate::receipt::Receipt;
 use crate::region::Region;
-use crate::sign1::Sign1;
+use crate::sign1::{self, Sign1};
+use crate::tree::Hash;
 use crate::trust::TrustList;
 use crate::window::Recurring;
-use crate::{Algorithm, HolderKey, KID_LEN, Refusal, Verified, Verifier};
+use crate::{Algorithm, HolderKey, KID_LEN, PublicKey, Refusal, Verified, Verifier};
+
+/// The first octet of a key signed in a tree: an array of three. One signed
+/// alone begins with its tag.
+const IN_TREE: u8 = 0x83;
 
 /// A well-formed key whose signature nobody has checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignedKey<'a> {
-    envelope: Sign1<'a>,
+    algorithm: Algorithm,
     kid: [u8; KID_LEN],
     claims: Claims<'a>,
+    proof: Proof<'a>,
+}
+
+/// What a signature says about the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof<'a> {
+    /// One over the key itself.
+    Each(Sign1<'a>),
+    /// One over the root of a tree, and this leaf's way to it.
+    Tree(Hash, Receipt<'a>),
+}
+
+impl Proof<'_> {
+    fn holds(&self, key: &PublicKey, verifier: &impl Verifier) -> bool {
+        match self {
+            Self::Each(envelope) => envelope.holds(key, verifier),
+            Self::Tree(leaf, receipt) => receipt.holds(*leaf, key, verifier),
+        }
+    }
 }
 
 impl<'a> SignedKey<'a> {
-    /// Reads a key of at most [`KEY_LEN_MAX`] octets: its form, its header and
-    /// every limit, but not its signature.
+    /// Reads a key of at most [`KEY_LEN_MAX`] octets, of either form: its
+    /// form, its header, its receipt if it has one, and every limit, but not
+    /// its signature.
     ///
     /// # Errors
     /// What of the form or the limits refuses it.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Refusal> {
+        match bytes.first() {
+            Some(&IN_TREE) => Self::decode_in_tree(bytes),
+            _ => Self::decode_alone(bytes),
+        }
+    }
+
+    /// `18([protected, {}, claims, signature])`.
+    fn decode_alone(bytes: &'a [u8]) -> Result<Self, Refusal> {
         let envelope = Sign1::decode(bytes, KEY_LEN_MAX, TYP, true)?;
-        let mut reader = Reader::new(envelope.claims, KEY_LEN_MAX)?;
-        let claims = read_claims(&mut reader)?;
-        reader.end()?;
-        claims.check_limits()?;
         Ok(Self {
-            envelope,
+            algorithm: envelope.algorithm,
             kid: envelope.kid.ok_or(Refusal::UnexpectedLabel)?,
-            claims,
+            claims: decode_claims(envelope.claims)?,
+            proof: Proof::Each(envelope),
+        })
+    }
+
+    /// `[protected, claims, receipt]`.
+    fn decode_in_tree(bytes: &'a [u8]) -> Result<Self, Refusal> {
+        let mut reader = Reader::new(bytes, KEY_LEN_MAX)?;
+        reader.array(3, 3)?;
+        let protected = reader.bytes(0, sign1::PROTECTED_LEN_MAX)?;
+        let claims = reader.bytes(0, KEY_LEN_MAX)?;
+        let receipt = Receipt::read(&mut reader)?;
+        reader.end()?;
+        let (algorithm, kid) = sign1::read_header(protected, TYP, true)?;
+        let kid = kid.ok_or(Refusal::UnexpectedLabel)?;
+        if (receipt.algorithm, receipt.kid) != (algorithm, kid) {
+            return Err(Refusal::ReceiptMismatch);
+        }
+        let protected = protected.try_into().map_err(|_| Refusal::OutOfBounds)?;
+        Ok(Self {
+            algorithm,
+            kid,
+            claims: decode_claims(claims)?,
+            proof: Proof::Tree(leaf(protected, claims), receipt),
         })
     }
 
     /// The algorithm its header names.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
-        self.envelope.algorithm
+        self.algorithm
     }
 
     /// The issuer key its header names.
@@ -51,13 +104,23 @@ impl<'a> SignedKey<'a> {
         &self.kid
     }
 
+    /// The receipt of a key signed in a tree; `None` for one signed by itself.
+    #[must_use]
+    pub const fn receipt(&self) -> Option<&Receipt<'a>> {
+        match &self.proof {
+            Proof::Each(_) => None,
+            Proof::Tree(_, receipt) => Some(receipt),
+        }
+    }
+
     /// What it claims, unverified.
     #[must_use]
     pub const fn unverified(&self) -> &Claims<'a> {
         &self.claims
     }
 
-    /// Whether a trusted issuer signed this key while it was trusted.
+    /// Whether a trusted issuer signed this key while it was trusted: the key
+    /// itself, or the root that its leaf and its path lead to.
     ///
     /// # Errors
     /// In this order: [`Refusal::UnknownIssuer`],
@@ -78,11 +141,19 @@ impl<'a> SignedKey<'a> {
         if !entry.covers(self.claims.issued_at) {
             return Err(Refusal::OutsideIssuerWindow);
         }
-        if !self.envelope.holds(entry.key.public(), verifier) {
+        if !self.proof.holds(entry.key.public(), verifier) {
             return Err(Refusal::BadSignature);
         }
         Ok(Verified::mark(self.claims))
     }
+}
+
+fn decode_claims(octets: &[u8]) -> Result<Claims<'_>, Refusal> {
+    let mut reader = Reader::new(octets, KEY_LEN_MAX)?;
+    let claims = read_claims(&mut reader)?;
+    reader.end()?;
+    claims.check_limits()?;
+    Ok(claims)
 }
 
 fn read_claims<'a>(reader: &mut Reader<'a>) -> Result<Claims<'a>, Refusal> {

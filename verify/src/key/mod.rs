@@ -1,23 +1,28 @@
 //! A virtual key: one function of one vehicle for one holder.
 //!
-//! On the wire `18([protected, {}, claims, signature])`, see [`crate::sign1`];
-//! the claims are a CWT claims map (RFC 8392) in the one order and shape that
-//! [`Claims`] has. A key that shares its signature with a whole batch, proved
-//! by a receipt, will have the same `protected` and the same `claims`: what
-//! depends on the signature stands in [`SignedKey`] alone.
+//! Signed by itself it is `18([protected, {}, claims, signature])`, see
+//! [`crate::sign1`]; signed in a tree, with a whole batch, it is
+//! `[protected, claims, receipt]`, see [`crate::receipt`]. The first octet
+//! tells them apart. `protected` and `claims` are the same in both: the claims
+//! are a CWT claims map (RFC 8392) in the one order and shape that [`Claims`]
+//! has. What depends on the signature stands in [`SignedKey`] alone.
 
 mod claims;
 mod decode;
 #[cfg(feature = "alloc")]
 mod encode;
+mod leaf;
 
 pub use claims::{Claims, StatusRef};
 pub use decode::SignedKey;
 #[cfg(feature = "alloc")]
 pub use encode::{encode, encode_claims, protected_header, to_be_signed};
+pub use leaf::leaf;
 
-/// The largest key, in octets.
-pub const KEY_LEN_MAX: usize = 2048;
+/// The largest key of either form, in octets: 2048 for header, claims and a
+/// signature, and 1024 for a receipt, of which the longest, in a tree of 2^24
+/// leaves, takes [`RECEIPT_LEN_MAX`](crate::receipt::RECEIPT_LEN_MAX).
+pub const KEY_LEN_MAX: usize = 3072;
 
 /// The `typ` of a key's header (RFC 9596).
 pub const TYP: &str = "application/fob-key+cwt";

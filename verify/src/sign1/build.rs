@@ -86,6 +86,16 @@ pub(crate) fn write_header(
     typ: &str,
 ) {
     out.map(if kid.is_some() { 3 } else { 2 });
+    write_members(out, algorithm, kid, typ);
+}
+
+/// Appends the members `alg`, `kid` and `typ` of a protected header map.
+pub(crate) fn write_members(
+    out: &mut impl Write,
+    algorithm: Algorithm,
+    kid: Option<&[u8; KID_LEN]>,
+    typ: &str,
+) {
     out.int(label::ALG);
     out.int(algorithm.cose());
     if let Some(kid) = kid {

@@ -9,5 +9,6 @@ mod fixture;
 mod jws;
 mod mutations;
 mod oracle;
+mod tree;
 mod trust;
 mod vectors;
