@@ -14,16 +14,16 @@ use fob::domain::function::BUILT_IN;
 use fob::domain::status::shard_uri;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, Fleet,
-    FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Recipient, Status, TokenId,
-    Vehicle, VehicleId, Window,
+    FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Recipient, Status, Subject,
+    TokenId, Vehicle, VehicleId, Window,
 };
 use fob::engine::found::Founding;
 use fob::engine::{Book, Engine, EngineSettings, Parts};
 use fob::hsm::{
-    KeyRef, Signer, SoftHsm, Token, TokenConfig, init_token, random_pin, softhsm_module,
+    KeyRef, Signature, Signer, SoftHsm, Token, TokenConfig, init_token, random_pin, softhsm_module,
 };
 use fob::store::sqlite::{Sqlite, SqliteConfig};
-use fob::store::{NewAuthorization, Row, SignedBundle, Store, Write};
+use fob::store::{NewAuthorization, Proof, Row, SignedBundle, Store, Write};
 use fob_verify::code_set::text_nonce;
 use fob_verify::{Algorithm, HolderKey, IssuerKey};
 use futures_util::future::join_all;
@@ -194,11 +194,13 @@ impl Issuer {
         let held = authorization(0, keys);
         let holder = Phone::new().key();
         let uri: Arc<str> = shard_uri("http://fob.bench/v1/status", 0x926a_ece8, 0).into();
-        let record = |(code, name): &(u16, &str)| KeyRecord {
+        let subject = |(code, name): &(u16, &str)| Subject {
             function: *code,
             name: (*name).into(),
-            max_uses: None,
             status_uri: Arc::clone(&uri),
+        };
+        let record = |_: &(u16, &str)| KeyRecord {
+            max_uses: None,
             status_index: 77_777,
         };
         Bundle {
@@ -210,7 +212,6 @@ impl Issuer {
             vehicle_epoch: 0,
             identity: IdentityId::parse("renter").unwrap(),
             holder,
-            thumbprint: holder.thumbprint(),
             epoch: self.epoch.id,
             algorithm: self.epoch.key.algorithm(),
             issuer: "fob.bench".into(),
@@ -218,6 +219,7 @@ impl Issuer {
             window: held.window,
             region: None,
             recurring: None,
+            subjects: BUILT_IN.iter().take(keys).map(subject).collect(),
             keys: BUILT_IN.iter().take(keys).map(record).collect(),
         }
     }
@@ -227,12 +229,20 @@ impl Issuer {
         messages(bundle).remove(0)
     }
 
+    /// The signatures of a bundle's keys, by the token.
+    pub fn signatures(&self, bundle: &Bundle) -> Vec<Signature> {
+        let messages = messages(bundle);
+        let slices: Vec<_> = messages.iter().map(Vec::as_slice).collect();
+        self.token.sign_all(&self.key, &slices).unwrap()
+    }
+
     /// A bundle, signed by the token.
     pub fn signed(&self, bundle: Bundle) -> SignedBundle {
-        let messages = messages(&bundle);
-        let slices: Vec<_> = messages.iter().map(Vec::as_slice).collect();
-        let signatures = self.token.sign_all(&self.key, &slices).unwrap();
-        SignedBundle { bundle, signatures }
+        let signatures = self.signatures(&bundle);
+        SignedBundle {
+            bundle,
+            proof: Proof::Each(signatures),
+        }
     }
 
     /// An engine over the token and a new store.
@@ -297,11 +307,12 @@ impl Issuer {
 
 fn messages(bundle: &Bundle) -> Vec<Vec<u8>> {
     let protected = fob_verify::key::protected_header(bundle.algorithm, &bundle.epoch.0);
-    let message = |key: &KeyRecord| {
-        let tbs = fob_verify::key::encode(&protected, &bundle.claims(key)).unwrap();
+    let message = |(subject, key)| {
+        let claims = bundle.claims(subject, key);
+        let tbs = fob_verify::key::encode(&protected, &claims).unwrap();
         tbs.message().to_vec()
     };
-    bundle.keys.iter().map(message).collect()
+    bundle.each_key().map(message).collect()
 }
 
 fn fleet() -> Fleet {
@@ -314,6 +325,7 @@ fn fleet() -> Fleet {
         status_next: 0,
         settings: FleetSettings {
             open_redemption: true,
+            signing: None,
         },
     }
 }

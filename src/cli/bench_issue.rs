@@ -1,8 +1,9 @@
 //! `fob bench issue`: the real batch path in this process, in slices alternating with the ceiling.
 //!
-//! Admission against ten thousand vehicles and identities, queue, prepare, HSM, durable store in a
-//! scratch folder under D. Terminals' proofs are checked beforehand: that is the callers' work, and
-//! a fleet's batch has none.
+//! What `POST /v1/batches` does once a line is decoded: admission of orders against ten thousand
+//! vehicles, identities and terminals, queue, prepare, HSM, durable store in a scratch folder under
+//! D, each order with its durable (`Idempotency-Key`, `ref`). Afterwards a sample is read back from
+//! the store and verified.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,32 +11,41 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
-use fob_verify::HolderKey;
+use fob_verify::key::SignedKey;
+use fob_verify::{HolderKey, IssuerKey, RustCrypto, trust};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::bench_hsm::active_key;
 use super::{Common, jwk, place, print};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::function::{BUILT_IN, OWN_FUNCTION_MIN};
+use crate::domain::function::{BUILT_IN, FunctionRef, OWN_FUNCTION_MIN};
 use crate::domain::{
-    Author, Authorization, AuthorizationState, Epoch, Fleet, FleetSettings, FunctionCode, Identity,
-    IdentityId, Recipient, Status, TokenId, Vehicle, VehicleId, Window,
+    Authorization, BundleId, Epoch, Fleet, FleetSettings, FunctionCode, Identity, IdentityId,
+    Refusal, Scope, Signing, Status, Terminal, TerminalId, Vehicle, VehicleId,
 };
+use crate::engine::authenticate::BackEnd;
 use crate::engine::ids::Ids;
-use crate::engine::{Book, Engine, EngineSettings, Parts, operate};
+use crate::engine::orders::{Order, OrderCall, OrderSpec};
+use crate::engine::{Book, Engine, EngineSettings, Parts, operate, rebuild};
 use crate::hsm::{Ceiling, Signer, Token};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
-use crate::store::{NewAuthorization, Store, Write};
+use crate::store::{AnsweredOrder, BundleKey, Store, Write};
 
-/// Vehicles, and identities, of the scratch fleet.
+/// Vehicles, identities and terminals of the scratch fleet, so many of each.
 const REGISTERED: usize = 10_000;
 
 /// Rows written in one transaction while the scratch store is filled.
 const SEED_CHUNK: usize = 5_000;
 
-/// Redemptions under way at once, in batches.
+/// Orders under way at once, in batches.
 const BATCHES_IN_FLIGHT: usize = 4;
+
+/// Orders that come together.
+const CHUNK_LEN: usize = 256;
+
+/// Bundles read back and verified afterwards.
+const SAMPLE_LEN: usize = 64;
 
 #[derive(Args)]
 pub(super) struct IssueArgs {
@@ -60,6 +70,20 @@ pub(super) struct IssueArgs {
 enum SigningArg {
     /// One signature for each key
     Each,
+    /// One signature for each batch: a tree over its keys
+    Tree,
+    /// A signature for each key while the HSM keeps up, trees when it does not
+    Auto,
+}
+
+impl SigningArg {
+    fn signing(self) -> Signing {
+        match self {
+            Self::Each => Signing::Each,
+            Self::Tree => Signing::Tree,
+            Self::Auto => Signing::Auto,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -85,6 +109,12 @@ struct Slice {
     ceiling_per_s: f64,
 }
 
+/// What a car is given: the root, and a list it signed.
+struct Trusted {
+    list: Vec<u8>,
+    root: IssuerKey,
+}
+
 pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
     ensure!((1..=1000).contains(&args.slices), "--slices is 1 to 1000");
     ensure!(
@@ -102,14 +132,16 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         .setting("issuer")
         .context("the store names no issuer")?;
     let (token, key, epoch) = active_key(&config, &book)?;
-    let scratch = Scratch::new(&config.dir)?;
-    let settings = EngineSettings {
-        queue_len_max: config.engine.queue_len_max,
-        batch_bundles_max: config.engine.batch_bundles_max,
-        batch_age: config.engine.batch_age,
-        verify_one_in: config.engine.verify_one_in,
-        ..EngineSettings::new("http://127.0.0.1:8650")
+    let trusted = Trusted {
+        list: book
+            .trust()
+            .context("there is no trust list")?
+            .bytes
+            .to_vec(),
+        root: IssuerKey::decode(&place::read(&config.dir.join("root.cbor"))?)
+            .map_err(|why| anyhow!("root.cbor: {why}"))?,
     };
+    let scratch = Scratch::new(&config.dir)?;
     let token = Arc::new(token);
     let mut ceilings = [1, 2, 4]
         .map(|sessions| Ceiling::prepare(&token, &key, sessions))
@@ -119,15 +151,15 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         &scratch.0.join("fob.db"),
         SqliteConfig::default(),
     )?));
-    let authorizations = seed(&store.store, &issuer, &epoch, &args)?;
-    let code_set_key = place::code_set_key(&config)?;
+    let phone = jwk::public(&jwk::generate()?)?;
+    let bearer = seed(&store.store, &issuer, &epoch, phone, &args)?;
     let signer: Arc<dyn Signer> = Arc::clone(&token) as Arc<dyn Signer>;
     let engine = Engine::start(Parts {
         signer,
         store: Arc::clone(&store) as Arc<dyn Store>,
         clock: Arc::new(SystemClock),
-        code_set_key,
-        settings,
+        code_set_key: place::code_set_key(&config)?,
+        settings: settings(&config.engine),
     })?;
     let report = measure(
         &args,
@@ -135,7 +167,8 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         &token,
         &store,
         &mut ceilings,
-        &authorizations,
+        &bearer,
+        &trusted,
     )?;
     print(common, &report, |report| {
         format!(
@@ -153,43 +186,62 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
     })
 }
 
+/// The configured bounds, at an address of the usual length.
+fn settings(configured: &EngineSettings) -> EngineSettings {
+    let address = EngineSettings::new("http://127.0.0.1:8650");
+    EngineSettings {
+        public_url: address.public_url,
+        status_url: address.status_url,
+        ..configured.clone()
+    }
+}
+
 fn measure(
     args: &IssueArgs,
     engine: &Engine,
     token: &Token,
     store: &Counted,
     ceilings: &mut [Ceiling],
-    authorizations: &[Arc<Authorization>],
+    bearer: &str,
+    trusted: &Trusted,
 ) -> anyhow::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let call = runtime.block_on(open(engine, bearer))?;
     let (signatures, commits) = (token.signatures(), store.commits());
-    let mut latencies = Vec::with_capacity(authorizations.len());
+    let mut latencies = Vec::with_capacity(args.bundles);
+    let mut sample = Vec::with_capacity(args.bundles / SAMPLE_LEN + 1);
     let mut slices = Vec::new();
-    let phone = jwk::public(&jwk::generate()?)?;
-    let bar = progress(authorizations.len());
-    let mut made = 0;
-    for slice in authorizations.chunks(args.bundles.div_ceil(args.slices)) {
+    let bar = progress(args.bundles);
+    let (mut made, mut ordered) = (0, 0);
+    while ordered < args.bundles {
         let before = token.signatures();
         let ceiling_per_s = ceiling(ceilings, args.ceiling_seconds)?;
         made += token.signatures() - before;
-        // What owners hold is made before the clock starts: it is not part of issuing.
-        let code_sets = slice
-            .iter()
-            .map(|authorization| engine.code_set(authorization))
-            .collect::<Result<Vec<_>, _>>()?;
+        // What callers hold is made before the clock starts: it is not part of issuing.
+        let count = args
+            .bundles
+            .div_ceil(args.slices)
+            .min(args.bundles - ordered);
+        let orders = orders(args, ordered..ordered + count)?;
         let started = SystemClock.monotonic();
-        runtime.block_on(issue(engine, &code_sets, phone, &mut latencies))?;
+        runtime.block_on(issue(engine, &call, orders, &mut latencies, &mut sample))?;
         let took = (SystemClock.monotonic() - started).as_secs_f64();
-        let keys_per_s = (slice.len() * usize::from(args.functions)) as f64 / took;
+        let keys_per_s = (count * usize::from(args.functions)) as f64 / took;
         slices.push(Slice {
             keys_per_s,
             ceiling_per_s,
         });
-        bar.inc(slice.len() as u64);
+        ordered += count;
+        bar.inc(count as u64);
     }
     bar.finish_and_clear();
+    let (hsm_signatures, commits) = (
+        token.signatures() - signatures - made,
+        store.commits() - commits,
+    );
+    check(trusted, store, &sample)?;
     latencies.sort_unstable();
     let at = |part: f64| {
         let index =
@@ -198,21 +250,19 @@ fn measure(
             .get(index)
             .map_or(0.0, |took: &Duration| took.as_secs_f64() * 1e3)
     };
-    let keys_per_s = median(slices.iter().map(|slice| slice.keys_per_s));
-    let ceiling_per_s = median(slices.iter().map(|slice| slice.ceiling_per_s));
     Ok(Report {
-        signing: "each",
-        bundles: authorizations.len(),
+        signing: args.signing.signing().name(),
+        bundles: args.bundles,
         functions: args.functions,
-        keys_per_s,
-        ceiling_per_s,
+        keys_per_s: median(slices.iter().map(|slice| slice.keys_per_s)),
+        ceiling_per_s: median(slices.iter().map(|slice| slice.ceiling_per_s)),
         ratio: median(
             slices
                 .iter()
                 .map(|slice| slice.keys_per_s / slice.ceiling_per_s),
         ),
-        hsm_signatures: token.signatures() - signatures - made,
-        commits: store.commits() - commits,
+        hsm_signatures,
+        commits,
         p50_ms: at(0.5),
         p99_ms: at(0.99),
         verify_one_in: engine.settings().verify_one_in,
@@ -221,27 +271,93 @@ fn measure(
     })
 }
 
+async fn open(engine: &Engine, bearer: &str) -> anyhow::Result<OrderCall> {
+    let caller: BackEnd = engine
+        .back_end(bearer, Scope::Issue)
+        .map_err(|refusal| anyhow!("{refusal}"))?;
+    Ok(engine.open_orders(caller, Some("bench")).await?)
+}
+
+/// Orders as a batch call has them once its lines are decoded.
+fn orders(args: &IssueArgs, numbers: std::ops::Range<usize>) -> anyhow::Result<Vec<Vec<Order>>> {
+    let now = SystemClock.unix();
+    let functions: Vec<_> = functions(args.functions)
+        .into_iter()
+        .map(FunctionRef::Code)
+        .collect();
+    let order = |n: usize| {
+        let registered = n % REGISTERED;
+        Ok(Order {
+            reference: format!("order-{n:09}"),
+            digest: [0; 32],
+            spec: OrderSpec {
+                vehicle: VehicleId::parse(&format!("BENCH-{registered:08}"))?,
+                functions: functions.clone(),
+                not_before: now,
+                not_after: now + 86_400,
+                region: None,
+                max_uses: Vec::new(),
+                identity: IdentityId::parse(&format!("renter-{registered}"))?,
+                terminal: TerminalId::parse(&format!("phone-{registered}"))?,
+                signing: Some(args.signing.signing()),
+            },
+        })
+    };
+    let all = numbers
+        .map(order)
+        .collect::<Result<Vec<_>, Refusal>>()
+        .map_err(|refusal| anyhow!("{refusal}"))?;
+    let mut all = all.into_iter().peekable();
+    let mut chunks = Vec::new();
+    while all.peek().is_some() {
+        chunks.push(all.by_ref().take(CHUNK_LEN).collect());
+    }
+    Ok(chunks)
+}
+
 /// Issues a slice: as many at once as keeps the pipeline full, as a burst would.
 async fn issue(
     engine: &Engine,
-    code_sets: &[String],
-    phone: HolderKey,
+    call: &OrderCall,
+    chunks: Vec<Vec<Order>>,
     latencies: &mut Vec<Duration>,
+    sample: &mut Vec<BundleId>,
 ) -> anyhow::Result<()> {
     let in_flight = engine.settings().batch_bundles_max * BATCHES_IN_FLIGHT;
-    let redemptions = code_sets
-        .iter()
-        .enumerate()
-        .map(|(at, code_set)| async move {
-            let started = SystemClock.monotonic();
-            let identity = IdentityId::parse(&format!("renter-{}", at % REGISTERED))
-                .map_err(|refusal| anyhow!("{refusal}"))?;
-            engine.redeem_for(code_set, identity, phone).await?;
-            Ok::<_, anyhow::Error>(SystemClock.monotonic() - started)
-        });
-    let mut answers = futures_util::stream::iter(redemptions).buffer_unordered(in_flight);
-    while let Some(took) = answers.next().await {
-        latencies.push(took?);
+    let issued = chunks.into_iter().map(|chunk| async move {
+        let started = SystemClock.monotonic();
+        let answers = engine.issue(call, chunk).await;
+        (SystemClock.monotonic() - started, answers)
+    });
+    let mut issued =
+        futures_util::stream::iter(issued).buffer_unordered(in_flight.div_ceil(CHUNK_LEN));
+    while let Some((took, answers)) = issued.next().await {
+        for (at, answer) in answers.into_iter().enumerate() {
+            let redemption = answer?;
+            latencies.push(took);
+            if at % SAMPLE_LEN == 0 {
+                sample.push(redemption.signed.bundle.id);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads some of what was issued back from the store, and believes it as a car does.
+fn check(trusted: &Trusted, store: &Counted, sample: &[BundleId]) -> anyhow::Result<()> {
+    let now = SystemClock.unix();
+    let list = trust::verify(&trusted.list, &[trusted.root], now, &RustCrypto)
+        .map_err(|why| anyhow!("the trust list: {why}"))?;
+    let step = sample.len().div_ceil(SAMPLE_LEN).max(1);
+    for id in sample.iter().step_by(step) {
+        let signed = store
+            .bundle(BundleKey::Id(*id))?
+            .with_context(|| format!("bundle {id} is not in the store"))?;
+        for key in rebuild::keys(&signed)? {
+            SignedKey::decode(&key)
+                .and_then(|key| key.verify(&list, &RustCrypto))
+                .map_err(|why| anyhow!("a key of bundle {id}: {why}"))?;
+        }
     }
     Ok(())
 }
@@ -277,24 +393,30 @@ fn progress(bundles: usize) -> indicatif::ProgressBar {
     }
 }
 
-/// Fills the scratch store: epoch, fleet, registry, and one open authorization for each bundle.
+/// Fills the scratch store: epoch, fleet, registry. Returns a token for it.
 fn seed(
     store: &Sqlite,
     issuer: &str,
     epoch: &Epoch,
+    phone: HolderKey,
     args: &IssueArgs,
-) -> anyhow::Result<Vec<Arc<Authorization>>> {
+) -> anyhow::Result<String> {
+    let refused = |refusal: Refusal| anyhow!("{refusal}");
     let (ids, unix_ms) = (Ids::new(), SystemClock.unix_ms());
-    let settings = FleetSettings {
-        open_redemption: true,
-    };
-    let fleet = operate::new_fleet(&Book::default(), &ids, unix_ms, "bench", settings)
-        .map_err(|refusal| anyhow!("{refusal}"))?;
+    let settings = FleetSettings::default();
+    let book = Book::default();
+    let fleet = operate::new_fleet(&book, &ids, unix_ms, "bench", settings).map_err(refused)?;
+    book.take(crate::store::Row::Fleet(fleet.clone()));
+    let in_book = operate::fleet(&book, "bench").map_err(refused)?;
+    let scopes = [Scope::Issue].into_iter().collect();
+    let (token, bearer) =
+        operate::new_token(&ids, unix_ms, &in_book, scopes, None).map_err(refused)?;
     let functions = functions(args.functions);
     let mut writes = vec![
         Write::Setting("issuer".into(), issuer.into()),
         Write::Epoch(epoch.clone()),
         Write::NewFleet(fleet.clone()),
+        Write::NewToken(token),
     ];
     for &code in functions.iter().filter(|code| **code >= OWN_FUNCTION_MIN) {
         writes.push(Write::Function(
@@ -304,24 +426,12 @@ fn seed(
         ));
     }
     for n in 0..REGISTERED {
-        writes.extend(registered(&fleet, n, &functions).map_err(|refusal| anyhow!("{refusal}"))?);
+        writes.extend(registered(&fleet, n, &functions, phone).map_err(refused)?);
     }
-    let authorizations = (0..args.bundles)
-        .map(|n| open_authorization(&ids, unix_ms, &fleet, n, &functions).map(Arc::new))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|refusal| anyhow!("{refusal}"))?;
-    writes.extend(authorizations.iter().map(|authorization| {
-        let authorization = Arc::clone(authorization);
-        Write::Authorize(Box::new(NewAuthorization {
-            authorization,
-            request: None,
-            command: None,
-        }))
-    }));
     for chunk in writes.chunks(SEED_CHUNK) {
         store.commit(chunk)?;
     }
-    Ok(authorizations)
+    Ok(bearer)
 }
 
 /// The built-in functions first, then as many of the fleet's own as are asked for.
@@ -337,7 +447,8 @@ fn registered(
     fleet: &Fleet,
     n: usize,
     functions: &[FunctionCode],
-) -> Result<[Write; 2], crate::domain::Refusal> {
+    phone: HolderKey,
+) -> Result<[Write; 3], Refusal> {
     let vehicle = Vehicle {
         fleet: fleet.id,
         id: VehicleId::parse(&format!("BENCH-{n:08}"))?,
@@ -354,39 +465,18 @@ fn registered(
         status: Status::Active,
         licences: Vec::new(),
     };
-    Ok([Write::Vehicle(vehicle), Write::Identity(identity)])
-}
-
-fn open_authorization(
-    ids: &Ids,
-    unix_ms: u64,
-    fleet: &Fleet,
-    n: usize,
-    functions: &[FunctionCode],
-) -> Result<Authorization, crate::domain::Refusal> {
-    let now = unix_ms / 1000;
-    let window = Window {
-        not_before: now,
-        not_after: now + 86_400,
-    };
-    Ok(Authorization {
-        id: ids.authorization(unix_ms),
+    let terminal = Terminal {
         fleet: fleet.id,
-        version: 1,
-        vehicle: VehicleId::parse(&format!("BENCH-{:08}", n % REGISTERED))?,
-        functions: functions.into(),
-        window,
-        redeem_by: window.not_after,
-        region: None,
-        recurring: None,
-        max_uses: Box::default(),
-        recipient: Recipient::default(),
-        pin: false,
-        signing: None,
-        state: AuthorizationState::Open,
-        created_at: now,
-        author: Author::Token(TokenId([0; 16])),
-    })
+        id: TerminalId::parse(&format!("phone-{n}"))?,
+        identity: identity.id.clone(),
+        key: phone,
+        status: Status::Active,
+    };
+    Ok([
+        Write::Vehicle(vehicle),
+        Write::Identity(identity),
+        Write::Terminal(terminal),
+    ])
 }
 
 /// A folder under D, removed at the end.
@@ -446,9 +536,13 @@ impl Store for Counted {
 
     fn bundle(
         &self,
-        by: crate::store::BundleKey,
+        by: BundleKey,
     ) -> Result<Option<crate::store::SignedBundle>, crate::store::StoreError> {
         self.store.bundle(by)
+    }
+
+    fn answered(&self, call: &[u8; 32]) -> Result<Vec<AnsweredOrder>, crate::store::StoreError> {
+        self.store.answered(call)
     }
 
     fn authorizations(

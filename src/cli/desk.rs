@@ -149,7 +149,10 @@ fn fleet_create(
     name: &str,
     open_redemption: bool,
 ) -> Result<Decision, Refusal> {
-    let settings = FleetSettings { open_redemption };
+    let settings = FleetSettings {
+        open_redemption,
+        signing: None,
+    };
     let fleet = operate::new_fleet(book, &Ids::new(), unix_ms, name, settings)?;
     let row = FleetRow {
         id: fleet.id.to_string(),

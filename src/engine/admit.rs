@@ -8,14 +8,15 @@ use fob_verify::HolderKey;
 use tokio::sync::oneshot;
 
 use super::book::FleetBook;
-use super::reserve::{Outcome, RequestKey, Reservation, Reserved};
-use super::{Engine, Failure, batch, hsm_unavailable, jws, shutting_down};
+use super::reserve::{Outcome, RequestKey, Reserved};
+use super::ticket::Ticket;
+use super::{Engine, Failure, batch, jws, shutting_down};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
     Authorization, AuthorizationState, BundleId, CodeSet, IdentityId, Refusal, RefusalCode, Status,
     Terminal, TerminalId, Vehicle,
 };
-use crate::store::{Applied, Redemption, Write};
+use crate::store::{Applied, Order, Redemption, Write};
 
 /// Times one request is admitted anew after somebody else's failure before it is told to wait.
 const ADMISSIONS_MAX: usize = 3;
@@ -66,16 +67,18 @@ impl Presented {
     }
 }
 
-/// A redemption that every rule allows, and whose code set is reserved for it.
+/// A redemption that every rule allows, and whose code set is reserved for it; or an order that
+/// every rule allows.
 pub struct Admitted {
-    pub(super) reservation: Reservation,
+    pub(super) ticket: Ticket,
+    /// An order's is a draft: what it asks for, and no id yet.
     pub(super) authorization: Arc<Authorization>,
     pub(super) fleet: Arc<FleetBook>,
     pub(super) vehicle: Arc<Vehicle>,
     pub(super) identity: IdentityId,
     pub(super) holder: HolderKey,
-    pub(super) thumbprint: [u8; 32],
     pub(super) terminal: Option<TerminalId>,
+    pub(super) order: Option<Order>,
 }
 
 enum Admission {
@@ -135,7 +138,8 @@ impl Engine {
                     match outcome {
                         Outcome::Issued(redemption) => return Ok(redemption),
                         Outcome::Refused(refusal) => return Err(refusal.into()),
-                        Outcome::Released => {}
+                        // Orders alone are answered so.
+                        Outcome::Released | Outcome::Answered(_) => {}
                     }
                 }
             }
@@ -209,13 +213,7 @@ impl Engine {
         let now = shared.clock.unix();
         authorization.check_open(now)?;
         let (vehicle, terminal) = check_rules(presented, &authorization)?;
-        if shared
-            .book
-            .active_epoch()
-            .is_none_or(|epoch| !epoch.window.contains(now))
-        {
-            return Err(hsm_unavailable().detail("no issuing key is active"));
-        }
+        shared.check_epoch(now)?;
         if authorization.pin && !presented.pin_right {
             return Ok(Admission::PinAsked);
         }
@@ -235,14 +233,14 @@ impl Engine {
         };
         if let Reserved::Mine(reservation) = reserved {
             self.hand_over(Admitted {
-                reservation,
+                ticket: Ticket::Redemption(reservation),
                 authorization,
                 fleet: Arc::clone(&presented.fleet),
                 vehicle,
                 identity: presented.identity.clone(),
                 holder: presented.holder,
-                thumbprint: presented.request.thumbprint,
                 terminal,
+                order: None,
             })?;
         }
         Ok(Admission::Waiting(outcome))
@@ -250,15 +248,17 @@ impl Engine {
 
     /// The one hand-off: a full queue refuses at the door.
     fn hand_over(&self, admitted: Admitted) -> Result<(), Refusal> {
-        let (item, refusal) = match self.queue.try_send(batch::Item::Redeem(Box::new(admitted))) {
+        let keys = admitted.authorization.functions.len();
+        self.shared.pace.arrive(keys);
+        let item = batch::Item::Redeem(Box::new(admitted));
+        let (item, refusal) = match self.walk_ins.try_send(item) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(item)) => (item, self.shared.busy("the queue is full")),
             Err(TrySendError::Disconnected(item)) => (item, shutting_down()),
         };
+        self.shared.pace.leave(keys);
         if let batch::Item::Redeem(admitted) = item {
-            admitted
-                .reservation
-                .resolve(Outcome::Refused(refusal.clone()));
+            admitted.ticket.resolve(Outcome::Refused(refusal.clone()));
         }
         Err(refusal)
     }
@@ -308,7 +308,7 @@ impl Engine {
         })?;
         let bundle = &redeemed.bundle;
         let same = bundle.identity == presented.request.identity
-            && bundle.thumbprint == presented.request.thumbprint;
+            && bundle.holder.thumbprint() == presented.request.thumbprint;
         if !same {
             return Err(RefusalCode::CodeSetRedeemed.into());
         }
@@ -316,8 +316,29 @@ impl Engine {
             signed: redeemed,
             terminal: None,
             status_next: 0,
+            order: None,
         }))
     }
+}
+
+/// Every rule about what may be issued, apart from to whom.
+pub(super) fn check_vehicle(
+    fleet: &FleetBook,
+    authorization: &Authorization,
+) -> Result<Arc<Vehicle>, Refusal> {
+    if fleet.fleet.status != Status::Active {
+        return Err(Refusal::new(RefusalCode::Forbidden).detail("the fleet is suspended"));
+    }
+    let vehicle = fleet
+        .vehicle(authorization.vehicle.as_str())
+        .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
+    if vehicle.status != Status::Active {
+        return Err(
+            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
+        );
+    }
+    vehicle.check_functions(&authorization.functions)?;
+    Ok(vehicle)
 }
 
 /// Every rule about who may redeem what, apart from the PIN's value.
@@ -326,18 +347,7 @@ fn check_rules(
     authorization: &Authorization,
 ) -> Result<(Arc<Vehicle>, Option<TerminalId>), Refusal> {
     let fleet = &presented.fleet;
-    if fleet.fleet.status != Status::Active {
-        return Err(Refusal::new(RefusalCode::Forbidden).detail("the fleet is suspended"));
-    }
-    let vehicle = fleet
-        .vehicle(authorization.vehicle.as_str())
-        .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle))?;
-    if vehicle.status != Status::Active {
-        return Err(
-            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
-        );
-    }
-    vehicle.check_functions(&authorization.functions)?;
+    let vehicle = check_vehicle(fleet, authorization)?;
     let identity = fleet
         .identity(presented.identity.as_str())
         .ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity).field("identity.id"))?;

@@ -126,17 +126,31 @@ impl Engine {
 /// # Errors
 /// `malformed` where the key is not 1 to 128 visible ASCII characters.
 pub fn idempotency(fleet: FleetId, path: &str, key: &str, body: &[u8]) -> Result<Request, Refusal> {
+    check_key(key)?;
+    let scope = request_scope(fleet, [b"key", path.as_bytes(), key.as_bytes()]);
+    Ok(Request {
+        scope,
+        digest: sha256(body),
+    })
+}
+
+/// What an `Idempotency-Key` stands for under which orders come.
+///
+/// # Errors
+/// As [`idempotency`].
+pub fn orders_scope(fleet: FleetId, key: &str) -> Result<[u8; 32], Refusal> {
+    check_key(key)?;
+    Ok(request_scope(fleet, [b"orders", b"", key.as_bytes()]))
+}
+
+fn check_key(key: &str) -> Result<(), Refusal> {
     if !(1..=128).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         return Err(Refusal::malformed(
             "Idempotency-Key",
             "it is 1 to 128 visible ASCII characters",
         ));
     }
-    let scope = request_scope(fleet, [b"key", path.as_bytes(), key.as_bytes()]);
-    Ok(Request {
-        scope,
-        digest: sha256(body),
-    })
+    Ok(())
 }
 
 /// SHA-256 of a token's text, as stored.

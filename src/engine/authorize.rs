@@ -106,7 +106,19 @@ impl Engine {
         author: Author,
     ) -> Result<Authorization, Refusal> {
         let unix_ms = self.clock().unix_ms();
-        let now = unix_ms / 1000;
+        let id = self.shared.ids.authorization(unix_ms);
+        self.draft_as(id, fleet, spec, author, unix_ms / 1000)
+    }
+
+    /// An authorization of that id, every rule about what may be authorized checked.
+    pub(super) fn draft_as(
+        &self,
+        id: AuthorizationId,
+        fleet: &FleetBook,
+        spec: AuthorizationSpec,
+        author: Author,
+        now: UnixTime,
+    ) -> Result<Authorization, Refusal> {
         let vehicle = fleet
             .vehicle(spec.vehicle.as_str())
             .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
@@ -121,7 +133,7 @@ impl Engine {
         })?;
         check_recipient(fleet, &spec.recipient)?;
         Ok(Authorization {
-            id: self.shared.ids.authorization(unix_ms),
+            id,
             fleet: fleet.fleet.id,
             version: 1,
             vehicle: vehicle.id.clone(),

@@ -1,21 +1,26 @@
 //! Stage 2, batch: one thread takes what was admitted, closes a batch when it is full or old
-//! enough, and drives it through prepare and sign to the committer.
+//! enough, and has it prepared (Stage 3) for the thread that signs.
 //!
 //! Idle, a batch is one redemption and leaves at once; under load batches grow by themselves,
-//! because the next one gathers while this one is signed. The hand-off to the committer holds one
-//! batch: when the store is behind, this thread waits, the queue fills, and the door says `busy`.
+//! because the next one gathers while this one is signed. The hand-off to the next stage holds one
+//! batch: when signing or the store is behind, this thread waits, the queues fill, and the door
+//! says `busy`.
+//!
+//! There are two lanes. Orders come many at once and would keep single redemptions, the walk-ins,
+//! waiting: so walk-ins go first, up to half of a batch where orders wait too.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, never, select};
 
 use super::admit::Admitted;
-use super::prepare::Preparer;
-use super::sign::{self, Signed};
+use super::prepare::{PreparedBatch, Preparer};
 use super::{Failure, Shared};
+use crate::domain::Signing;
 
-/// What the queue carries.
+/// What the walk-ins' lane carries.
 pub enum Item {
     /// A redemption.
     Redeem(Box<Admitted>),
@@ -23,98 +28,215 @@ pub enum Item {
     Stop,
 }
 
-/// The thread that issues.
-pub(super) struct Issuer {
+/// The thread that batches and prepares.
+pub(super) struct Batcher {
     shared: Arc<Shared>,
-    queue: Receiver<Item>,
-    signed: Sender<Vec<Signed>>,
+    lanes: Lanes,
+    prepared: Sender<PreparedBatch>,
     preparer: Preparer,
-    sampler: sign::Sampler,
 }
 
-impl Issuer {
+/// Where admitted items come from.
+struct Lanes {
+    walk_ins: Receiver<Item>,
+    orders: Receiver<Vec<Admitted>>,
+    /// Orders of a chunk of which a batch took the first ones.
+    rest: VecDeque<Admitted>,
+    open: bool,
+}
+
+/// A batch that is being gathered.
+pub(super) struct Batch {
+    pub(super) items: Vec<(Admitted, Signing)>,
+    /// Keys that may yet be signed each.
+    each_left: usize,
+    /// What `auto` means in this batch.
+    auto: Signing,
+}
+
+impl Batcher {
     pub(super) fn new(
         shared: Arc<Shared>,
-        queue: Receiver<Item>,
-        signed: Sender<Vec<Signed>>,
+        walk_ins: Receiver<Item>,
+        orders: Receiver<Vec<Admitted>>,
+        prepared: Sender<PreparedBatch>,
     ) -> Result<Self, Failure> {
-        let preparer = Preparer::new(shared.settings.prepare_threads)?;
-        let sampler = sign::Sampler::new(shared.settings.verify_one_in);
         Ok(Self {
+            preparer: Preparer::new(shared.settings.prepare_threads)?,
             shared,
-            queue,
-            signed,
-            preparer,
-            sampler,
+            lanes: Lanes {
+                walk_ins,
+                orders,
+                rest: VecDeque::new(),
+                open: true,
+            },
+            prepared,
         })
     }
 
     pub(super) fn run(mut self) {
-        let mut open = true;
-        while open {
-            let batch;
-            (batch, open) = self.next_batch();
-            self.issue(batch);
+        while self.lanes.open || !self.lanes.is_empty() {
+            let Some(first) = self.lanes.wait() else {
+                continue;
+            };
+            let batch = self.gather(first);
+            metrics::histogram!("fob_batch_bundles").record(batch.items.len() as f64);
+            let Some(prepared) = self.preparer.prepare(&self.shared, batch) else {
+                continue;
+            };
+            // Only a next stage that is gone refuses; the tickets are released as they drop.
+            if self.prepared.send(prepared).is_err() {
+                tracing::error!("the signing thread is gone; a batch was not signed");
+            }
         }
-        // Whatever slipped in after the last look is released as the queue is dropped, and its
+        // Whatever slipped in after the last look is released as the lanes are dropped, and its
         // callers are told that the server is shutting down.
     }
 
-    /// The next batch, and whether more may come.
-    fn next_batch(&self) -> (Vec<Admitted>, bool) {
-        let Ok(first) = self.queue.recv() else {
-            return (Vec::new(), false);
+    /// A batch that begins with `first`, closed when it is full, or old enough and nothing waits.
+    fn gather(&mut self, first: Admitted) -> Batch {
+        let (shared, lanes) = (&*self.shared, &mut self.lanes);
+        let settings = &shared.settings;
+        let opened = shared.clock.monotonic();
+        let mut batch = Batch::new(shared);
+        let walk_ins_max = if lanes.orders_wait() {
+            settings.batch_bundles_max.div_ceil(2)
+        } else {
+            settings.batch_bundles_max
         };
-        let Item::Redeem(first) = first else {
-            return (self.rest(), false);
-        };
-        let settings = &self.shared.settings;
-        let opened = self.shared.clock.monotonic();
-        let mut batch = vec![*first];
-        while batch.len() < settings.batch_bundles_max {
-            let age = self.shared.clock.monotonic().saturating_sub(opened);
-            match self.take_within(settings.batch_age.saturating_sub(age)) {
-                Some(Item::Redeem(admitted)) => batch.push(*admitted),
-                Some(Item::Stop) => return (batch, false),
-                None => break,
+        batch.take(shared, first);
+        while batch.has_room(walk_ins_max)
+            && let Some(admitted) = lanes.walk_in()
+        {
+            batch.take(shared, admitted);
+        }
+        loop {
+            while batch.has_room(settings.batch_bundles_max)
+                && let Some(admitted) = lanes.any()
+            {
+                batch.take(shared, admitted);
+            }
+            let age = shared.clock.monotonic().saturating_sub(opened);
+            let wait = settings.batch_age.saturating_sub(age);
+            if wait.is_zero() || !lanes.open || !batch.has_room(settings.batch_bundles_max) {
+                return batch;
+            }
+            match lanes.wait_within(wait) {
+                Some(admitted) => batch.take(shared, admitted),
+                None => return batch,
             }
         }
-        (batch, true)
     }
+}
 
-    fn take_within(&self, wait: Duration) -> Option<Item> {
-        match self.queue.try_recv() {
-            Ok(item) => Some(item),
-            Err(TryRecvError::Disconnected) => None,
-            Err(TryRecvError::Empty) if wait.is_zero() => None,
-            Err(TryRecvError::Empty) => self.queue.recv_timeout(wait).ok(),
+impl Batch {
+    /// An empty one. When more waits than the HSM signs within the goal, `auto` is trees.
+    fn new(shared: &Shared) -> Self {
+        let within = shared.pace.within(shared.settings.latency_goal);
+        let behind = shared.pace.waiting() > within;
+        Self {
+            items: Vec::new(),
+            each_left: within,
+            auto: if behind { Signing::Tree } else { Signing::Each },
         }
     }
 
-    fn rest(&self) -> Vec<Admitted> {
-        self.queue
-            .try_iter()
-            .filter_map(|item| match item {
-                Item::Redeem(admitted) => Some(*admitted),
-                Item::Stop => None,
-            })
-            .collect()
+    /// Whether one more may be taken. One is always taken, whatever it costs.
+    fn has_room(&self, bundles_max: usize) -> bool {
+        self.items.len() < bundles_max && self.each_left > 0
     }
 
-    fn issue(&mut self, batch: Vec<Admitted>) {
-        if batch.is_empty() {
-            return;
+    /// Whether what is to be signed in a tree is a single key.
+    pub(super) fn sole_leaf(&self) -> bool {
+        let in_tree = self.items.iter().filter(|(_, it)| *it == Signing::Tree);
+        let keys = in_tree.map(|(admitted, _)| admitted.authorization.functions.len());
+        keys.sum::<usize>() == 1
+    }
+
+    fn take(&mut self, shared: &Shared, admitted: Admitted) {
+        let keys = admitted.authorization.functions.len();
+        shared.pace.leave(keys);
+        let asked = admitted.authorization.signing;
+        let signing = asked
+            .or(admitted.fleet.fleet.settings.signing)
+            .unwrap_or(shared.settings.signing);
+        let signing = match signing {
+            Signing::Auto => self.auto,
+            decided => decided,
+        };
+        if signing == Signing::Each {
+            self.each_left = self.each_left.saturating_sub(keys);
         }
-        metrics::histogram!("fob_batch_bundles").record(batch.len() as f64);
-        let Some(prepared) = self.preparer.prepare(&self.shared, batch) else {
-            return;
-        };
-        let Some(signed) = sign::sign(&self.shared, &mut self.sampler, prepared) else {
-            return;
-        };
-        // Only a committer that is gone refuses; then the reservations are released as they drop.
-        if self.signed.send(signed).is_err() {
-            tracing::error!("the committer is gone; a signed batch was not committed");
+        self.items.push((admitted, signing));
+    }
+}
+
+impl Lanes {
+    fn is_empty(&self) -> bool {
+        self.walk_ins.is_empty() && !self.orders_wait()
+    }
+
+    fn orders_wait(&self) -> bool {
+        !self.rest.is_empty() || !self.orders.is_empty()
+    }
+
+    /// The next item of either lane, waiting for it; `None` where there may be none.
+    fn wait(&mut self) -> Option<Admitted> {
+        if let Some(admitted) = self.any() {
+            return Some(admitted);
+        }
+        if !self.open {
+            return None;
+        }
+        select! {
+            recv(self.walk_ins) -> item => self.unwrap(item.unwrap_or(Item::Stop)),
+            recv(self.orders) -> chunk => self.begin(chunk.ok()),
+        }
+    }
+
+    fn wait_within(&mut self, wait: Duration) -> Option<Admitted> {
+        select! {
+            recv(self.walk_ins) -> item => self.unwrap(item.unwrap_or(Item::Stop)),
+            recv(self.orders) -> chunk => self.begin(chunk.ok()),
+            default(wait) => None,
+        }
+    }
+
+    /// What waits already, walk-ins first.
+    fn any(&mut self) -> Option<Admitted> {
+        self.walk_in().or_else(|| self.order())
+    }
+
+    fn walk_in(&mut self) -> Option<Admitted> {
+        match self.walk_ins.try_recv() {
+            Ok(item) => self.unwrap(item),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    fn order(&mut self) -> Option<Admitted> {
+        if let Some(admitted) = self.rest.pop_front() {
+            return Some(admitted);
+        }
+        let chunk = self.orders.try_recv().ok()?;
+        self.begin(Some(chunk))
+    }
+
+    fn begin(&mut self, chunk: Option<Vec<Admitted>>) -> Option<Admitted> {
+        match chunk {
+            Some(chunk) => self.rest.extend(chunk),
+            None => self.orders = never(),
+        }
+        self.rest.pop_front()
+    }
+
+    fn unwrap(&mut self, item: Item) -> Option<Admitted> {
+        match item {
+            Item::Redeem(admitted) => Some(*admitted),
+            Item::Stop => {
+                self.open = false;
+                None
+            }
         }
     }
 }

@@ -13,8 +13,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::domain::status::{Permutation, SHARD_LEN, shard_uri};
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState, Fleet,
-    FleetId, FleetName, FunctionCode, Identity, IdentityId, Terminal, TerminalId, Token, TokenId,
-    UnixTime, Vehicle, VehicleId,
+    FleetId, FleetName, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId, Token,
+    TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{Applied, Row, Write};
 
@@ -52,6 +52,19 @@ pub struct FleetBook {
     terminals_of: Map<IdentityId, Arc<[Arc<Terminal>]>>,
     status_next: AtomicU64,
     shard: ArcSwapOption<Shard>,
+    /// What keys of the functions in use stand for, by a hash of them: the bundles of a batch
+    /// share it.
+    subjects: [ArcSwapOption<Subjects>; SUBJECTS_LEN],
+}
+
+/// Lists of functions whose subjects are kept at hand.
+const SUBJECTS_LEN: usize = 64;
+
+/// What keys of these functions stand for while this shard is filled.
+struct Subjects {
+    shard: u64,
+    functions: Box<[FunctionCode]>,
+    subjects: Arc<[Subject]>,
 }
 
 /// The status shard a fleet is filling.
@@ -98,6 +111,8 @@ impl Book {
             Write::Epoch(epoch) => self.take(Row::Epoch(epoch)),
             Write::TrustList(version, bytes) => self.take(Row::TrustList(version, bytes)),
             Write::Authorize(new) => self.put_authorization(new.authorization),
+            // An order's authorization is never open: the store alone has it.
+            Write::Redeem(redemption) if redemption.order.is_some() => {}
             Write::Redeem(redemption) => {
                 self.set_state(
                     redemption.signed.bundle.authorization,
@@ -333,6 +348,7 @@ impl FleetBook {
             terminals: Map::new(),
             terminals_of: Map::new(),
             shard: ArcSwapOption::empty(),
+            subjects: std::array::from_fn(|_| ArcSwapOption::empty()),
         }
     }
 
@@ -380,24 +396,78 @@ impl FleetBook {
         self.status_next.fetch_add(count, Ordering::Relaxed)
     }
 
-    /// Where the key counted as `counter` has its bits: the list's address under `base`, and the
-    /// index in it.
-    pub fn status_entry(&self, base: &str, counter: u64) -> (Arc<str>, u32) {
-        let number = counter / SHARD_LEN;
-        let current = self.shard.load();
-        let shard = match current.as_ref() {
-            Some(shard) if shard.number == number => Arc::clone(shard),
-            _ => {
-                let shard = Arc::new(Shard {
-                    number,
-                    permutation: Permutation::new(&self.fleet.status_key, number),
-                    uri: shard_uri(base, self.fleet.tag, number).into(),
-                });
-                self.shard.store(Some(Arc::clone(&shard)));
-                shard
+    /// What keys of `functions` stand for, the first of them counted as `first`; status lists are
+    /// under the address `base`.
+    pub fn subjects(&self, base: &str, functions: &[FunctionCode], first: u64) -> Arc<[Subject]> {
+        let last = first + functions.len().saturating_sub(1) as u64;
+        let number = first / SHARD_LEN;
+        if last / SHARD_LEN != number {
+            // The few that reach into the next shard.
+            return self.spell_out(functions, |at| self.shard(base, first + at));
+        }
+        let hash = functions.iter().fold(0_usize, |hash, code| {
+            hash.wrapping_mul(31).wrapping_add(usize::from(*code))
+        });
+        let place = &self.subjects[hash % SUBJECTS_LEN];
+        if let Some(known) = &*place.load()
+            && known.shard == number
+            && *known.functions == *functions
+        {
+            return Arc::clone(&known.subjects);
+        }
+        let shard = self.shard(base, first);
+        let subjects = self.spell_out(functions, |_| Arc::clone(&shard));
+        place.store(Some(Arc::new(Subjects {
+            shard: number,
+            functions: functions.into(),
+            subjects: Arc::clone(&subjects),
+        })));
+        subjects
+    }
+
+    /// The indexes, in their status lists, of the keys counted from `first` on.
+    pub fn status_indexes(&self, base: &str, first: u64, count: u64) -> impl Iterator<Item = u32> {
+        let mut shard = self.shard(base, first);
+        (first..first + count).map(move |counter| {
+            if shard.number != counter / SHARD_LEN {
+                shard = self.shard(base, counter);
             }
-        };
-        (Arc::clone(&shard.uri), shard.permutation.index(counter))
+            shard.permutation.index(counter)
+        })
+    }
+
+    fn spell_out(
+        &self,
+        functions: &[FunctionCode],
+        shard: impl Fn(u64) -> Arc<Shard>,
+    ) -> Arc<[Subject]> {
+        let catalogue = self.catalogue.load();
+        (0..)
+            .zip(functions)
+            .map(|(at, &function)| Subject {
+                function,
+                // A vehicle has only functions its catalogue knows, and the catalogue only grows.
+                name: catalogue.name(function).cloned().unwrap_or_default(),
+                status_uri: Arc::clone(&shard(at).uri),
+            })
+            .collect()
+    }
+
+    /// The shard in which `counter` is counted.
+    fn shard(&self, base: &str, counter: u64) -> Arc<Shard> {
+        let number = counter / SHARD_LEN;
+        if let Some(shard) = &*self.shard.load()
+            && shard.number == number
+        {
+            return Arc::clone(shard);
+        }
+        let shard = Arc::new(Shard {
+            number,
+            permutation: Permutation::new(&self.fleet.status_key, number),
+            uri: shard_uri(base, self.fleet.tag, number).into(),
+        });
+        self.shard.store(Some(Arc::clone(&shard)));
+        shard
     }
 
     fn set_terminals_of(

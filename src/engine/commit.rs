@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use crossbeam::channel::{Receiver, never, select};
 use tokio::sync::oneshot;
 
-use super::reserve::{Outcome, Reservation};
+use super::reserve::Outcome;
 use super::sign::Signed;
+use super::ticket::Ticket;
 use super::{Shared, recover, store_unavailable};
-use crate::domain::Refusal;
+use crate::domain::{BundleId, Refusal, RefusalCode};
 use crate::store::{Applied, Redemption, Write};
 
 /// The most writes one transaction takes beside its batch.
@@ -20,6 +21,9 @@ const WRITES_MAX: usize = 1024;
 
 /// Transactions tried for one group before its callers are told that the store does not answer.
 const ATTEMPTS_MAX: usize = 3;
+
+/// What is said of an order whose `ref` was used for another.
+pub(super) const REPLAYED: &str = "this ref was used with other content under this Idempotency-Key";
 
 type Reply = oneshot::Sender<Result<Vec<Applied>, Refusal>>;
 
@@ -33,8 +37,8 @@ pub(super) enum WriteJob {
 
 /// Who waits for a part of a transaction.
 pub(super) enum Waiter {
-    /// A redemption: one write.
-    Redemption(Reservation, Arc<Redemption>),
+    /// A redemption or an order: one write.
+    Redemption(Ticket, Arc<Redemption>),
     /// A caller with so many writes.
     Writes(usize, Reply),
 }
@@ -47,14 +51,9 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn push_redemption(
-        &mut self,
-        reservation: Reservation,
-        redemption: Arc<Redemption>,
-    ) {
+    pub(super) fn push_redemption(&mut self, ticket: Ticket, redemption: Arc<Redemption>) {
         self.writes.push(Write::Redeem(Arc::clone(&redemption)));
-        self.waiters
-            .push(Waiter::Redemption(reservation, redemption));
+        self.waiters.push(Waiter::Redemption(ticket, redemption));
     }
 
     fn push_writes(&mut self, writes: Vec<Write>, reply: Reply) {
@@ -167,12 +166,13 @@ impl Committer {
             let (own, others) = rest.split_at(count);
             rest = others;
             match waiter {
-                Waiter::Redemption(reservation, redemption) if own == [Applied::Done] => {
-                    issued += redemption.signed.signatures.len() as u64;
-                    reservation.resolve(Outcome::Issued(redemption));
+                Waiter::Redemption(ticket, redemption) => {
+                    if own == [Applied::Done] {
+                        issued += redemption.signed.bundle.keys.len() as u64;
+                    }
+                    let outcome = outcome(redemption, own.first().copied());
+                    ticket.resolve(outcome);
                 }
-                // What no longer holds goes back to admit, which knows why.
-                Waiter::Redemption(reservation, _) => reservation.resolve(Outcome::Released),
                 Waiter::Writes(_, reply) => drop(reply.send(Ok(own.to_vec()))),
             }
         }
@@ -181,13 +181,26 @@ impl Committer {
     }
 }
 
+/// What whoever waits for a redemption or an order is told.
+fn outcome(redemption: Arc<Redemption>, applied: Option<Applied>) -> Outcome {
+    let is_order = redemption.order.is_some();
+    match applied {
+        Some(Applied::Done) => Outcome::Issued(redemption),
+        Some(Applied::Repeated(authorization)) => Outcome::Answered(BundleId(authorization.0)),
+        Some(Applied::Conflict) if is_order => {
+            let refusal = Refusal::new(RefusalCode::CommandReplayed);
+            Outcome::Refused(refusal.field("ref").detail(REPLAYED))
+        }
+        // What no longer holds goes back to admit, which knows why.
+        _ => Outcome::Released,
+    }
+}
+
 fn add_batch(group: &mut Group, batch: Vec<Signed>) {
-    for Signed {
-        reservation,
-        redemption,
-    } in batch
-    {
-        group.push_redemption(reservation, redemption);
+    group.writes.reserve(batch.len());
+    group.waiters.reserve(batch.len());
+    for Signed { ticket, redemption } in batch {
+        group.push_redemption(ticket, redemption);
     }
 }
 
@@ -205,8 +218,8 @@ fn add_job(group: &mut Group, job: WriteJob) -> bool {
 pub(super) fn refuse(group: Group) {
     for waiter in group.waiters {
         match waiter {
-            Waiter::Redemption(reservation, _) => {
-                reservation.resolve(Outcome::Refused(store_unavailable()));
+            Waiter::Redemption(ticket, _) => {
+                ticket.resolve(Outcome::Refused(store_unavailable()));
             }
             Waiter::Writes(_, reply) => drop(reply.send(Err(store_unavailable()))),
         }

@@ -141,6 +141,7 @@ pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal>
 pub fn demo_fleet(book: &super::Book, ids: &Ids, unix_ms: u64) -> Result<Fleet, Refusal> {
     let settings = crate::domain::FleetSettings {
         open_redemption: true,
+        signing: None,
     };
     super::operate::new_fleet(book, ids, unix_ms, "demo", settings)
 }

@@ -26,7 +26,8 @@ impl Ids {
     /// With a random start.
     pub fn new() -> Self {
         Self {
-            bundles: AtomicU64::new(u64::from_be_bytes(random())),
+            // Far from where the 46 bits that count run over.
+            bundles: AtomicU64::new(u64::from_be_bytes(random()) >> 19),
             authorizations: AtomicU64::new(0),
         }
     }
@@ -36,9 +37,14 @@ impl Ids {
         random()
     }
 
+    /// What makes the ids of `count` bundles unique: the first of so many numbers in a row.
+    pub fn bundles(&self, count: u64) -> u64 {
+        self.bundles.fetch_add(count, Ordering::Relaxed)
+    }
+
     /// A bundle's id.
     pub fn bundle(&self, unix_ms: u64) -> BundleId {
-        BundleId::new(unix_ms, self.bundles.fetch_add(1, Ordering::Relaxed))
+        BundleId::new(unix_ms, self.bundles(1))
     }
 
     /// An authorization's id.

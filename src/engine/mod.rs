@@ -9,6 +9,7 @@
 //! | [`commit`] | **the** commit point; then the waiters are answered |
 //! | [`recover`] | after a failed commit: reopen, read back, go on |
 //! | [`book`], [`reserve`] | what is durable, in memory; what is in flight |
+//! | `ticket`, `pace` | who waits for an item; how fast the HSM signs |
 //! | `turns` | attempts at a PIN, one after the other |
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
@@ -28,11 +29,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::code_set::CodeSetKey;
-use crate::domain::{Refusal, RefusalCode};
+use crate::domain::{Refusal, RefusalCode, UnixTime};
 use crate::hsm::Signer;
 use crate::store::{Applied, Store, StoreError, Write};
 
@@ -48,6 +49,7 @@ pub mod jws;
 pub mod keep;
 pub mod operate;
 pub mod orders;
+mod pace;
 pub mod prepare;
 pub mod read;
 pub mod rebuild;
@@ -56,6 +58,7 @@ pub mod registry;
 pub mod reserve;
 pub mod settings;
 pub mod sign;
+mod ticket;
 pub mod trust;
 mod turns;
 
@@ -122,11 +125,12 @@ pub(crate) struct Shared {
     pub(crate) reservations: Arc<reserve::Reservations>,
     pub(crate) turns: turns::Turns,
     pub(crate) ids: ids::Ids,
+    pub(crate) pace: pace::Pace,
     pub(crate) health: Health,
 }
 
 /// What the pipeline says of itself. Each flag is written by one thread: `store_down` by the
-/// committer, `hsm_down` by the issuer and (to take it back) by the probe, `draining` by whoever shuts down. Relaxed is enough: a
+/// committer, `hsm_down` by the signing thread and (to take it back) by the probe, `draining` by whoever shuts down. Relaxed is enough: a
 /// request let in a moment too late is answered by the stage that fails.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -135,10 +139,20 @@ pub(crate) struct Health {
     pub(crate) hsm_down: AtomicBool,
 }
 
+impl Health {
+    /// Whether HSM and store do their work, as far as is known.
+    pub(crate) fn well(&self) -> bool {
+        !self.store_down.load(Ordering::Relaxed) && !self.hsm_down.load(Ordering::Relaxed)
+    }
+}
+
 /// The engine: the shared state and its threads.
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
-    queue: Sender<batch::Item>,
+    walk_ins: Sender<batch::Item>,
+    orders: Sender<Vec<admit::Admitted>>,
+    /// Room for orders: a permit for each that is let in and has no outcome yet.
+    order_room: Arc<Semaphore>,
     writes: Sender<commit::WriteJob>,
     threads: parking::Threads,
 }
@@ -190,11 +204,17 @@ impl Engine {
             reservations,
             turns: turns::Turns::default(),
             ids: ids::Ids::new(),
+            pace: pace::Pace::default(),
             health: Health::default(),
         });
-        let (queue, items) = bounded(shared.settings.queue_len_max);
-        let (writes, jobs) = bounded(shared.settings.queue_len_max);
-        // One batch may wait while another commits: enough to overlap, and back-pressure for free.
+        let room = shared.settings.queue_len_max;
+        let (walk_ins, items) = bounded(room);
+        // Permits bound the orders, so there is room for every chunk.
+        let (orders, chunks) = bounded(room);
+        let (writes, jobs) = bounded(room);
+        // One batch may wait while another is worked at: enough to overlap, and back-pressure for
+        // free.
+        let (prepared, to_sign) = bounded(1);
         let (signed, batches) = bounded(1);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -202,15 +222,19 @@ impl Engine {
                 .spawn(run)
                 .map_err(|error| Failure::Fault(format!("no thread for {name}: {error}")))
         };
+        let batcher = batch::Batcher::new(Arc::clone(&shared), items, chunks, prepared)?;
+        let signing = sign::SigningThread::new(Arc::clone(&shared), to_sign, signed);
         let committer = commit::Committer::new(Arc::clone(&shared), batches, jobs);
-        let issuer = batch::Issuer::new(Arc::clone(&shared), items, signed)?;
-        let threads = parking::Threads::new(
-            spawn("fob-issue", Box::new(move || issuer.run()))?,
+        let threads = parking::Threads::new([
+            spawn("fob-prepare", Box::new(move || batcher.run()))?,
+            spawn("fob-sign", Box::new(move || signing.run()))?,
             spawn("fob-commit", Box::new(move || committer.run()))?,
-        );
+        ]);
         Ok(Self {
+            order_room: Arc::new(Semaphore::new(room)),
             shared,
-            queue,
+            walk_ins,
+            orders,
             writes,
             threads,
         })
@@ -275,7 +299,12 @@ impl Engine {
 
     /// How many redemptions wait to be batched.
     pub fn queue_len(&self) -> usize {
-        self.queue.len()
+        self.walk_ins.len()
+    }
+
+    /// How many keys wait to be signed, those of orders included.
+    pub fn keys_waiting(&self) -> usize {
+        self.shared.pace.waiting()
     }
 
     /// Commits `writes` in one transaction with whatever else waits, and returns their answers.
@@ -309,25 +338,21 @@ impl Engine {
     /// Drains, finishes what was let in, and ends the threads. Blocks until they have ended.
     pub fn shutdown(&self) {
         self.drain();
-        let Some((issuer, committer)) = self.threads.take() else {
+        let Some([batcher, signing, committer]) = self.threads.take() else {
             return;
         };
-        // The issuer first: what it has signed must still find the committer.
-        for (thread, stop) in [
-            (
-                issuer,
-                Box::new(|| self.queue.send(batch::Item::Stop).is_ok()) as Box<dyn Fn() -> bool>,
-            ),
-            (
-                committer,
-                Box::new(|| self.writes.send(commit::WriteJob::Stop).is_ok()),
-            ),
-        ] {
-            stop();
+        let join = |thread: JoinHandle<()>| {
             if thread.join().is_err() {
                 tracing::error!("a thread of the engine has panicked");
             }
-        }
+        };
+        // In the order in which batches go: what one has finished must still find the next. Each
+        // ends when the one before it has.
+        drop(self.walk_ins.send(batch::Item::Stop));
+        join(batcher);
+        join(signing);
+        drop(self.writes.send(commit::WriteJob::Stop));
+        join(committer);
     }
 }
 
@@ -345,6 +370,15 @@ impl Shared {
         }
         if self.health.store_down.load(Ordering::Relaxed) {
             return Err(store_unavailable());
+        }
+        Ok(())
+    }
+
+    /// Refuses while no epoch may sign at `now`.
+    pub(crate) fn check_epoch(&self, now: UnixTime) -> Result<(), Refusal> {
+        let active = self.book.active_epoch();
+        if active.is_none_or(|epoch| !epoch.window.contains(now)) {
+            return Err(hsm_unavailable().detail("no issuing key is active"));
         }
         Ok(())
     }
@@ -397,17 +431,17 @@ mod parking {
 
     use super::JoinHandle;
 
-    type Pair = (JoinHandle<()>, JoinHandle<()>);
+    type All = [JoinHandle<()>; 3];
 
-    /// The issuer's and the committer's thread.
-    pub(super) struct Threads(Mutex<Option<Pair>>);
+    /// The pipeline's threads, in the order in which a batch goes through them.
+    pub(super) struct Threads(Mutex<Option<All>>);
 
     impl Threads {
-        pub(super) fn new(issuer: JoinHandle<()>, committer: JoinHandle<()>) -> Self {
-            Self(Mutex::new(Some((issuer, committer))))
+        pub(super) fn new(all: All) -> Self {
+            Self(Mutex::new(Some(all)))
         }
 
-        pub(super) fn take(&self) -> Option<Pair> {
+        pub(super) fn take(&self) -> Option<All> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
         }
     }

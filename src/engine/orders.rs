@@ -1,18 +1,38 @@
 //! Orders: authorization and redemption in one, for registered terminals, many at once.
+//!
+//! An order is admitted like a redemption, in its caller's thread, but it needs no code set and no
+//! reservation: there is nothing to race for. What makes it one that is issued once is its durable
+//! request, (`Idempotency-Key`, `ref`), which is a condition of its commit.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use fob_verify::HolderKey;
 use fob_verify::region::Region;
 
-use super::authenticate::{BackEnd, idempotency};
+use super::admit::{Admitted, check_vehicle};
+use super::authenticate::{BackEnd, orders_scope};
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
-use super::{Engine, Failure};
+use super::commit::REPLAYED;
+use super::reserve::Outcome;
+use super::ticket::{self, Ticket};
+use super::{Engine, Failure, shutting_down};
 use crate::domain::function::FunctionRef;
 use crate::domain::{
-    IdentityId, Recipient, Refusal, RefusalCode, Signing, TerminalId, UnixTime, VehicleId,
+    Author, Authorization, AuthorizationId, BundleId, IdentityId, Recipient, Refusal, RefusalCode,
+    Signing, Status, TerminalId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{Redemption, Request};
+use crate::store::{self, OrderRequest, Redemption};
+
+/// Times one order is admitted anew after its conditions did not hold before it is told to wait.
+const ADMISSIONS_MAX: usize = 3;
+
+/// Orders handed over together at most: whoever waits for one waits for all of them.
+const CHUNK_LEN_MAX: usize = 256;
+
+/// The most bytes of a `ref`.
+pub const REFERENCE_LEN_MAX: usize = 128;
 
 /// One order as asked for: decoded, not yet checked.
 #[derive(Clone, Debug)]
@@ -48,10 +68,12 @@ pub struct OrderSpec {
     pub signing: Option<Signing>,
 }
 
-/// One call that brings orders: who asks, and under which `Idempotency-Key`.
+/// One call that brings orders: who asks, under which `Idempotency-Key`, and what was answered
+/// under it before.
 pub struct OrderCall {
     caller: BackEnd,
-    key: Option<String>,
+    scope: Option<Arc<[u8; 32]>>,
+    answered: HashMap<[u8; 16], ([u8; 16], BundleId)>,
 }
 
 impl OrderCall {
@@ -59,56 +81,252 @@ impl OrderCall {
     pub fn fleet(&self) -> &Arc<FleetBook> {
         &self.caller.fleet
     }
+
+    /// What makes an order of this call one that may be sent again.
+    fn request(&self, order: &Order) -> Option<OrderRequest> {
+        let call = Arc::clone(self.scope.as_ref()?);
+        let half = |hash: &[u8]| {
+            let mut half = [0; 16];
+            half.copy_from_slice(&hash[..16]);
+            half
+        };
+        let hash =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, order.reference.as_bytes());
+        Some(OrderRequest {
+            call,
+            reference: half(hash.as_ref()),
+            digest: half(&order.digest),
+        })
+    }
 }
+
+/// An order that every rule allows, without anybody who waits for it.
+struct Allowed {
+    authorization: Authorization,
+    vehicle: Arc<Vehicle>,
+    identity: IdentityId,
+    holder: HolderKey,
+    terminal: TerminalId,
+    order: store::Order,
+}
+
+type Answer = Result<Arc<Redemption>, Failure>;
 
 impl Engine {
     /// Begins a call. With a key, each order's (key, reference) is durable: the same order again
     /// gets the bundle it got before.
     ///
     /// # Errors
-    /// `malformed` for a key that is none.
+    /// `malformed` for a key that is none; `store_unavailable`.
     pub async fn open_orders(
         &self,
         caller: BackEnd,
         key: Option<&str>,
     ) -> Result<OrderCall, Failure> {
+        let mut answered = HashMap::new();
+        let mut scope = None;
         if let Some(key) = key {
-            idempotency(caller.fleet.fleet.id, "", key, b"")?;
+            let call = orders_scope(caller.fleet.fleet.id, key)?;
+            for one in self.read(move |store| store.answered(&call)).await? {
+                answered.insert(one.reference, (one.digest, one.bundle));
+            }
+            scope = Some(Arc::new(call));
         }
         Ok(OrderCall {
             caller,
-            key: key.map(Into::into),
+            scope,
+            answered,
         })
     }
 
-    /// Issues orders: one answer for each, in their order, when all are durable.
-    pub async fn issue(
-        &self,
-        call: &OrderCall,
-        orders: Vec<Order>,
-    ) -> Vec<Result<Arc<Redemption>, Failure>> {
-        let mut answers = Vec::with_capacity(orders.len());
-        for order in orders {
-            answers.push(self.issue_one(call, order).await);
+    /// Issues orders: one answer for each, in their order, when all are durable. Waits for room
+    /// where too many are under way; an order once handed over is carried through, whether or not
+    /// anybody waits for it.
+    pub async fn issue(&self, call: &OrderCall, orders: Vec<Order>) -> Vec<Answer> {
+        let mut answers: Vec<Option<Answer>> = orders.iter().map(|_| None).collect();
+        let mut left: Vec<usize> = (0..orders.len()).collect();
+        let chunk_len = CHUNK_LEN_MAX.min(self.shared.settings.queue_len_max);
+        for _ in 0..=ADMISSIONS_MAX {
+            let mut again = Vec::new();
+            for part in left.chunks(chunk_len) {
+                let outcomes = self.issue_chunk(call, &orders, part).await;
+                for (at, outcome) in part.iter().zip(outcomes) {
+                    match outcome {
+                        Ok(Outcome::Issued(redemption)) => answers[*at] = Some(Ok(redemption)),
+                        Ok(Outcome::Answered(bundle)) => {
+                            answers[*at] = Some(self.answered_before(bundle).await);
+                        }
+                        Ok(Outcome::Refused(refusal)) | Err(refusal) => {
+                            answers[*at] = Some(Err(refusal.into()));
+                        }
+                        Ok(Outcome::Released) => again.push(*at),
+                    }
+                }
+            }
+            left = again;
+            if left.is_empty() {
+                break;
+            }
         }
-        answers
+        let unlucky = || {
+            Err(self
+                .shared
+                .busy("what this order rests on keeps changing")
+                .into())
+        };
+        let answer = |answer: Option<Answer>| answer.unwrap_or_else(unlucky);
+        answers.into_iter().map(answer).collect()
     }
 
-    async fn issue_one(&self, call: &OrderCall, order: Order) -> Result<Arc<Redemption>, Failure> {
-        let fleet = &call.caller.fleet;
-        let spec = order.spec;
-        let terminal = fleet
-            .terminal(spec.terminal.as_str())
-            .ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("recipient.terminal"))?;
-        let request = match &call.key {
-            None => None,
-            Some(key) => {
-                let request = idempotency(fleet.fleet.id, &order.reference, key, &order.digest)?;
-                Some(Request { ..request })
+    /// Admits some of the orders, hands them over together, and waits for all of them. One outcome
+    /// or refusal for each.
+    async fn issue_chunk(
+        &self,
+        call: &OrderCall,
+        orders: &[Order],
+        part: &[usize],
+    ) -> Vec<Result<Outcome, Refusal>> {
+        let now = self.shared.clock.unix();
+        let mut allowed = Vec::with_capacity(part.len());
+        let mut outcomes: Vec<_> = part
+            .iter()
+            .map(|at| match self.allow(call, &orders[*at], now)? {
+                Ok(one) => {
+                    allowed.push(one);
+                    Ok(Outcome::Released)
+                }
+                Err(bundle) => Ok(Outcome::Answered(bundle)),
+            })
+            .collect();
+        if allowed.is_empty() {
+            return outcomes;
+        }
+        let waiting = outcomes
+            .iter_mut()
+            .filter(|outcome| matches!(outcome, Ok(Outcome::Released)));
+        match self.hand_over_orders(call, allowed).await {
+            Ok(told) => waiting
+                .zip(told)
+                .for_each(|(outcome, told)| *outcome = Ok(told)),
+            Err(refusal) => waiting.for_each(|outcome| *outcome = Err(refusal.clone())),
+        }
+        outcomes
+    }
+
+    async fn hand_over_orders(
+        &self,
+        call: &OrderCall,
+        allowed: Vec<Allowed>,
+    ) -> Result<Vec<Outcome>, Refusal> {
+        let count = u32::try_from(allowed.len()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.order_room).acquire_many_owned(count);
+        let room = room.await.map_err(|_| shutting_down())?;
+        self.shared.check_door()?;
+        let (places, told) = ticket::chunk(allowed.len(), room);
+        let mut keys = 0;
+        let chunk: Vec<_> = places
+            .into_iter()
+            .zip(allowed)
+            .map(|(place, one)| {
+                keys += one.authorization.functions.len();
+                Admitted {
+                    ticket: Ticket::Order(place),
+                    authorization: Arc::new(one.authorization),
+                    fleet: Arc::clone(&call.caller.fleet),
+                    vehicle: one.vehicle,
+                    identity: one.identity,
+                    holder: one.holder,
+                    terminal: Some(one.terminal),
+                    order: Some(one.order),
+                }
+            })
+            .collect();
+        self.shared.pace.arrive(keys);
+        if self.orders.try_send(chunk).is_err() {
+            self.shared.pace.leave(keys);
+            return Err(shutting_down());
+        }
+        // Many orders take as long as the HSM needs for them; only trouble is a reason to stop
+        // waiting.
+        tokio::pin!(told);
+        loop {
+            match tokio::time::timeout(self.shared.settings.answer_within, &mut told).await {
+                Ok(outcomes) => return outcomes.map_err(|_| shutting_down()),
+                Err(_) if self.shared.health.well() => {}
+                Err(_) => return Err(self.shared.too_late()),
             }
-        };
-        let identity = spec.identity.clone();
-        let spec = AuthorizationSpec {
+        }
+    }
+
+    /// Checks every rule. An order that was answered before is not asked whether it would be
+    /// allowed now: its bundle is named.
+    fn allow(
+        &self,
+        call: &OrderCall,
+        order: &Order,
+        now: UnixTime,
+    ) -> Result<Result<Allowed, BundleId>, Refusal> {
+        if !(1..=REFERENCE_LEN_MAX).contains(&order.reference.len()) {
+            return Err(Refusal::malformed("ref", "a ref has 1 to 128 bytes"));
+        }
+        let request = call.request(order);
+        if let Some(request) = &request
+            && let Some((digest, bundle)) = call.answered.get(&request.reference)
+        {
+            if *digest == request.digest {
+                return Ok(Err(*bundle));
+            }
+            return Err(Refusal::new(RefusalCode::CommandReplayed)
+                .field("ref")
+                .detail(REPLAYED));
+        }
+        self.shared.check_door()?;
+        self.shared.check_epoch(now)?;
+        let fleet = &call.caller.fleet;
+        let author = call.caller.token.id;
+        // It gets its bundle's id when that is made.
+        let id = AuthorizationId([0; 16]);
+        let spec = order.spec.clone();
+        let (identity, terminal) = (spec.identity.clone(), spec.terminal.clone());
+        let authorization = self.draft_as(id, fleet, spec.into(), Author::Token(author), now)?;
+        let vehicle = check_vehicle(fleet, &authorization)?;
+        let holder = fleet
+            .terminal(terminal.as_str())
+            .filter(|terminal| terminal.status == Status::Active)
+            .map(|terminal| terminal.key)
+            .ok_or_else(|| {
+                Refusal::new(RefusalCode::TerminalMismatch)
+                    .field("recipient.terminal")
+                    .detail("this terminal is suspended")
+            })?;
+        Ok(Ok(Allowed {
+            authorization,
+            vehicle,
+            identity,
+            holder,
+            terminal,
+            order: store::Order { author, request },
+        }))
+    }
+
+    async fn answered_before(&self, id: BundleId) -> Answer {
+        let signed = self.bundle(id).await?.ok_or_else(|| {
+            Refusal::new(RefusalCode::NotFound)
+                .field("ref")
+                .detail("what this order was answered with is over and gone")
+        })?;
+        Ok(Arc::new(Redemption {
+            signed,
+            terminal: None,
+            status_next: 0,
+            order: None,
+        }))
+    }
+}
+
+impl From<OrderSpec> for AuthorizationSpec {
+    fn from(spec: OrderSpec) -> Self {
+        Self {
             vehicle: spec.vehicle,
             functions: spec.functions,
             not_before: spec.not_before,
@@ -122,11 +340,6 @@ impl Engine {
             pin: false,
             redeem_by: None,
             signing: spec.signing,
-        };
-        let made = self
-            .authorize_for_fleet(&call.caller, spec, request)
-            .await?;
-        self.redeem_for(&self.code_set(&made)?, identity, terminal.key)
-            .await
+        }
     }
 }

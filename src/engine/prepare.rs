@@ -1,38 +1,102 @@
-//! Stage 3, prepare: key ids, status indexes, claims, and the bytes to be signed.
+//! Stage 3, prepare: key ids, status indexes, claims, and what is to be signed: the bytes of each
+//! key, or one tree over all keys of the batch that share a signature.
 
 use std::sync::Arc;
 
-use fob_verify::key;
-use fob_verify::sign1::ToBeSigned;
+use fob_verify::key::{self, PROTECTED_LEN};
+use fob_verify::receipt;
+use fob_verify::tree::{Hash, Tree, parents};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::admit::Admitted;
-use super::reserve::{Outcome, Reservation};
+use super::batch::Batch;
+use super::reserve::Outcome;
+use super::ticket::Ticket;
 use super::{Failure, Shared, hsm_unavailable};
-use crate::domain::{Bundle, Epoch, KeyRecord, Refusal, RefusalCode, TerminalId};
+use crate::domain::{
+    AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing, TerminalId,
+};
+use crate::store::Order;
 
 /// Bundles that one thread prepares before it is worth waking another.
 const BUNDLES_PER_TASK_MIN: usize = 16;
+
+/// Nodes of a level of a tree that one thread pairs before it is worth waking another; even, so
+/// that no pair is cut.
+const NODES_PER_TASK: usize = 1024;
+
+/// Bytes of a key's claims, about.
+const CLAIMS_LEN: usize = 512;
 
 /// A batch whose keys are spelled out and not yet signed.
 pub(super) struct PreparedBatch {
     pub(super) epoch: Arc<Epoch>,
     pub(super) items: Vec<Prepared>,
+    /// Over the leaves of all items that are signed so, in their order.
+    pub(super) tree: Option<PreparedTree>,
 }
 
-/// One redemption, spelled out.
+/// A tree, and its root as it is signed.
+pub(super) struct PreparedTree {
+    pub(super) tree: Tree,
+    pub(super) message: Vec<u8>,
+}
+
+/// One redemption or order, spelled out.
 pub(super) struct Prepared {
-    pub(super) reservation: Reservation,
+    pub(super) ticket: Ticket,
     pub(super) bundle: Bundle,
     pub(super) terminal: Option<TerminalId>,
+    pub(super) order: Option<Order>,
     pub(super) status_next: u64,
-    pub(super) to_be_signed: Vec<ToBeSigned>,
+    pub(super) unsigned: Unsigned,
+}
+
+/// What of a bundle is to be signed.
+pub(super) enum Unsigned {
+    /// The messages of its keys.
+    Each(Messages),
+    /// So many leaves of the batch's tree.
+    Leaves(u64),
+}
+
+/// Messages in one piece.
+#[derive(Default)]
+pub(super) struct Messages {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Messages {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Each of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(from, &to)| &self.bytes[from..to])
+    }
 }
 
 /// The threads that prepare.
 pub(super) struct Preparer {
     pool: ThreadPool,
+}
+
+/// What all of a batch have in common.
+struct Common<'a> {
+    shared: &'a Shared,
+    epoch: &'a Epoch,
+    issuer: Arc<str>,
+    protected: [u8; PROTECTED_LEN],
+    unix_ms: u64,
+    /// Of the id of the batch's first bundle; the others count on from it.
+    unique: u64,
 }
 
 impl Preparer {
@@ -46,144 +110,206 @@ impl Preparer {
     }
 
     /// Prepares a batch under the epoch that is active now; the batch keeps it until it is
-    /// committed, whatever becomes active meanwhile. `None` where there is none.
-    pub(super) fn prepare(&self, shared: &Shared, batch: Vec<Admitted>) -> Option<PreparedBatch> {
+    /// committed, whatever becomes active meanwhile. `None` where there is none, or nothing is left.
+    pub(super) fn prepare(&self, shared: &Shared, batch: Batch) -> Option<PreparedBatch> {
         // Cars refuse what is issued outside the window.
-        let now = shared.clock.unix();
-        let active = shared
-            .book
-            .active_epoch()
-            .filter(|epoch| epoch.window.contains(now));
+        let unix_ms = shared.clock.unix_ms();
+        let active = shared.book.active_epoch();
+        let active = active.filter(|epoch| epoch.window.contains(unix_ms / 1000));
         let Some(epoch) = active else {
-            for admitted in batch {
-                admitted
-                    .reservation
-                    .resolve(Outcome::Refused(hsm_unavailable()));
+            for (admitted, _) in batch.items {
+                let refusal = Outcome::Refused(hsm_unavailable());
+                admitted.ticket.resolve(refusal);
             }
             return None;
         };
-        let issuer: Arc<str> = shared.book.setting("issuer").unwrap_or_default().into();
-        let protected = key::protected_header(epoch.key.algorithm(), &epoch.id.0);
-        let one = |admitted| {
-            let (reservation, rest) = spell_out(shared, &epoch, &issuer, admitted);
-            encode(reservation, rest, &protected)
+        let common = Common {
+            shared,
+            epoch: &epoch,
+            issuer: shared.book.setting("issuer").unwrap_or_default().into(),
+            protected: key::protected_header(epoch.key.algorithm(), &epoch.id.0),
+            unix_ms,
+            unique: shared.ids.bundles(batch.items.len() as u64),
         };
-        let items = if batch.len() <= BUNDLES_PER_TASK_MIN {
-            batch.into_iter().filter_map(one).collect()
+        let (items, leaves) = self.spell_out(&common, batch);
+        let tree = (!leaves.is_empty()).then(|| self.grow(&epoch, leaves));
+        (!items.is_empty()).then_some(PreparedBatch { epoch, items, tree })
+    }
+
+    /// Spells out every item. The leaves of those that share a signature come beside them, in
+    /// their order.
+    fn spell_out(&self, common: &Common<'_>, batch: Batch) -> (Vec<Prepared>, Vec<Hash>) {
+        let sole = batch.sole_leaf();
+        let one = |(at, (admitted, signing)): (usize, (Admitted, Signing))| {
+            // A tree of one leaf is no tree: that key is signed itself.
+            let signing = if sole { Signing::Each } else { signing };
+            common.prepare(admitted, signing, at as u64)
+        };
+        let items = batch.items;
+        let prepared: Vec<_> = if items.len() <= BUNDLES_PER_TASK_MIN {
+            items.into_iter().enumerate().filter_map(one).collect()
         } else {
             self.pool.install(|| {
-                batch
+                items
                     .into_par_iter()
+                    .enumerate()
                     .with_min_len(BUNDLES_PER_TASK_MIN)
                     .filter_map(one)
                     .collect()
             })
         };
-        Some(PreparedBatch { epoch, items })
+        let count = prepared.iter().map(|(_, leaves)| leaves.len()).sum();
+        let mut all = Vec::with_capacity(count);
+        let mut items = Vec::with_capacity(prepared.len());
+        for (item, leaves) in prepared {
+            all.extend_from_slice(&leaves);
+            items.push(item);
+        }
+        (items, all)
+    }
+
+    fn grow(&self, epoch: &Epoch, leaves: Vec<Hash>) -> PreparedTree {
+        let tree = Tree::with(leaves, |level| self.pair(level));
+        let protected = receipt::protected_header(epoch.key.algorithm(), &epoch.id.0);
+        let message = receipt::to_be_signed(&protected, tree.root());
+        PreparedTree { tree, message }
+    }
+
+    /// The level above `level`.
+    fn pair(&self, level: &[Hash]) -> Vec<Hash> {
+        let mut above = Vec::new();
+        if level.len() <= NODES_PER_TASK {
+            parents(level, &mut above);
+            return above;
+        }
+        let parts: Vec<Vec<Hash>> = self.pool.install(|| {
+            level
+                .par_chunks(NODES_PER_TASK)
+                .map(|part| {
+                    let mut above = Vec::new();
+                    parents(part, &mut above);
+                    above
+                })
+                .collect()
+        });
+        above.reserve(level.len().div_ceil(2));
+        for part in parts {
+            above.extend_from_slice(&part);
+        }
+        above
     }
 }
 
-/// What is decided about a redemption before anything is encoded.
-struct Decided {
-    bundle: Bundle,
-    terminal: Option<TerminalId>,
-    status_next: u64,
-}
-
-fn spell_out(
-    shared: &Shared,
-    epoch: &Epoch,
-    issuer: &Arc<str>,
-    admitted: Admitted,
-) -> (Reservation, Decided) {
-    let Admitted {
-        reservation,
-        authorization,
-        fleet,
-        vehicle,
-        identity,
-        holder,
-        thumbprint,
-        terminal,
-    } = admitted;
-    let catalogue = fleet.catalogue();
-    let count = authorization.functions.len() as u64;
-    let first = fleet.next_status(count);
-    let keys = (first..)
-        .zip(&authorization.functions)
-        .map(|(counter, &function)| {
-            let (status_uri, status_index) =
-                fleet.status_entry(&shared.settings.status_url, counter);
-            KeyRecord {
-                function,
-                // A vehicle has only functions its catalogue knows, and the catalogue only grows.
-                name: catalogue.name(function).cloned().unwrap_or_default(),
-                max_uses: authorization.max_uses(function),
-                status_uri,
-                status_index,
+impl Common<'_> {
+    /// Decides everything about one item and encodes its keys. Claims that the format cannot hold
+    /// were let in by mistake; they cost their own request and no other.
+    fn prepare(
+        &self,
+        admitted: Admitted,
+        signing: Signing,
+        at: u64,
+    ) -> Option<(Prepared, Vec<Hash>)> {
+        let (bundle, status_next) = self.decide(&admitted, at);
+        let Admitted {
+            ticket,
+            terminal,
+            order,
+            ..
+        } = admitted;
+        let encoded = match signing {
+            Signing::Tree => self.leaves(&bundle).map(|leaves| {
+                let count = leaves.len() as u64;
+                (Unsigned::Leaves(count), leaves)
+            }),
+            Signing::Each | Signing::Auto => self
+                .messages(&bundle)
+                .map(|messages| (Unsigned::Each(messages), Vec::new())),
+        };
+        match encoded {
+            Ok((unsigned, leaves)) => {
+                let prepared = Prepared {
+                    ticket,
+                    bundle,
+                    terminal,
+                    order,
+                    status_next,
+                    unsigned,
+                };
+                Some((prepared, leaves))
             }
-        })
-        .collect();
-    let unix_ms = shared.clock.unix_ms();
-    let bundle = Bundle {
-        id: shared.ids.bundle(unix_ms),
-        authorization: authorization.id,
-        version: authorization.version,
-        fleet: authorization.fleet,
-        vehicle: authorization.vehicle.clone(),
-        vehicle_epoch: vehicle.epoch,
-        identity,
-        holder,
-        thumbprint,
-        epoch: epoch.id,
-        algorithm: epoch.key.algorithm(),
-        issuer: Arc::clone(issuer),
-        issued_at: unix_ms / 1000,
-        window: authorization.window,
-        region: authorization.region.clone(),
-        recurring: authorization.recurring.clone(),
-        keys,
-    };
-    (
-        reservation,
-        Decided {
-            bundle,
-            terminal,
-            status_next: first + count,
-        },
-    )
-}
-
-/// Encodes the keys of one redemption. Claims that the format cannot hold were let in by mistake;
-/// they cost their own request and no other.
-fn encode(
-    reservation: Reservation,
-    decided: Decided,
-    protected: &[u8; key::PROTECTED_LEN],
-) -> Option<Prepared> {
-    let Decided {
-        bundle,
-        terminal,
-        status_next,
-    } = decided;
-    let encoded: Result<Vec<_>, _> = bundle
-        .keys
-        .iter()
-        .map(|one| key::encode(protected, &bundle.claims(one)))
-        .collect();
-    match encoded {
-        Ok(to_be_signed) => Some(Prepared {
-            reservation,
-            bundle,
-            terminal,
-            status_next,
-            to_be_signed,
-        }),
-        Err(why) => {
-            tracing::error!(authorization = %bundle.authorization, %why, "keys that cannot be encoded");
-            let refusal = Refusal::new(RefusalCode::Malformed).detail("its keys cannot be encoded");
-            reservation.resolve(Outcome::Refused(refusal));
-            None
+            Err(why) => {
+                tracing::error!(bundle = %bundle.id, %why, "keys that cannot be encoded");
+                let refusal = Refusal::new(RefusalCode::Malformed);
+                let refusal = refusal.detail("its keys cannot be encoded");
+                ticket.resolve(Outcome::Refused(refusal));
+                None
+            }
         }
+    }
+
+    /// Everything the keys will say, and the fleet's counter of status indexes after them.
+    fn decide(&self, admitted: &Admitted, at: u64) -> (Bundle, u64) {
+        let Admitted {
+            authorization,
+            fleet,
+            ..
+        } = admitted;
+        let base = &self.shared.settings.status_url;
+        let count = authorization.functions.len() as u64;
+        let first = fleet.next_status(count);
+        let indexes = fleet.status_indexes(base, first, count);
+        let keys = authorization.functions.iter().zip(indexes);
+        let id = BundleId::new(self.unix_ms, self.unique.wrapping_add(at));
+        let bundle = Bundle {
+            id,
+            authorization: match admitted.order {
+                Some(_) => AuthorizationId(id.0),
+                None => authorization.id,
+            },
+            version: authorization.version,
+            fleet: authorization.fleet,
+            vehicle: authorization.vehicle.clone(),
+            vehicle_epoch: admitted.vehicle.epoch,
+            identity: admitted.identity.clone(),
+            holder: admitted.holder,
+            epoch: self.epoch.id,
+            algorithm: self.epoch.key.algorithm(),
+            issuer: Arc::clone(&self.issuer),
+            issued_at: self.unix_ms / 1000,
+            window: authorization.window,
+            region: authorization.region.clone(),
+            recurring: authorization.recurring.clone(),
+            subjects: fleet.subjects(base, &authorization.functions, first),
+            keys: keys
+                .map(|(function, status_index)| KeyRecord {
+                    max_uses: authorization.max_uses(*function),
+                    status_index,
+                })
+                .collect(),
+        };
+        (bundle, first + count)
+    }
+
+    fn messages(&self, bundle: &Bundle) -> Result<Messages, fob_verify::Refusal> {
+        let mut messages = Messages {
+            bytes: Vec::with_capacity(CLAIMS_LEN * bundle.keys.len()),
+            ends: Vec::with_capacity(bundle.keys.len()),
+        };
+        for (subject, key) in bundle.each_key() {
+            let claims = bundle.claims(subject, key);
+            key::to_be_signed(&mut messages.bytes, &self.protected, &claims)?;
+            messages.ends.push(messages.bytes.len());
+        }
+        Ok(messages)
+    }
+
+    fn leaves(&self, bundle: &Bundle) -> Result<Vec<Hash>, fob_verify::Refusal> {
+        let mut claims = Vec::with_capacity(CLAIMS_LEN);
+        let leaf = |(subject, key)| {
+            claims.clear();
+            key::encode_claims(&mut claims, &bundle.claims(subject, key))?;
+            Ok(key::leaf(&self.protected, &claims))
+        };
+        bundle.each_key().map(leaf).collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Engine, Failure};
-use crate::domain::{Authorization, AuthorizationId, BundleId};
+use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId};
 use crate::store::{AuthorizationFilter, BundleKey, SignedBundle, Store, StoreError};
 
 impl Engine {
@@ -25,6 +25,33 @@ impl Engine {
             .await
     }
 
+    /// An authorization of a fleet, by its id: from the book, or from the store, which alone has
+    /// those of orders.
+    ///
+    /// # Errors
+    /// As [`Engine::bundle`].
+    pub async fn authorization(
+        &self,
+        fleet: FleetId,
+        id: AuthorizationId,
+    ) -> Result<Option<Arc<Authorization>>, Failure> {
+        if let Some(known) = self.book().authorization(id) {
+            return Ok(Some(known).filter(|known| known.fleet == fleet));
+        }
+        let filter = AuthorizationFilter {
+            fleet,
+            id: Some(id),
+            vehicle: None,
+            state: None,
+            expired: None,
+            now: 0,
+            after: None,
+            limit: 1,
+        };
+        let found = self.authorizations(filter).await?;
+        Ok(found.into_iter().next().map(Arc::new))
+    }
+
     /// The authorizations a filter lets through.
     ///
     /// # Errors
@@ -36,7 +63,7 @@ impl Engine {
         self.read(move |store| store.authorizations(&filter)).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Failure> {

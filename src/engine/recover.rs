@@ -63,7 +63,7 @@ pub(super) fn settle(shared: &Shared, group: Group) -> Group {
     let mut again = Group::default();
     let mut others = Group::default();
     for waiter in group.waiters {
-        let Waiter::Redemption(reservation, redemption) = waiter else {
+        let Waiter::Redemption(ticket, redemption) = waiter else {
             others.waiters.push(waiter);
             continue;
         };
@@ -73,11 +73,11 @@ pub(super) fn settle(shared: &Shared, group: Group) -> Group {
             .bundle(BundleKey::Authorization(bundle.authorization))
         {
             Ok(Some(found)) if found.bundle.id == bundle.id => {
-                reservation.resolve(Outcome::Issued(redemption));
+                ticket.resolve(Outcome::Issued(redemption));
             }
-            Ok(Some(_)) => reservation.resolve(Outcome::Released),
+            Ok(Some(_)) => ticket.resolve(Outcome::Released),
             // Not readable is not the same as not there: the commit's conditions will tell.
-            Ok(None) | Err(_) => again.push_redemption(reservation, redemption),
+            Ok(None) | Err(_) => again.push_redemption(ticket, redemption),
         }
     }
     refuse(others);

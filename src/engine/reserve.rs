@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dashmap::{DashMap, Entry};
 use tokio::sync::oneshot;
 
-use crate::domain::{AuthorizationId, IdentityId, Refusal, RefusalCode};
+use crate::domain::{AuthorizationId, BundleId, IdentityId, Refusal, RefusalCode};
 use crate::store::Redemption;
 
 /// What makes two requests for one code set the same request.
@@ -26,6 +26,8 @@ pub struct RequestKey {
 pub enum Outcome {
     /// The bundle is durable.
     Issued(Arc<Redemption>),
+    /// The same order was answered before, with this bundle.
+    Answered(BundleId),
     /// It came to nothing; nothing was given out.
     Refused(Refusal),
     /// The one in flight came to nothing; ask again.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::Signing;
+
 /// Addresses and bounds. Every queue, batch and wait has one.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
@@ -13,6 +15,11 @@ pub struct EngineSettings {
     pub queue_len_max: usize,
     /// The most bundles in one batch.
     pub batch_bundles_max: usize,
+    /// How long the HSM may be busy with one batch: no more keys are signed each than it signs
+    /// within this time, and when more wait, those that leave it open are signed in a tree.
+    pub latency_goal: Duration,
+    /// How keys are signed where neither authorization nor fleet says.
+    pub signing: Signing,
     /// How long a batch may wait to become full; zero closes it as soon as the queue is empty.
     pub batch_age: Duration,
     /// The most requests that may wait for one code set.
@@ -36,7 +43,9 @@ impl EngineSettings {
             public_url: public_url.into(),
             status_url: format!("{public_url}/v1/status"),
             queue_len_max: 16_384,
-            batch_bundles_max: 512,
+            batch_bundles_max: 2048,
+            latency_goal: Duration::from_millis(25),
+            signing: Signing::Auto,
             batch_age: Duration::ZERO,
             waiters_max: 1024,
             verify_one_in: 64,

@@ -1,21 +1,25 @@
-//! Stage 4, sign: one call into the HSM for the whole batch, one signature for each key.
+//! Stage 4, sign: one call into the HSM for the whole batch: a signature for each key that is
+//! signed by itself, and one for the root of the batch's tree.
 //!
-//! A sample of the signatures is verified before the commit, so that a token that has begun to
-//! sign nonsense is found here and not by a driver in the rain.
+//! The root's signature, and a sample of the others, is verified before the commit, so that a token
+//! that has begun to sign nonsense is found here and not by a driver in the rain.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::prepare::{Prepared, PreparedBatch};
-use super::reserve::{Outcome, Reservation};
+use crossbeam::channel::{Receiver, Sender};
+
+use super::prepare::{Prepared, PreparedBatch, PreparedTree, Unsigned};
+use super::reserve::Outcome;
+use super::ticket::Ticket;
 use super::{Shared, hsm_unavailable};
 use crate::domain::Epoch;
 use crate::hsm::{KeyRef, Signature, Signer, verify_signature};
-use crate::store::{Redemption, SignedBundle};
+use crate::store::{Proof, Redemption, SignedBundle, TreeProof};
 
-/// One redemption, signed and not yet durable.
+/// One redemption or order, signed and not yet durable.
 pub struct Signed {
-    pub(super) reservation: Reservation,
+    pub(super) ticket: Ticket,
     pub(super) redemption: Arc<Redemption>,
 }
 
@@ -43,49 +47,94 @@ impl Sampler {
     }
 }
 
+/// The thread that signs.
+pub(super) struct SigningThread {
+    shared: Arc<Shared>,
+    prepared: Receiver<PreparedBatch>,
+    signed: Sender<Vec<Signed>>,
+    sampler: Sampler,
+}
+
+impl SigningThread {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        prepared: Receiver<PreparedBatch>,
+        signed: Sender<Vec<Signed>>,
+    ) -> Self {
+        let sampler = Sampler::new(shared.settings.verify_one_in);
+        Self {
+            shared,
+            prepared,
+            signed,
+            sampler,
+        }
+    }
+
+    /// Signs what is prepared until nothing more can come.
+    pub(super) fn run(mut self) {
+        while let Ok(batch) = self.prepared.recv() {
+            let Some(signed) = sign(&self.shared, &mut self.sampler, batch) else {
+                continue;
+            };
+            // Only a committer that is gone refuses; then the tickets are released as they drop.
+            if self.signed.send(signed).is_err() {
+                tracing::error!("the committer is gone; a signed batch was not committed");
+            }
+        }
+    }
+}
+
 /// Signs a batch. `None` where the HSM does not: then every waiter has been told.
-pub(super) fn sign(
-    shared: &Shared,
-    sampler: &mut Sampler,
-    batch: PreparedBatch,
-) -> Option<Vec<Signed>> {
-    let PreparedBatch { epoch, items } = batch;
-    let messages: Vec<&[u8]> = items
-        .iter()
-        .flat_map(|item| &item.to_be_signed)
-        .map(|tbs| tbs.message())
-        .collect();
+fn sign(shared: &Shared, sampler: &mut Sampler, batch: PreparedBatch) -> Option<Vec<Signed>> {
+    let PreparedBatch { epoch, items, tree } = batch;
+    let mut messages: Vec<&[u8]> = Vec::new();
+    for item in &items {
+        if let Unsigned::Each(own) = &item.unsigned {
+            messages.extend(own.each());
+        }
+    }
+    let singles = messages.len();
+    messages.extend(tree.as_ref().map(|tree| tree.message.as_slice()));
     let key = KeyRef {
         id: epoch.cka_id,
         algorithm: epoch.key.algorithm(),
     };
+    let started = shared.clock.monotonic();
     let answer = shared
         .signer
         .sign_all(&key, &messages)
         .map_err(|error| error.to_string());
+    let took = shared.clock.monotonic().saturating_sub(started);
     let checked = answer.and_then(|signatures| {
-        check(sampler, &epoch, &messages, &signatures)?;
+        let root = tree.is_some().then_some(singles);
+        let positions = sampler.positions(singles).chain(root);
+        check(&epoch, &messages, &signatures, positions)?;
         Ok(signatures)
     });
+    note_health(shared, &epoch, &checked);
+    match checked {
+        Ok(signatures) => {
+            shared.pace.learn(signatures.len(), took);
+            metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
+            Some(join(items, tree.as_ref(), &signatures))
+        }
+        Err(_) => {
+            for item in items {
+                item.ticket.resolve(Outcome::Refused(hsm_unavailable()));
+            }
+            None
+        }
+    }
+}
+
+/// One line each way.
+fn note_health(shared: &Shared, epoch: &Epoch, checked: &Result<Vec<Signature>, String>) {
     let down = checked.is_err();
     if shared.health.hsm_down.swap(down, Ordering::Relaxed) != down {
         metrics::gauge!("fob_hsm_up").set(if down { 0.0 } else { 1.0 });
         match &checked {
             Err(error) => tracing::error!(epoch = %epoch.id, error, "the HSM does not sign"),
             Ok(_) => tracing::info!(epoch = %epoch.id, "the HSM signs again"),
-        }
-    }
-    match checked {
-        Ok(signatures) => {
-            metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
-            Some(join(items, &signatures))
-        }
-        Err(_) => {
-            for item in items {
-                item.reservation
-                    .resolve(Outcome::Refused(hsm_unavailable()));
-            }
-            None
         }
     }
 }
@@ -114,10 +163,10 @@ pub fn trial(signer: &dyn Signer, epoch: &Epoch) -> Result<(), String> {
 }
 
 fn check(
-    sampler: &mut Sampler,
     epoch: &Epoch,
     messages: &[&[u8]],
     signatures: &[Signature],
+    positions: impl Iterator<Item = usize>,
 ) -> Result<(), String> {
     if signatures.len() != messages.len() {
         return Err(format!(
@@ -126,7 +175,7 @@ fn check(
             messages.len()
         ));
     }
-    for at in sampler.positions(messages.len()) {
+    for at in positions {
         if !verify_signature(&epoch.key, messages[at], &signatures[at]) {
             return Err("a signature it made does not verify".into());
         }
@@ -134,35 +183,50 @@ fn check(
     Ok(())
 }
 
-fn join(items: Vec<Prepared>, signatures: &[Signature]) -> Vec<Signed> {
+/// Deals the signatures out to their bundles, and to those of the tree their part of it.
+fn join(
+    items: Vec<Prepared>,
+    tree: Option<&PreparedTree>,
+    signatures: &[Signature],
+) -> Vec<Signed> {
     let mut rest = signatures;
-    items
-        .into_iter()
-        .map(|item| {
-            let Prepared {
-                reservation,
-                bundle,
-                terminal,
-                status_next,
-                to_be_signed,
-            } = item;
-            let (own, others) = rest.split_at(to_be_signed.len());
+    let root = signatures.last().copied().unwrap_or([0; 64]);
+    let mut leaf = 0;
+    let mut proof = |unsigned: Unsigned| match (unsigned, tree) {
+        (Unsigned::Leaves(count), Some(PreparedTree { tree, .. })) => {
+            let first = leaf;
+            leaf += count;
+            Proof::Tree(TreeProof {
+                signature: root,
+                size: tree.size(),
+                first,
+                outside: tree.outside(first, count).into(),
+            })
+        }
+        (Unsigned::Each(messages), _) => {
+            let (own, others) = rest.split_at(messages.len());
             rest = others;
-            let signed = SignedBundle {
-                bundle,
-                signatures: own.to_vec(),
-            };
-            let redemption = Arc::new(Redemption {
+            Proof::Each(own.to_vec())
+        }
+        // Leaves without a tree are not made.
+        (Unsigned::Leaves(_), None) => Proof::Each(Vec::new()),
+    };
+    let join = |item: Prepared| {
+        let signed = SignedBundle {
+            bundle: item.bundle,
+            proof: proof(item.unsigned),
+        };
+        Signed {
+            ticket: item.ticket,
+            redemption: Arc::new(Redemption {
                 signed,
-                terminal,
-                status_next,
-            });
-            Signed {
-                reservation,
-                redemption,
-            }
-        })
-        .collect()
+                terminal: item.terminal,
+                status_next: item.status_next,
+                order: item.order,
+            }),
+        }
+    };
+    items.into_iter().map(join).collect()
 }
 
 #[cfg(test)]

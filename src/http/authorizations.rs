@@ -117,10 +117,9 @@ pub(super) async fn read(
 ) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(&state, &request, Scope::Read)?;
     let engine = &state.engine;
-    let found = AuthorizationId::parse(&id)
-        .and_then(|id| engine.book().authorization(id))
-        .filter(|found| found.fleet == caller.fleet.fleet.id)
-        .ok_or_else(not_found)?;
+    let id = AuthorizationId::parse(&id).ok_or_else(not_found)?;
+    let found = engine.authorization(caller.fleet.fleet.id, id).await?;
+    let found = found.ok_or_else(not_found)?;
     let mut view = AuthorizationView::new(&found, &caller.fleet.catalogue(), engine.clock().unix());
     if found.state == AuthorizationState::Redeemed {
         view.bundle = engine
@@ -199,6 +198,7 @@ fn filter(fleet: &FleetBook, query: ListQuery, now: u64) -> Result<Authorization
     });
     Ok(AuthorizationFilter {
         fleet: fleet.fleet.id,
+        id: None,
         vehicle: query.vehicle.as_deref().map(VehicleId::parse).transpose()?,
         state,
         expired,

@@ -54,12 +54,12 @@ impl BundleView {
             Time(bundle.window.not_after),
         );
         let keys = bundle
-            .keys
+            .subjects
             .iter()
             .zip(rebuild::keys(signed)?)
-            .map(|(record, key)| KeyView {
-                id: bundle.key_id(record).to_string(),
-                function: record.name.to_string(),
+            .map(|(subject, key)| KeyView {
+                id: bundle.key_id(subject).to_string(),
+                function: subject.name.to_string(),
                 key,
                 not_before,
                 not_after,
@@ -156,7 +156,7 @@ pub(super) async fn read(
             engine
                 .bundle(id)
                 .await?
-                .filter(|found| found.bundle.thumbprint == thumbprint)
+                .filter(|found| found.bundle.holder.thumbprint() == thumbprint)
         }
         None => {
             let caller = caller::back_end(&state, &request, Scope::Read)?;

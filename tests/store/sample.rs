@@ -5,11 +5,12 @@ use std::sync::Arc;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId,
     EpochState, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Licence,
-    Recipient, Scope, Status, Terminal, TerminalId, Token, TokenId, Vehicle, VehicleId, Window,
+    Recipient, Scope, Status, Subject, Terminal, TerminalId, Token, TokenId, Vehicle, VehicleId,
+    Window,
 };
 use fob::store::{
-    Applied, AuthorizationFilter, NewAuthorization, Redemption, Request, Row, SignedBundle, Store,
-    Write,
+    Applied, AuthorizationFilter, NewAuthorization, Order, OrderRequest, Proof, Redemption,
+    Request, Row, SignedBundle, Store, TreeProof, Write,
 };
 use fob_verify::{Algorithm, HolderKey, IssuerKey, PublicKey};
 
@@ -186,21 +187,18 @@ pub(super) fn signed_bundle(authorization: &Authorization) -> SignedBundle {
     let holder = holder(7);
     let mut id = authorization.id.0;
     id[1] = 0xbb;
-    let key = |(index, function): (usize, &u16)| KeyRecord {
+    let subject = |function: &u16| Subject {
         function: *function,
         name: format!("function.{function}").into(),
-        max_uses: authorization.max_uses(*function),
         status_uri: "https://keys.example.org/v1/status/00000001-0".into(),
+    };
+    let key = |(index, function): (usize, &u16)| KeyRecord {
+        max_uses: authorization.max_uses(*function),
         status_index: 131_071 - index as u32,
     };
-    let keys: Vec<_> = authorization
-        .functions
-        .iter()
-        .enumerate()
-        .map(key)
-        .collect();
+    let functions = &authorization.functions;
     SignedBundle {
-        signatures: keys.iter().map(|key| [key.function as u8; 64]).collect(),
+        proof: Proof::Each(functions.iter().map(|one| [*one as u8; 64]).collect()),
         bundle: Bundle {
             id: BundleId(id),
             authorization: authorization.id,
@@ -210,7 +208,6 @@ pub(super) fn signed_bundle(authorization: &Authorization) -> SignedBundle {
             vehicle_epoch: 4,
             identity: identity_id("ben"),
             holder,
-            thumbprint: holder.thumbprint(),
             epoch: epoch(9, EpochState::Active).id,
             algorithm: Algorithm::Esp256,
             issuer: "https://keys.example.org".into(),
@@ -218,7 +215,8 @@ pub(super) fn signed_bundle(authorization: &Authorization) -> SignedBundle {
             window: authorization.window,
             region: authorization.region.clone(),
             recurring: authorization.recurring.clone(),
-            keys,
+            subjects: functions.iter().map(subject).collect(),
+            keys: functions.iter().enumerate().map(key).collect(),
         },
     }
 }
@@ -229,6 +227,52 @@ pub(super) fn redemption(authorization: &Authorization) -> Redemption {
         signed: signed_bundle(authorization),
         terminal: Some(terminal_id("phone")),
         status_next: 2,
+        order: None,
+    }
+}
+
+/// Ben's order of functions 1 and 3 of `V-1`, signed in a tree, over at 200.
+pub(super) fn order(number: u8, request: Option<OrderRequest>) -> Redemption {
+    let mut authorization = authorization(number);
+    authorization.id.0[0] = 2;
+    let mut order = redemption(&authorization);
+    let bundle = &mut order.signed.bundle;
+    bundle.authorization = AuthorizationId(bundle.id.0);
+    order.signed.proof = Proof::Tree(TreeProof {
+        signature: [number; 64],
+        size: 7,
+        first: 2,
+        outside: [[1; 32], [2; 32]].into(),
+    });
+    order.order = Some(Order {
+        author: TokenId([9; 16]),
+        request,
+    });
+    order
+}
+
+/// What makes an order one that may be sent again.
+pub(super) fn order_request(call: u8, reference: u8, digest: u8) -> Option<OrderRequest> {
+    Some(OrderRequest {
+        call: Arc::new([call; 32]),
+        reference: [reference; 16],
+        digest: [digest; 16],
+    })
+}
+
+/// The authorization that comes with an order.
+pub(super) fn ordered(order: &Redemption) -> Authorization {
+    let bundle = &order.signed.bundle;
+    Authorization {
+        id: bundle.authorization,
+        redeem_by: bundle.window.not_after,
+        recipient: Recipient {
+            identity: Some(bundle.identity.clone()),
+            terminal: order.terminal.clone(),
+        },
+        state: AuthorizationState::Redeemed,
+        created_at: bundle.issued_at,
+        ..authorization(0)
     }
 }
 

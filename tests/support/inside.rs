@@ -20,7 +20,8 @@ use fob::http::{Limits, Server as Http, ServerConfig};
 use fob::metrics::Exporter;
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
-    Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError, Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
+    Write,
 };
 use fob_verify::Algorithm;
 use tempfile::TempDir;
@@ -145,6 +146,10 @@ impl Store for FaultyStore {
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
         self.store.load(each)
+    }
+
+    fn answered(&self, call: &[u8; 32]) -> Result<Vec<AnsweredOrder>, StoreError> {
+        self.store.answered(call)
     }
 
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError> {

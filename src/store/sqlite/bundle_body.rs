@@ -23,9 +23,7 @@ use minicbor::{Decoder, decode};
 
 use super::cbor::{self, Into, Read, Written};
 use super::error::corrupt;
-use crate::domain::{
-    AuthorizationId, BundleId, KeyRecord, TerminalId, TokenId, UnixTime, Window,
-};
+use crate::domain::{AuthorizationId, BundleId, KeyRecord, TerminalId, TokenId, UnixTime, Window};
 use crate::hsm::Signature;
 use crate::store::{Proof, StoreError, TreeProof};
 
@@ -355,20 +353,20 @@ mod tests {
 
     fn golden_redeemed() -> Vec<u8> {
         let parts = [
-            "90",                                    // array of 16
-            "50 b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1",    // id
-            "50 a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",    // authorization
+            "90",                                  // array of 16
+            "50 b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1", // id
+            "50 a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1", // authorization
             "07 02 04 28 01 19012c", // identity 7, version 2, vehicle epoch 4, alg -9, contexts 1, 300
-            "5821",                                  // holder, 33 bytes
-            HOLDER,                                  //
-            "1a6ab13b80",                            // issued at
-            "1a6ab13b80 1a6ab14990",                 // not before, not after
-            "84 00 1a1f4d58e0 3a07f94743 1903e8",    // circle: latitude, longitude, 1000 m
-            "81 84 181f 1901e0 190438 383b",         // recurring: Mon-Fri, 480 to 1080, UTC-60 min
-            "82",                                    // two keys
-            "1a0001ffff",                            // index 131071
-            "82 00 1819",                            // index 0, 25 uses
-            "5880",                                  // signatures, 128 bytes
+            "5821",                  // holder, 33 bytes
+            HOLDER,                  //
+            "1a6ab13b80",            // issued at
+            "1a6ab13b80 1a6ab14990", // not before, not after
+            "84 00 1a1f4d58e0 3a07f94743 1903e8", // circle: latitude, longitude, 1000 m
+            "81 84 181f 1901e0 190438 383b", // recurring: Mon-Fri, 480 to 1080, UTC-60 min
+            "82",                    // two keys
+            "1a0001ffff",            // index 131071
+            "82 00 1819",            // index 0, 25 uses
+            "5880",                  // signatures, 128 bytes
         ];
         golden(&parts, [[0x11; 64], [0x22; 64]].as_flattened())
     }
@@ -376,19 +374,19 @@ mod tests {
     fn golden_ordered() -> Vec<u8> {
         let signature = "33".repeat(64);
         let parts = [
-            "90",                                 // array of 16
+            "90",                                  // array of 16
             "50 b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1", // id
-            "83 09 65 70686f6e65",                // vehicle 9, "phone"
+            "83 09 65 70686f6e65",                 // vehicle 9, "phone"
             "50 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1", // author
-            "07 02 04 28 01 19012c",              //
-            "5821",                               //
-            HOLDER,                               //
-            "1a6ab13b80 1a6ab13b80 1a6ab14990",   //
-            "f6 f6",                              // no region, no recurring windows
-            "82 1a0001ffff 82 00 1819",           // keys
-            "84 5840",                            // tree: signature
-            &signature,                           //
-            "19012c 02 5840",                     // 300 leaves, the first is 2, two hashes
+            "07 02 04 28 01 19012c",               //
+            "5821",                                //
+            HOLDER,                                //
+            "1a6ab13b80 1a6ab13b80 1a6ab14990",    //
+            "f6 f6",                               // no region, no recurring windows
+            "82 1a0001ffff 82 00 1819",            // keys
+            "84 5840",                             // tree: signature
+            &signature,                            //
+            "19012c 02 5840",                      // 300 leaves, the first is 2, two hashes
         ];
         golden(&parts, [[0x44; 32]; 2].as_flattened())
     }

@@ -118,11 +118,7 @@ impl Calls {
         self.known.clear();
     }
 
-    fn call(
-        &mut self,
-        connection: &Connection,
-        scope: &[u8; 32],
-    ) -> Result<&mut Call, StoreError> {
+    fn call(&mut self, connection: &Connection, scope: &[u8; 32]) -> Result<&mut Call, StoreError> {
         if !self.known.contains_key(scope) {
             self.make_room();
             let number = number(connection, scope)?;

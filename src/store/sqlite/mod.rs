@@ -45,7 +45,8 @@ pub use config::SqliteConfig;
 use self::connection::Readers;
 use self::writer::{Outcome, Writer};
 use super::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError, Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
+    Write,
 };
 use crate::domain::Authorization;
 

@@ -84,24 +84,22 @@ fn of_fleet(
 ) -> Result<(), StoreError> {
     // Packs begin in ascending order, but two of the same millisecond may overlap.
     let from = filter.after.as_ref().map_or(&[][..], |after| &after.0[..6]);
-    let sql = "SELECT number, epoch, first, format, body FROM packs INDEXED BY packs_by_fleet
+    let sql = "SELECT epoch, first, format, body FROM packs INDEXED BY packs_by_fleet
                WHERE fleet = ?1 AND first >= ?2 ORDER BY first";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![fleet, from])?;
     let (mut orders, mut last) = (0, None);
     while let Some(row) = rows.next()? {
-        packs::check_format(row.get(3)?)?;
-        let moment = blob(row, 2)?.get(..6).map(<[u8]>::to_vec);
+        packs::check_format(row.get(2)?)?;
+        let moment = blob(row, 1)?.get(..6).map(<[u8]>::to_vec);
         if orders >= filter.limit && moment != last {
             break;
         }
         last = moment;
-        for (position, body) in packs::bodies(blob(row, 4)?)?.into_iter().enumerate() {
-            let Some(body) = body else { continue };
+        for body in packs::bodies(blob(row, 3)?)?.into_iter().flatten() {
             let one = Found {
-                place: packs::place(row.get(0)?, position),
                 fleet,
-                epoch: row.get(1)?,
+                epoch: row.get(0)?,
                 body: body.to_vec(),
             };
             orders += u32::from(take(&one)?);

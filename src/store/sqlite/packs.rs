@@ -158,9 +158,7 @@ impl Packs {
             self.next += 1;
         }
         let open = pending.packs.last();
-        open.map_or(0, |pack| {
-            place(pack.number, pack.ids.len())
-        })
+        open.map_or(0, |pack| place(pack.number, pack.ids.len()))
     }
 
     /// Puts a bundle where [`Packs::place`] said.
@@ -170,7 +168,7 @@ impl Packs {
         };
         let place = place(pack.number, pack.ids.len());
         pack.ids.push(item.id);
-        let Ok(_) = Encoder::new(&mut pack.body).bytes(item.body);
+        append(&mut pack.body, Some(item.body));
         pending.identities.push((item.identity, place));
         if let Some((vehicle, end)) = item.order {
             pending.vehicles.push((vehicle, place));
@@ -235,9 +233,8 @@ impl Packs {
 
 impl Pack {
     fn takes(&self, fleet: i64, epoch: i64, id: &BundleId) -> bool {
-        let of_one_moment = |known: &BundleId| {
-            known.0[..MILLISECONDS_LEN] == id.0[..MILLISECONDS_LEN]
-        };
+        let of_one_moment =
+            |known: &BundleId| known.0[..MILLISECONDS_LEN] == id.0[..MILLISECONDS_LEN];
         self.fleet == fleet
             && self.epoch == epoch
             && self.ids.len() < PACK_LEN
@@ -245,9 +242,8 @@ impl Pack {
     }
 }
 
-/// A bundle as found: where, and of what fleet and epoch.
+/// A bundle as found, and of what fleet and epoch.
 pub(super) struct Found {
-    pub(super) place: Place,
     pub(super) fleet: i64,
     pub(super) epoch: i64,
     pub(super) body: Vec<u8>,
@@ -256,19 +252,17 @@ pub(super) struct Found {
 /// The bundle of that id.
 pub(super) fn find(connection: &Connection, id: &BundleId) -> Result<Option<Found>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT number, fleet, epoch, format, body FROM packs
+        "SELECT fleet, epoch, format, body FROM packs
          WHERE first <= ?1 AND first >= ?2 ORDER BY first DESC",
     )?;
     let mut rows = statement.query(params![id.bytes(), &id.0[..MILLISECONDS_LEN]])?;
     while let Some(row) = rows.next()? {
-        check_format(row.get(3)?)?;
-        for (position, body) in bodies(blob(row, 4)?)?.into_iter().enumerate() {
-            let Some(body) = body else { continue };
+        check_format(row.get(2)?)?;
+        for body in bodies(blob(row, 3)?)?.into_iter().flatten() {
             if bundle_body::id_of(body)? == *id {
                 return Ok(Some(Found {
-                    place: place(row.get(0)?, position),
-                    fleet: row.get(1)?,
-                    epoch: row.get(2)?,
+                    fleet: row.get(0)?,
+                    epoch: row.get(1)?,
                     body: body.to_vec(),
                 }));
             }
@@ -291,7 +285,6 @@ pub(super) fn at(connection: &Connection, place: Place) -> Result<Option<Found>,
         return Ok(None);
     };
     Ok(Some(Found {
-        place,
         fleet: row.get(0)?,
         epoch: row.get(1)?,
         body: body.to_vec(),
@@ -307,6 +300,16 @@ pub(super) fn bodies(pack: &[u8]) -> Result<Vec<Option<&[u8]>>, StoreError> {
         bodies.push(body.map_err(|_| corrupt("a pack that is not a list of bundles"))?);
     }
     Ok(bodies)
+}
+
+/// Appends a body, or that there is none, to a pack.
+fn append(pack: &mut Vec<u8>, body: Option<&[u8]>) {
+    let mut encoder = Encoder::new(pack);
+    // Writing into memory cannot fail.
+    let _ = match body {
+        None => encoder.null(),
+        Some(body) => encoder.bytes(body),
+    };
 }
 
 /// Takes bundles out of their packs: where each was, nothing is. Packs that are empty then go.
@@ -358,12 +361,8 @@ fn remove_from(
         return Ok(());
     }
     let mut rest = Vec::with_capacity(pack.len());
-    let mut encoder = Encoder::new(&mut rest);
     for body in left {
-        let Ok(_) = match body {
-            None => encoder.null(),
-            Some(body) => encoder.bytes(body),
-        };
+        append(&mut rest, body);
     }
     connection
         .prepare_cached("UPDATE packs SET ends = ?2, body = ?3 WHERE number = ?1")?

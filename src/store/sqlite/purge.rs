@@ -6,11 +6,11 @@ use rusqlite::{Connection, params};
 
 use super::authorize::scope_column;
 use super::bundle_body::{Basis, Body};
+use super::calls;
 use super::error::column;
 use super::load::{blob, rows};
 use super::packs::{self, Place, span};
 use super::writer::Transaction;
-use super::calls;
 use crate::domain::UnixTime;
 use crate::store::{Applied, StoreError};
 

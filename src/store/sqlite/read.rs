@@ -10,8 +10,8 @@ use super::load::{Names, blob, named, rows, text};
 use super::packs::{self, Found, Place};
 use super::{authorization_body, contexts, orders, registry, words};
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, EpochId, FleetId, IdentityId, VehicleId,
-    Window,
+    Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, EpochId, FleetId,
+    IdentityId, VehicleId, Window,
 };
 use crate::store::{AuthorizationFilter, BundleKey, SignedBundle, StoreError};
 
@@ -209,7 +209,10 @@ pub(super) fn authorizations(
         Ok(())
     })?;
     // Orders have no rows of their own: their authorizations are what their bundles say.
-    if filter.state.is_none_or(|state| state == AuthorizationState::Redeemed) {
+    if filter
+        .state
+        .is_none_or(|state| state == AuthorizationState::Redeemed)
+    {
         found.extend(orders::authorizations(&snapshot, filter, of, &mut names)?);
         found.sort_by_key(|one| one.id);
         found.truncate(filter.limit as usize);

@@ -66,6 +66,8 @@ pub(super) fn signing(signing: Signing) -> u8 {
 }
 
 pub(super) fn read_signing(number: u8) -> Result<Signing, StoreError> {
-    let known = Signing::ALL.into_iter().find(|known| signing(*known) == number);
+    let known = Signing::ALL
+        .into_iter()
+        .find(|known| signing(*known) == number);
     known.ok_or_else(|| corrupt("an unknown way of signing"))
 }

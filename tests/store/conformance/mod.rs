@@ -9,6 +9,7 @@ use fob::store::Store;
 pub(super) mod authorize;
 pub(super) mod conditions;
 pub(super) mod durability;
+pub(super) mod orders;
 pub(super) mod purge;
 pub(super) mod read;
 pub(super) mod redeem;
@@ -47,6 +48,9 @@ macro_rules! conformance {
             redeem: a_redemption_is_found_by_all_its_names, at_most_one, a_bundle_id_is_taken_once, every_field_comes_back,
                 the_counter_never_goes_down, later_writes_see_earlier_ones,
                 rivals_from_threads_get_one_bundle;
+            orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
+                the_same_order_is_issued_once, many_calls_in_one_transaction,
+                each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;
             read: pages_follow_each_other, filters, fleets_do_not_see_each_other,
                 what_is_not_there;
             purge: only_what_was_over_before, at_most_so_many, nothing_is_left_of_it,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use fob::domain::{Authorization, AuthorizationState, BundleId, Identity, Status};
+use fob::domain::{Authorization, AuthorizationState, BundleId, Identity, Status, Subject};
 use fob::store::{Applied, BundleKey, Redemption, Row, Store, Write};
 use fob_verify::{Algorithm, HolderKey};
 
@@ -106,16 +106,17 @@ pub(crate) fn every_field_comes_back<P: Place>() {
             3 => bundle.algorithm = Algorithm::Es256,
             4 => bundle.issuer = "".into(),
             5 => bundle.issued_at = 253_402_300_799,
-            6 => bundle
-                .keys
-                .iter_mut()
-                .for_each(|key| key.status_uri = "uri:ä".into()),
+            6 => {
+                let renamed = bundle.subjects.iter().map(|subject| Subject {
+                    status_uri: "uri:ä".into(),
+                    ..subject.clone()
+                });
+                bundle.subjects = renamed.collect();
+            }
             7 => bundle.keys[1].max_uses = Some(0),
             8 => redemption.terminal = None,
             _ => (),
         }
-        let bundle = &mut redemption.signed.bundle;
-        bundle.thumbprint = bundle.holder.thumbprint();
         expected.push(redemption.signed.clone());
         done(
             &store,

@@ -1,0 +1,92 @@
+//! How fast the HSM signs, and how much waits for it: what `auto` decides by.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Signatures in one call from which its time says something about the rate.
+const TELLING_MIN: usize = 16;
+
+/// Weight of the newest measurement.
+const NEWEST: f64 = 0.25;
+
+/// Keys taken for what the HSM signs in a moment, before anything was measured.
+const UNMEASURED: usize = 64;
+
+/// The HSM's measured rate, and the keys that wait. All of it is advice: a number read a moment too
+/// late makes a batch a little too large or too small, so relaxed orderings are enough.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Signatures a second, as the bits of an `f64`; zero while nothing was measured. Written by
+    /// the signing thread alone.
+    rate: AtomicU64,
+    /// Keys let in and not yet taken into a batch.
+    waiting: AtomicUsize,
+}
+
+impl Pace {
+    /// Learns from one call that made `signatures` in `took`.
+    pub(crate) fn learn(&self, signatures: usize, took: Duration) {
+        let known = self.rate();
+        if signatures < TELLING_MIN && known > 0.0 {
+            return;
+        }
+        let measured = signatures as f64 / took.as_secs_f64().max(1e-9);
+        let rate = if known > 0.0 {
+            known + NEWEST * (measured - known)
+        } else {
+            measured
+        };
+        self.rate.store(rate.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Signatures a second; zero while nothing was measured.
+    pub(crate) fn rate(&self) -> f64 {
+        f64::from_bits(self.rate.load(Ordering::Relaxed))
+    }
+
+    /// How many keys the HSM signs, one by one, within `goal`.
+    pub(crate) fn within(&self, goal: Duration) -> usize {
+        let rate = self.rate();
+        if rate > 0.0 {
+            ((rate * goal.as_secs_f64()) as usize).max(1)
+        } else {
+            UNMEASURED
+        }
+    }
+
+    /// More keys wait.
+    pub(crate) fn arrive(&self, keys: usize) {
+        self.waiting.fetch_add(keys, Ordering::Relaxed);
+    }
+
+    /// Fewer keys wait.
+    pub(crate) fn leave(&self, keys: usize) {
+        self.waiting.fetch_sub(keys, Ordering::Relaxed);
+    }
+
+    /// Keys that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_measured_rate_decides() {
+        let pace = Pace::default();
+        let goal = Duration::from_millis(100);
+        assert_eq!(pace.within(goal), UNMEASURED);
+        // A first measurement is better than none, however small.
+        pace.learn(1, Duration::from_millis(5));
+        assert_eq!(pace.within(goal), 20);
+        pace.learn(1, Duration::from_millis(500));
+        assert_eq!(pace.within(goal), 20, "one signature tells little");
+        for _ in 0..50 {
+            pace.learn(1_000, Duration::from_millis(20));
+        }
+        assert!(pace.within(goal) > 4_900, "{}", pace.within(goal));
+    }
+}
