@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::domain::Signing;
 use crate::engine::EngineSettings;
 use crate::hsm::{HsmError, SessionCount, SessionKeyCopy, TokenConfig, read_pin_file};
 use crate::http::{Limits, ServerConfig, TlsFiles};
@@ -110,6 +111,8 @@ struct EngineSection {
     queue_len_max: Option<usize>,
     batch_bundles_max: Option<usize>,
     batch_age_us: Option<u64>,
+    latency_goal_ms: Option<u64>,
+    signing: Option<String>,
     waiters_max: Option<usize>,
     verify_one_in: Option<u64>,
     key_lifetime_max_days: Option<u64>,
@@ -146,7 +149,7 @@ struct LogSection {
 const SECTIONS: [&str; 6] = ["server", "engine", "store", "hsm", "root", "log"];
 
 /// Keys whose value is text, whatever it looks like: a serial number may be all digits.
-const TEXTS: [&str; 7] = [
+const TEXTS: [&str; 8] = [
     "serial",
     "label",
     "module",
@@ -154,6 +157,7 @@ const TEXTS: [&str; 7] = [
     "path",
     "public_url",
     "filter",
+    "signing",
 ];
 
 impl Config {
@@ -399,7 +403,24 @@ impl EngineSection {
             10_000,
             10..=600_000,
         )?;
+        let goal_ms = within(
+            "engine.latency_goal_ms",
+            self.latency_goal_ms,
+            25,
+            1..=10_000,
+        )?;
+        let signing = match self.signing.as_deref() {
+            None => default.signing,
+            Some(name) => Signing::parse(name).ok_or_else(|| {
+                (
+                    "engine.signing",
+                    format!("{name} is not each, tree or auto"),
+                )
+            })?,
+        };
         Ok(EngineSettings {
+            latency_goal: Duration::from_millis(goal_ms),
+            signing,
             queue_len_max: within(
                 "engine.queue_len_max",
                 self.queue_len_max,
@@ -516,7 +537,7 @@ mod tests {
     fn defaults_are_within_their_limits_and_variables_override() {
         let config = load(MINIMAL, &[]).expect("a configuration");
         assert_eq!(config.listen.to_string(), DEFAULT_LISTEN);
-        assert_eq!(config.engine.batch_bundles_max, 512);
+        assert_eq!(config.engine.batch_bundles_max, 2048);
         let config = load(
             MINIMAL,
             &[

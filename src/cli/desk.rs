@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::time::Time;
-use crate::domain::{FleetSettings, Refusal, Scope, TokenId, UnixTime};
+use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
 use crate::engine::book::FleetBook;
 use crate::engine::ids::Ids;
 use crate::engine::{Book, operate};
@@ -18,6 +18,8 @@ pub(super) enum Command {
     FleetCreate {
         name: String,
         open_redemption: bool,
+        #[serde(default)]
+        signing: Option<String>,
     },
     FleetList,
     TokenCreate {
@@ -54,6 +56,8 @@ pub(super) struct FleetRow {
     pub(super) name: String,
     pub(super) status: String,
     pub(super) open_redemption: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signing: Option<String>,
     pub(super) vehicles: usize,
     pub(super) identities: usize,
 }
@@ -111,7 +115,15 @@ pub(super) fn decide(
         Command::FleetCreate {
             name,
             open_redemption,
-        } => fleet_create(book, unix_ms, &name, open_redemption),
+            signing,
+        } => {
+            let signing = signing.as_deref().map(signing_named).transpose()?;
+            let settings = FleetSettings {
+                open_redemption,
+                signing,
+            };
+            fleet_create(book, unix_ms, &name, settings)
+        }
         Command::FleetList => only(Answer::Fleets(
             book.fleets().iter().map(|fleet| fleet_row(fleet)).collect(),
         )),
@@ -147,18 +159,15 @@ fn fleet_create(
     book: &Book,
     unix_ms: u64,
     name: &str,
-    open_redemption: bool,
+    settings: FleetSettings,
 ) -> Result<Decision, Refusal> {
-    let settings = FleetSettings {
-        open_redemption,
-        signing: None,
-    };
     let fleet = operate::new_fleet(book, &Ids::new(), unix_ms, name, settings)?;
     let row = FleetRow {
         id: fleet.id.to_string(),
         name: fleet.name.to_string(),
         status: fleet.status.name().into(),
-        open_redemption,
+        open_redemption: settings.open_redemption,
+        signing: settings.signing.map(|signing| signing.name().into()),
         vehicles: 0,
         identities: 0,
     };
@@ -166,6 +175,11 @@ fn fleet_create(
         writes: vec![Write::NewFleet(fleet)],
         answer: Answer::Fleet(row),
     })
+}
+
+fn signing_named(name: &str) -> Result<Signing, Refusal> {
+    Signing::parse(name)
+        .ok_or_else(|| Refusal::malformed("signing", "keys are signed each, tree or auto"))
 }
 
 fn token_create(
@@ -205,6 +219,11 @@ fn fleet_row(fleet: &FleetBook) -> FleetRow {
         name: fleet.fleet.name.to_string(),
         status: fleet.fleet.status.name().into(),
         open_redemption: fleet.fleet.settings.open_redemption,
+        signing: fleet
+            .fleet
+            .settings
+            .signing
+            .map(|signing| signing.name().into()),
         vehicles: fleet.vehicles_len(),
         identities: fleet.identities_len(),
     }

@@ -19,6 +19,10 @@ pub(super) enum FleetCommand {
         /// Let whoever holds a code set redeem it, without registered terminal or PIN
         #[arg(long)]
         open_redemption: bool,
+        /// How its keys are signed where an authorization does not say: each, tree or auto; as the
+        /// configuration has it where absent
+        #[arg(long, value_name = "WAY")]
+        signing: Option<String>,
     },
     /// List all fleets
     List,
@@ -70,9 +74,11 @@ pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()
             FleetCommand::Create {
                 name,
                 open_redemption,
+                signing,
             } => Command::FleetCreate {
                 name,
                 open_redemption,
+                signing,
             },
             FleetCommand::List => Command::FleetList,
         },
@@ -166,6 +172,7 @@ fn fleets(rows: &[FleetRow]) -> String {
             row.id.clone(),
             row.status.clone(),
             redemption.into(),
+            row.signing.clone().unwrap_or_else(|| "default".into()),
             row.vehicles.to_string(),
             row.identities.to_string(),
         ]
@@ -175,6 +182,7 @@ fn fleets(rows: &[FleetRow]) -> String {
         "ID",
         "STATUS",
         "REDEMPTION",
+        "SIGNING",
         "VEHICLES",
         "IDENTITIES",
     ];

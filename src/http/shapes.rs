@@ -83,7 +83,7 @@ pub(super) struct AuthorizationCommand {
     /// Until when the code set may be redeemed; as long as the window where absent.
     #[schema(value_type = Option<String>, format = DateTime)]
     redeem_by: Option<Time>,
-    /// How the keys are signed: `each` or `auto`.
+    /// How the keys are signed: `each`, `tree` or `auto`; as the fleet has it where absent.
     signing: Option<String>,
 }
 
@@ -92,10 +92,7 @@ impl AuthorizationCommand {
     pub(super) fn check(self) -> Result<AuthorizationSpec, Refusal> {
         let signing = |name: &str| {
             Signing::parse(name).ok_or_else(|| {
-                Refusal::malformed(
-                    "signing",
-                    "this server signs each key by itself: each or auto",
-                )
+                Refusal::malformed("signing", "keys are signed each, tree or auto")
             })
         };
         let uses = |(function, uses): (String, u32)| match function.parse() {

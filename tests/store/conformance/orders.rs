@@ -50,7 +50,10 @@ pub(crate) fn an_order_is_found_by_all_its_names<P: Place>() {
         ..everything()
     };
     for filter in [by_id, by_vehicle, everything()] {
-        assert_eq!(store.authorizations(&filter).unwrap(), [expected.clone()]);
+        assert_eq!(
+            store.authorizations(&filter).unwrap(),
+            std::slice::from_ref(&expected)
+        );
     }
     let elsewhere = AuthorizationFilter {
         vehicle: Some(vehicle_id("V-2")),
@@ -175,6 +178,9 @@ pub(crate) fn many_calls_in_one_transaction<P: Place>() {
     );
 }
 
+/// A broken condition: its name, what is written before, and what it does to the order.
+type Broken = (&'static str, Option<Write>, fn(&mut Redemption));
+
 pub(crate) fn each_condition_counts<P: Place>() {
     let suspended = Write::Identity(Identity {
         status: Status::Suspended,
@@ -184,7 +190,7 @@ pub(crate) fn each_condition_counts<P: Place>() {
         state: EpochState::Revoked,
         ..epoch(9, EpochState::Active)
     });
-    let broken: [(&str, Option<Write>, fn(&mut Redemption)); 5] = [
+    let broken: [Broken; 5] = [
         ("identity", Some(suspended), |_| ()),
         ("epoch", Some(revoked), |_| ()),
         ("vehicle epoch", None, |order| {
