@@ -154,11 +154,12 @@ fn generate_pair(
     }
 }
 
+/// Says nothing of `CKA_VERIFY`: nothing is verified in the token, and a TPM has one bit for
+/// verifying and decrypting, so tpm2-pkcs11 makes no key that may do the first and not the second.
 fn public_template(key: &KeyRef, label: &str, params: &[u8]) -> Vec<Attribute> {
     vec![
         Attribute::Token(true),
         Attribute::Private(false),
-        Attribute::Verify(true),
         Attribute::EcParams(params.to_vec()),
         Attribute::Id(key.id.to_vec()),
         Attribute::Label(label.as_bytes().to_vec()),
