@@ -20,7 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::domain::function::{BUILT_IN, OWN_FUNCTION_MIN};
 use crate::domain::{
     Author, Authorization, AuthorizationState, Epoch, Fleet, FleetSettings, FunctionCode, Identity,
-    IdentityId, Recipient, Status, TokenId, Vehicle, VehicleId, Window,
+    IdentityId, Status, TokenId, Vehicle, VehicleId, Window,
 };
 use crate::engine::ids::Ids;
 use crate::engine::{Book, Engine, EngineSettings, Parts, operate};
@@ -377,10 +377,7 @@ fn open_authorization(
         functions: functions.into(),
         window,
         redeem_by: window.not_after,
-        region: None,
-        recurring: None,
-        max_uses: Box::default(),
-        recipient: Recipient::default(),
+        restrictions: None,
         pin: false,
         signing: None,
         state: AuthorizationState::Open,

@@ -140,8 +140,8 @@ fn spell_out(
         issuer: Arc::clone(issuer),
         issued_at: unix_ms / 1000,
         window: authorization.window,
-        region: authorization.region.clone(),
-        recurring: authorization.recurring.clone(),
+        region: authorization.region().cloned().map(Box::new),
+        recurring: authorization.recurring().cloned().map(Box::new),
         keys,
     };
     (

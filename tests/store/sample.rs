@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId,
     EpochState, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Licence,
-    Recipient, Scope, Status, Terminal, TerminalId, Token, TokenId, Vehicle, VehicleId, Window,
+    Scope, Status, Terminal, TerminalId, Token, TokenId, Vehicle, VehicleId, Window,
 };
 use fob::store::{
     Applied, AuthorizationFilter, NewAuthorization, Redemption, Request, Row, SignedBundle, Store,
@@ -157,10 +157,7 @@ pub(super) fn authorization(number: u8) -> Authorization {
             not_after: 200,
         },
         redeem_by: 150,
-        region: None,
-        recurring: None,
-        max_uses: [].into(),
-        recipient: Recipient::default(),
+        restrictions: None,
         pin: false,
         signing: None,
         state: AuthorizationState::Open,
@@ -216,8 +213,8 @@ pub(super) fn signed_bundle(authorization: &Authorization) -> SignedBundle {
             issuer: "https://keys.example.org".into(),
             issued_at: 60,
             window: authorization.window,
-            region: authorization.region.clone(),
-            recurring: authorization.recurring.clone(),
+            region: authorization.region().cloned().map(Box::new),
+            recurring: authorization.recurring().cloned().map(Box::new),
             keys,
         },
     }
