@@ -403,24 +403,9 @@ impl EngineSection {
             10_000,
             10..=600_000,
         )?;
-        let goal_ms = within(
-            "engine.latency_goal_ms",
-            self.latency_goal_ms,
-            25,
-            1..=10_000,
-        )?;
-        let signing = match self.signing.as_deref() {
-            None => default.signing,
-            Some(name) => Signing::parse(name).ok_or_else(|| {
-                (
-                    "engine.signing",
-                    format!("{name} is not each, tree or auto"),
-                )
-            })?,
-        };
         Ok(EngineSettings {
-            latency_goal: Duration::from_millis(goal_ms),
-            signing,
+            latency_goal: self.latency_goal()?,
+            signing: self.signing(default.signing)?,
             queue_len_max: within(
                 "engine.queue_len_max",
                 self.queue_len_max,
@@ -469,6 +454,22 @@ impl EngineSection {
             )?,
             ..default
         })
+    }
+}
+
+impl EngineSection {
+    fn latency_goal(&self) -> Result<Duration, Wrong> {
+        let name = "engine.latency_goal_ms";
+        let ms = within(name, self.latency_goal_ms, 25, 1..=10_000)?;
+        Ok(Duration::from_millis(ms))
+    }
+
+    fn signing(&self, default: Signing) -> Result<Signing, Wrong> {
+        let Some(name) = &self.signing else {
+            return Ok(default);
+        };
+        let wrong = || format!("{name} is not each, tree or auto");
+        Signing::parse(name).ok_or_else(|| ("engine.signing", wrong()))
     }
 }
 

@@ -14,8 +14,8 @@ use fob::domain::function::BUILT_IN;
 use fob::domain::status::shard_uri;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, Fleet,
-    FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Recipient, Status, Subject,
-    TokenId, Vehicle, VehicleId, Window,
+    FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Status, Subject, TokenId,
+    Vehicle, VehicleId, Window,
 };
 use fob::engine::found::Founding;
 use fob::engine::{Book, Engine, EngineSettings, Parts};
@@ -119,10 +119,7 @@ pub fn authorization(n: u64, functions: usize) -> Authorization {
             .collect(),
         window,
         redeem_by: window.not_after,
-        region: None,
-        recurring: None,
-        max_uses: Box::default(),
-        recipient: Recipient::default(),
+        restrictions: None,
         pin: false,
         signing: None,
         state: AuthorizationState::Open,

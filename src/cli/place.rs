@@ -82,7 +82,7 @@ pub(super) fn store(config: &Config) -> anyhow::Result<Arc<Sqlite>> {
 /// Loads the book of a store.
 pub(super) fn book(store: &dyn Store) -> anyhow::Result<Book> {
     let book = Book::default();
-    store.load(&mut |row| book.take(row))?;
+    book.load(store)?;
     Ok(book)
 }
 

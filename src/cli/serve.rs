@@ -15,7 +15,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::domain::EpochState;
 use crate::engine::{Engine, Parts, sign};
-use crate::hsm::{KeyRef, Token};
+use crate::hsm::{KeyRef, Signer, Token};
 use crate::http::{ServeError, Server};
 use crate::metrics::Exporter;
 
@@ -75,17 +75,18 @@ fn close(mut engine: Arc<Engine>) {
 fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<Engine> {
     let store = place::store(config)?;
     let code_set_key = place::code_set_key(config)?;
-    let token = place::issuing_token(config)?;
-    try_key(&place::book(&*store)?, &token)?;
+    let token = Arc::new(place::issuing_token(config)?);
     let settings = config.engine_settings(bound);
     let parts = Parts {
-        signer: Arc::new(token),
+        signer: Arc::clone(&token) as Arc<dyn Signer>,
         store,
         clock: Arc::new(SystemClock),
         code_set_key,
         settings,
     };
-    Engine::start(parts).map_err(Into::into)
+    let engine = Engine::start(parts)?;
+    try_key(engine.book(), &token)?;
+    Ok(engine)
 }
 
 /// Has the active epoch's key sign, and checks it: better no server than keys no car believes.

@@ -1,9 +1,13 @@
 //! Authorizations: an owner's command, as checked and kept.
+//!
+//! Open ones are held in memory by the million, so what few have is behind one pointer
+//! ([`Restrictions`]) and the functions of most need no allocation ([`FunctionSet`]).
 
 use fob_verify::region::Region;
 use fob_verify::window::Recurring;
 
 use super::function::FunctionCode;
+use super::function_set::FunctionSet;
 use super::id::{AuthorizationId, FleetId, IdentityId, TerminalId, TokenId, VehicleId};
 use super::refusal::{Refusal, RefusalCode};
 use super::time::{UnixTime, Window};
@@ -83,6 +87,39 @@ pub struct Recipient {
     pub terminal: Option<TerminalId>,
 }
 
+static ANYBODY: Recipient = Recipient {
+    identity: None,
+    terminal: None,
+};
+
+/// What narrows an authorization beyond vehicle, functions and window. Most have nothing of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restrictions {
+    /// Where the keys may be used.
+    pub region: Option<Box<Region>>,
+    /// At which hours of the week the keys may be used; `None` is always.
+    pub recurring: Option<Box<Recurring>>,
+    /// How often each function may be used, ascending by code; a function not listed has no limit.
+    pub max_uses: Box<[(FunctionCode, u32)]>,
+    /// Whom the code set is for.
+    pub recipient: Recipient,
+}
+
+impl Restrictions {
+    /// As an authorization holds them: nothing where there are none.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        let Self {
+            region,
+            recurring,
+            max_uses,
+            recipient,
+        } = &self;
+        let none =
+            region.is_none() && recurring.is_none() && max_uses.is_empty() && *recipient == ANYBODY;
+        (!none).then(|| Box::new(self))
+    }
+}
+
 /// Who gave the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Author {
@@ -106,19 +143,13 @@ pub struct Authorization {
     /// The vehicle.
     pub vehicle: VehicleId,
     /// The functions, ascending.
-    pub functions: Box<[FunctionCode]>,
+    pub functions: FunctionSet,
     /// When the keys may be used.
     pub window: Window,
     /// Until when the code set may be redeemed.
     pub redeem_by: UnixTime,
-    /// Where the keys may be used.
-    pub region: Option<Box<Region>>,
-    /// At which hours of the week the keys may be used; `None` is always.
-    pub recurring: Option<Box<Recurring>>,
-    /// How often each function may be used, ascending by code; a function not listed has no limit.
-    pub max_uses: Box<[(FunctionCode, u32)]>,
-    /// Whom the code set is for.
-    pub recipient: Recipient,
+    /// Where, when, how often and for whom, as [`Restrictions::boxed`] makes it.
+    pub restrictions: Option<Box<Restrictions>>,
     /// Whether redemption asks for the PIN.
     pub pin: bool,
     /// How its keys are signed; `None` leaves it to the configuration.
@@ -153,13 +184,37 @@ impl Authorization {
         now >= self.redeem_by.min(self.window.not_after)
     }
 
+    /// Where the keys may be used; `None` is everywhere.
+    pub fn region(&self) -> Option<&Region> {
+        self.restrictions.as_ref()?.region.as_deref()
+    }
+
+    /// At which hours of the week the keys may be used; `None` is always.
+    pub fn recurring(&self) -> Option<&Recurring> {
+        self.restrictions.as_ref()?.recurring.as_deref()
+    }
+
     /// How often `function` may be used.
     pub fn max_uses(&self, function: FunctionCode) -> Option<u32> {
-        let at = self
-            .max_uses
+        let limits = self.use_limits();
+        let at = limits
             .binary_search_by_key(&function, |(code, _)| *code)
             .ok()?;
-        Some(self.max_uses[at].1)
+        Some(limits[at].1)
+    }
+
+    /// How often each function may be used, ascending by code, as far as there is a limit.
+    pub fn use_limits(&self) -> &[(FunctionCode, u32)] {
+        self.restrictions
+            .as_ref()
+            .map_or(&[], |restrictions| &restrictions.max_uses)
+    }
+
+    /// Whom the code set is for.
+    pub fn recipient(&self) -> &Recipient {
+        self.restrictions
+            .as_ref()
+            .map_or(&ANYBODY, |restrictions| &restrictions.recipient)
     }
 }
 
@@ -180,10 +235,11 @@ pub(crate) mod tests {
                 not_after: 200,
             },
             redeem_by: 150,
-            region: None,
-            recurring: None,
-            max_uses: [(3, 2)].into(),
-            recipient: Recipient::default(),
+            restrictions: Restrictions {
+                max_uses: [(3, 2)].into(),
+                ..Restrictions::default()
+            }
+            .boxed(),
             pin: false,
             signing: None,
             state: AuthorizationState::Open,
@@ -234,5 +290,22 @@ pub(crate) mod tests {
     fn uses_are_limited_by_function() {
         assert_eq!(sample().max_uses(3), Some(2));
         assert_eq!(sample().max_uses(1), None);
+    }
+
+    #[test]
+    fn no_restrictions_are_nothing() {
+        assert_eq!(Restrictions::default().boxed(), None);
+        let free = Authorization {
+            restrictions: None,
+            ..sample()
+        };
+        assert_eq!((free.max_uses(3), free.recipient()), (None, &ANYBODY));
+        assert!(free.region().is_none() && free.recurring().is_none());
+    }
+
+    #[test]
+    fn an_authorization_stays_small() {
+        // With the two counters of its `Arc`, 160 bytes.
+        assert_eq!(size_of::<Authorization>(), 144);
     }
 }

@@ -10,6 +10,7 @@ pub mod code_set;
 pub mod epoch;
 pub mod fleet;
 pub mod function;
+pub mod function_set;
 pub mod id;
 pub mod identity;
 pub mod json;
@@ -20,12 +21,15 @@ pub mod time;
 pub mod token;
 pub mod vehicle;
 
-pub use authorization::{Author, Authorization, AuthorizationState, Recipient, Signing};
+pub use authorization::{
+    Author, Authorization, AuthorizationState, Recipient, Restrictions, Signing,
+};
 pub use bundle::{Bundle, KeyRecord, Subject};
 pub use code_set::CodeSet;
 pub use epoch::{Epoch, EpochState};
 pub use fleet::{Fleet, FleetSettings};
 pub use function::{Catalogue, FunctionCode};
+pub use function_set::FunctionSet;
 pub use id::{
     AuthorizationId, BundleId, EpochId, FleetId, FleetName, IdentityId, KeyId, TerminalId, TokenId,
     VehicleId,

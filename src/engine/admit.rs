@@ -355,7 +355,7 @@ fn check_rules(
         return Err(RefusalCode::IdentitySuspended.into());
     }
     if authorization
-        .recipient
+        .recipient()
         .identity
         .as_ref()
         .is_some_and(|only| *only != presented.identity)
@@ -387,7 +387,7 @@ fn check_terminal(
         .iter()
         .find(is_this)
         .map(|terminal| terminal.id.clone());
-    if let Some(only) = &authorization.recipient.terminal {
+    if let Some(only) = &authorization.recipient().terminal {
         return match terminal {
             Some(terminal) if terminal == *only => Ok(Some(terminal)),
             _ => Err(mismatch("this code set is bound to another terminal")),

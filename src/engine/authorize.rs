@@ -10,7 +10,7 @@ use super::{Engine, Failure};
 use crate::domain::function::FunctionRef;
 use crate::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, FunctionCode, Recipient, Refusal,
-    RefusalCode, Signing, Status, UnixTime, VehicleId, Window,
+    RefusalCode, Restrictions, Signing, Status, UnixTime, VehicleId, Window,
 };
 use crate::store::{Applied, NewAuthorization, Request, Write};
 
@@ -131,7 +131,7 @@ impl Engine {
         let max_uses = max_uses(&spec.max_uses, &functions, |one| {
             Ok(catalogue.resolve(std::slice::from_ref(one))?[0])
         })?;
-        check_recipient(fleet, &spec.recipient)?;
+        let recipient = registered(fleet, &spec.recipient)?;
         Ok(Authorization {
             id,
             fleet: fleet.fleet.id,
@@ -140,10 +140,13 @@ impl Engine {
             functions: functions.into(),
             window,
             redeem_by,
-            region: spec.region.map(Box::new),
-            recurring: None,
-            max_uses,
-            recipient: spec.recipient,
+            restrictions: Restrictions {
+                region: spec.region.map(Box::new),
+                recurring: None,
+                max_uses,
+                recipient,
+            }
+            .boxed(),
             pin: spec.pin,
             signing: spec.signing,
             state: AuthorizationState::Open,
@@ -256,7 +259,9 @@ fn max_uses(
     Ok(limits.into())
 }
 
-fn check_recipient(fleet: &FleetBook, recipient: &Recipient) -> Result<(), Refusal> {
+/// The recipient, by the registry's own copies of its names: they are held for long.
+fn registered(fleet: &FleetBook, recipient: &Recipient) -> Result<Recipient, Refusal> {
+    let mut found = Recipient::default();
     if let Some(id) = &recipient.identity {
         let identity = fleet.identity(id.as_str()).ok_or_else(|| {
             Refusal::new(RefusalCode::UnknownIdentity).field("recipient.identity")
@@ -264,9 +269,10 @@ fn check_recipient(fleet: &FleetBook, recipient: &Recipient) -> Result<(), Refus
         if identity.status != Status::Active {
             return Err(Refusal::new(RefusalCode::IdentitySuspended).field("recipient.identity"));
         }
+        found.identity = Some(identity.id.clone());
     }
     let Some(id) = &recipient.terminal else {
-        return Ok(());
+        return Ok(found);
     };
     let terminal = fleet.terminal(id.as_str()).ok_or_else(|| {
         Refusal::new(RefusalCode::NotFound)
@@ -282,5 +288,6 @@ fn check_recipient(fleet: &FleetBook, recipient: &Recipient) -> Result<(), Refus
             .field("recipient.terminal")
             .detail("this terminal is another identity's"));
     }
-    Ok(())
+    found.terminal = Some(terminal.id.clone());
+    Ok(found)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam::channel::bounded;
 
 use crate::domain::status::{Permutation, SHARD_LEN, shard_uri};
 use crate::domain::{
@@ -16,7 +17,7 @@ use crate::domain::{
     FleetId, FleetName, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId, Token,
     TokenId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{Applied, Row, Write};
+use crate::store::{Applied, Row, Store, StoreError, Write};
 
 type Map<K, V> = papaya::HashMap<K, V>;
 
@@ -74,7 +75,41 @@ struct Shard {
     uri: Arc<str>,
 }
 
+/// Rows that go from the thread that reads them to the one that takes them in at once, and how
+/// many such loads may wait.
+const LOAD_ROWS: usize = 512;
+const LOADS_WAITING: usize = 4;
+
 impl Book {
+    /// Takes in everything `store` holds. Reading and taking in go on side by side: each is about
+    /// half of the work.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn load(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let (rows, loads) = bounded::<Vec<Row>>(LOADS_WAITING);
+        std::thread::scope(|scope| {
+            let taker = std::thread::Builder::new().name("fob-load".into());
+            taker
+                .spawn_scoped(scope, move || {
+                    loads.into_iter().flatten().for_each(|row| self.take(row));
+                })
+                .map_err(|error| StoreError::Failed(format!("no thread to load with: {error}")))?;
+            let mut load = Vec::with_capacity(LOAD_ROWS);
+            let read = store.load(&mut |row| {
+                load.push(row);
+                if load.len() == LOAD_ROWS {
+                    let full = std::mem::replace(&mut load, Vec::with_capacity(LOAD_ROWS));
+                    // It takes until this end is dropped, or panics, which the scope passes on.
+                    let _ = rows.send(full);
+                }
+            });
+            let _ = rows.send(load);
+            drop(rows);
+            read
+        })
+    }
+
     /// Takes in one row of the store.
     pub fn take(&self, row: Row) {
         match row {
@@ -94,8 +129,8 @@ impl Book {
     /// Takes in one write that the store has answered.
     pub fn apply(&self, write: &Write, applied: Applied) {
         if applied != Applied::Done {
-            if let (Write::Purge(before, _), Applied::Purged(_)) = (write, applied) {
-                self.forget(*before);
+            if let (Write::Purge(before, _), Applied::Purged(count)) = (write, applied) {
+                self.forget(*before, count);
             }
             return;
         }
@@ -321,12 +356,15 @@ impl Book {
         }
     }
 
-    /// Forgets what the store has purged. It may purge less in one go than it could; what is
-    /// forgotten here too early is over either way.
-    fn forget(&self, before: UnixTime) {
-        self.authorizations
-            .pin()
-            .retain(|_, known| known.window.not_after.max(known.redeem_by) >= before);
+    /// Forgets what the store has purged: `authorizations` of them. It may purge less in one go
+    /// than it could; what is forgotten here too early is over either way. Looking through all
+    /// authorizations takes long where there are millions, and is left out where none went.
+    fn forget(&self, before: UnixTime, authorizations: u32) {
+        if authorizations > 0 {
+            self.authorizations
+                .pin()
+                .retain(|_, known| known.window.not_after.max(known.redeem_by) >= before);
+        }
         self.tokens.pin().retain(|_, token| {
             let ends = [token.expires_at, token.revoked_at]
                 .into_iter()

@@ -192,7 +192,7 @@ impl Engine {
             settings,
         } = parts;
         let book = Book::default();
-        store.load(&mut |row| book.take(row))?;
+        book.load(&*store)?;
         let reservations = reserve::Reservations::new(settings.waiters_max);
         let shared = Arc::new(Shared {
             signer,

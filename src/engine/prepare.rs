@@ -277,8 +277,8 @@ impl Common<'_> {
             issuer: Arc::clone(&self.issuer),
             issued_at: self.unix_ms / 1000,
             window: authorization.window,
-            region: authorization.region.clone(),
-            recurring: authorization.recurring.clone(),
+            region: authorization.region().copied().map(Box::new),
+            recurring: authorization.recurring().copied().map(Box::new),
             subjects: fleet.subjects(base, &authorization.functions, first),
             keys: keys
                 .map(|(function, status_index)| KeyRecord {

@@ -30,7 +30,7 @@ pub(super) fn reopen(shared: &Shared) -> bool {
         let opened = shared
             .store
             .reopen()
-            .and_then(|()| shared.store.load(&mut |row| shared.book.take(row)));
+            .and_then(|()| shared.book.load(&*shared.store));
         match opened {
             Ok(()) => {
                 shared.health.store_down.store(false, Ordering::Relaxed);

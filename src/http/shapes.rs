@@ -91,9 +91,8 @@ impl AuthorizationCommand {
     /// The command with its names and places checked.
     pub(super) fn check(self) -> Result<AuthorizationSpec, Refusal> {
         let signing = |name: &str| {
-            Signing::parse(name).ok_or_else(|| {
-                Refusal::malformed("signing", "keys are signed each, tree or auto")
-            })
+            Signing::parse(name)
+                .ok_or_else(|| Refusal::malformed("signing", "keys are signed each, tree or auto"))
         };
         let uses = |(function, uses): (String, u32)| match function.parse() {
             Ok(code) => (FunctionRef::Code(code), uses),
@@ -200,15 +199,23 @@ impl AuthorizationView {
             functions: functions(authorization, catalogue),
             not_before: Time(authorization.window.not_before),
             not_after: Time(authorization.window.not_after),
-            region: authorization.region.as_deref().map(RegionArg::from),
+            region: authorization.region().map(RegionArg::from),
             max_uses: authorization
-                .max_uses
+                .use_limits()
                 .iter()
                 .map(|(code, uses)| (name(*code), *uses))
                 .collect(),
             recipient: RecipientArg {
-                identity: authorization.recipient.identity.as_ref().map(|id| text(id)),
-                terminal: authorization.recipient.terminal.as_ref().map(|id| text(id)),
+                identity: authorization
+                    .recipient()
+                    .identity
+                    .as_ref()
+                    .map(|id| text(id)),
+                terminal: authorization
+                    .recipient()
+                    .terminal
+                    .as_ref()
+                    .map(|id| text(id)),
             },
             redeem_by: Time(authorization.redeem_by),
             state: if open && authorization.expired(now) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId,
     EpochState, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Licence,
-    Recipient, Scope, Status, Subject, Terminal, TerminalId, Token, TokenId, Vehicle, VehicleId,
-    Window,
+    Recipient, Restrictions, Scope, Status, Subject, Terminal, TerminalId, Token, TokenId, Vehicle,
+    VehicleId, Window,
 };
 use fob::store::{
     Applied, AuthorizationFilter, NewAuthorization, Order, OrderRequest, Proof, Redemption,
@@ -158,10 +158,7 @@ pub(super) fn authorization(number: u8) -> Authorization {
             not_after: 200,
         },
         redeem_by: 150,
-        region: None,
-        recurring: None,
-        max_uses: [].into(),
-        recipient: Recipient::default(),
+        restrictions: None,
         pin: false,
         signing: None,
         state: AuthorizationState::Open,
@@ -213,8 +210,8 @@ pub(super) fn signed_bundle(authorization: &Authorization) -> SignedBundle {
             issuer: "https://keys.example.org".into(),
             issued_at: 60,
             window: authorization.window,
-            region: authorization.region.clone(),
-            recurring: authorization.recurring.clone(),
+            region: authorization.region().copied().map(Box::new),
+            recurring: authorization.recurring().copied().map(Box::new),
             subjects: functions.iter().map(subject).collect(),
             keys: functions.iter().enumerate().map(key).collect(),
         },
@@ -266,10 +263,14 @@ pub(super) fn ordered(order: &Redemption) -> Authorization {
     Authorization {
         id: bundle.authorization,
         redeem_by: bundle.window.not_after,
-        recipient: Recipient {
-            identity: Some(bundle.identity.clone()),
-            terminal: order.terminal.clone(),
-        },
+        restrictions: Restrictions {
+            recipient: Recipient {
+                identity: Some(bundle.identity.clone()),
+                terminal: order.terminal.clone(),
+            },
+            ..Restrictions::default()
+        }
+        .boxed(),
         state: AuthorizationState::Redeemed,
         created_at: bundle.issued_at,
         ..authorization(0)

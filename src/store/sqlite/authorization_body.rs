@@ -8,8 +8,6 @@
 //! Absent things are null; `signing` is a word of `words`; `author` is a token's id (bytes)
 //! or a terminal's (text). A body is believed only if writing it again gives the same bytes.
 
-use fob_verify::region::Region;
-use fob_verify::window::Recurring;
 use minicbor::Decoder;
 use minicbor::data::Type;
 use minicbor::decode::Error;
@@ -18,22 +16,22 @@ use super::cbor::{self, Into, Read, Written};
 use super::error::corrupt;
 use super::words;
 use crate::domain::{
-    Author, Authorization, FunctionCode, IdentityId, Recipient, Signing, TerminalId, TokenId,
-    UnixTime,
+    Author, Authorization, FunctionCode, FunctionSet, IdentityId, Recipient, Restrictions, Signing,
+    TerminalId, TokenId, UnixTime,
 };
 use crate::store::StoreError;
 
 /// The number of this format, which stands beside each body.
 pub(super) const FORMAT: i64 = 1;
 
+/// Room for the body of a usual authorization.
+const BODY_LEN: usize = 64;
+
 /// What a body says.
 pub(super) struct Body {
-    pub(super) functions: Box<[FunctionCode]>,
+    pub(super) functions: FunctionSet,
     pub(super) not_before: UnixTime,
-    pub(super) region: Option<Box<Region>>,
-    pub(super) recurring: Option<Box<Recurring>>,
-    pub(super) max_uses: Box<[(FunctionCode, u32)]>,
-    pub(super) recipient: Recipient,
+    pub(super) restrictions: Option<Box<Restrictions>>,
     pub(super) pin: bool,
     pub(super) signing: Option<Signing>,
     pub(super) created_at: UnixTime,
@@ -42,19 +40,24 @@ pub(super) struct Body {
 
 /// Writes what of `authorization` no column holds.
 pub(super) fn encode(authorization: &Authorization) -> Result<Vec<u8>, StoreError> {
-    let a = authorization;
-    cbor::written(|e| {
+    let mut bytes = Vec::with_capacity(BODY_LEN);
+    write(&mut bytes, authorization)?;
+    Ok(bytes)
+}
+
+fn write(bytes: &mut Vec<u8>, a: &Authorization) -> Result<(), StoreError> {
+    cbor::write(bytes, |e| {
         e.array(11)?;
         write_functions(e, &a.functions)?;
         e.u64(a.window.not_before)?;
-        cbor::write_region(e, a.region.as_deref())?;
-        cbor::write_recurring(e, a.recurring.as_deref())?;
-        e.array(a.max_uses.len() as u64)?;
-        for (function, uses) in &a.max_uses {
+        cbor::write_region(e, a.region())?;
+        cbor::write_recurring(e, a.recurring())?;
+        e.array(a.use_limits().len() as u64)?;
+        for (function, uses) in a.use_limits() {
             e.array(2)?.u16(*function)?.u32(*uses)?;
         }
-        cbor::write_text(e, a.recipient.identity.as_ref().map(IdentityId::as_str))?;
-        cbor::write_text(e, a.recipient.terminal.as_ref().map(TerminalId::as_str))?;
+        cbor::write_text(e, a.recipient().identity.as_ref().map(IdentityId::as_str))?;
+        cbor::write_text(e, a.recipient().terminal.as_ref().map(TerminalId::as_str))?;
         e.bool(a.pin)?;
         match a.signing {
             None => e.null()?,
@@ -79,16 +82,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Body, StoreError> {
         Ok(Body {
             functions: read_functions(d)?,
             not_before: d.u64()?,
-            region: cbor::read_region(d)?.map(Box::new),
-            recurring: cbor::read_recurring(d)?.map(Box::new),
-            max_uses: cbor::list(d, |d| {
-                cbor::array(d, 2)?;
-                Ok((d.u16()?, d.u32()?))
-            })?,
-            recipient: Recipient {
-                identity: cbor::optional(d, |d| IdentityId::parse(d.str()?).map_err(unnamed))?,
-                terminal: cbor::optional(d, |d| TerminalId::parse(d.str()?).map_err(unnamed))?,
-            },
+            restrictions: read_restrictions(d)?.boxed(),
             pin: d.bool()?,
             signing: cbor::optional(d, read_signing)?,
             created_at: d.u64()?,
@@ -109,6 +103,21 @@ pub(super) fn write_functions(e: &mut Into<'_>, functions: &[FunctionCode]) -> W
 /// See [`write_functions`].
 pub(super) fn read_functions<C: FromIterator<FunctionCode>>(d: &mut Decoder<'_>) -> Read<C> {
     cbor::list(d, Decoder::u16)
+}
+
+fn read_restrictions(d: &mut Decoder<'_>) -> Read<Restrictions> {
+    Ok(Restrictions {
+        region: cbor::read_region(d)?.map(Box::new),
+        recurring: cbor::read_recurring(d)?.map(Box::new),
+        max_uses: cbor::list(d, |d| {
+            cbor::array(d, 2)?;
+            Ok((d.u16()?, d.u32()?))
+        })?,
+        recipient: Recipient {
+            identity: cbor::optional(d, |d| IdentityId::parse(d.str()?).map_err(unnamed))?,
+            terminal: cbor::optional(d, |d| TerminalId::parse(d.str()?).map_err(unnamed))?,
+        },
+    })
 }
 
 fn read_signing(d: &mut Decoder<'_>) -> Read<Signing> {
@@ -136,7 +145,9 @@ fn unnamed(_: crate::domain::Refusal) -> Error {
 
 /// Whether `bytes` are what [`encode`] makes of `authorization`.
 pub(super) fn check(authorization: &Authorization, bytes: &[u8]) -> Result<(), StoreError> {
-    if encode(authorization)? == bytes {
+    let mut again = Vec::with_capacity(bytes.len());
+    write(&mut again, authorization)?;
+    if again == bytes {
         return Ok(());
     }
     Err(corrupt("an authorization: not as it was written"))

@@ -1,34 +1,35 @@
 //! Everything the book is made of, row by row: floor 2, `store/sqlite`. The registry's rows are in
 //! `registry_rows`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 use rusqlite::{Connection, Params, Row as SqlRow};
 
 use super::error::corrupt;
 use super::{read, registry_rows};
-use crate::domain::{FleetId, Refusal, VehicleId};
+use crate::domain::{Author, Authorization, FleetId, IdentityId, Refusal, TerminalId, VehicleId};
 use crate::store::{Row, StoreError};
 
-/// Ids by their numbers, as far as later rows refer to them.
+/// Ids by their numbers, as far as later rows refer to them, and names that later rows repeat.
+#[derive(Default)]
 pub(super) struct Names {
     pub(super) fleets: HashMap<i64, FleetId>,
     pub(super) vehicles: HashMap<i64, VehicleId>,
+    pub(super) identities: HashSet<IdentityId>,
+    pub(super) terminals: HashSet<TerminalId>,
 }
 
 /// Hands every row to `each`, all of them as of one commit.
 pub(super) fn load(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
     let snapshot = connection.unchecked_transaction()?;
-    let mut names = Names {
-        fleets: HashMap::new(),
-        vehicles: HashMap::new(),
-    };
+    let mut names = Names::default();
     settings(&snapshot, each)?;
     registry_rows::fleets(&snapshot, &mut names, each)?;
     registry_rows::functions(&snapshot, &names, each)?;
     registry_rows::vehicles(&snapshot, &mut names, each)?;
-    registry_rows::identities(&snapshot, &names, each)?;
-    registry_rows::terminals(&snapshot, &names, each)?;
+    registry_rows::identities(&snapshot, &mut names, each)?;
+    registry_rows::terminals(&snapshot, &mut names, each)?;
     registry_rows::tokens(&snapshot, &names, each)?;
     registry_rows::epochs(&snapshot, each)?;
     let newest = "SELECT version, body FROM trust_lists ORDER BY version DESC LIMIT 1";
@@ -40,7 +41,9 @@ pub(super) fn load(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result
         Ok(())
     })?;
     rows(&snapshot, read::ALL_AUTHORIZATIONS, [], |row| {
-        each(Row::Authorization(read::authorization(row, &names)?));
+        let mut authorization = read::authorization(row, &names)?;
+        names.share(&mut authorization);
+        each(Row::Authorization(authorization));
         Ok(())
     })
 }
@@ -58,6 +61,25 @@ impl Names {
             .get(&number)
             .cloned()
             .ok_or_else(|| corrupt("an authorization of no vehicle"))
+    }
+
+    /// Puts the registry's copies of names in place of the authorization's own: there may be
+    /// millions of them, held for long.
+    fn share(&self, authorization: &mut Authorization) {
+        if let Author::Terminal(id) = &mut authorization.author {
+            share(&self.terminals, id);
+        }
+        if let Some(restrictions) = &mut authorization.restrictions {
+            let recipient = &mut restrictions.recipient;
+            recipient
+                .identity
+                .iter_mut()
+                .for_each(|id| share(&self.identities, id));
+            recipient
+                .terminal
+                .iter_mut()
+                .for_each(|id| share(&self.terminals, id));
+        }
     }
 
     /// Looks the vehicle up, where it is not known yet.
@@ -79,6 +101,12 @@ impl Names {
                 Ok(())
             },
         )
+    }
+}
+
+fn share<T: Clone + Eq + Hash>(known: &HashSet<T>, name: &mut T) {
+    if let Some(known) = known.get(name) {
+        name.clone_from(known);
     }
 }
 

@@ -12,6 +12,7 @@ use super::load::{Names, blob, named, rows, text};
 use super::packs::{self, Found, Place};
 use crate::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, Recipient,
+    Restrictions,
 };
 use crate::store::{AuthorizationFilter, StoreError};
 
@@ -143,12 +144,15 @@ fn authorization(
         functions: subjects.iter().map(|subject| subject.function).collect(),
         window: body.window,
         redeem_by: body.window.not_after,
-        region: body.region,
-        recurring: body.recurring,
-        max_uses: uses
-            .filter_map(|(subject, key)| Some((subject.function, key.max_uses?)))
-            .collect(),
-        recipient: Recipient { identity, terminal },
+        restrictions: Restrictions {
+            region: body.region,
+            recurring: body.recurring,
+            max_uses: uses
+                .filter_map(|(subject, key)| Some((subject.function, key.max_uses?)))
+                .collect(),
+            recipient: Recipient { identity, terminal },
+        }
+        .boxed(),
         pin: false,
         signing: None,
         state: AuthorizationState::Redeemed,

@@ -1,7 +1,5 @@
 //! Questions about bundles and authorizations: floor 2, `store/sqlite`.
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, named_params, params};
 
 use super::bundle_body::{Basis, Body};
@@ -180,7 +178,7 @@ pub(super) fn authorizations(
     };
     let mut names = Names {
         fleets: [(fleet, filter.fleet)].into(),
-        vehicles: HashMap::new(),
+        ..Names::default()
     };
     let (sql, of) = match (&filter.id, &filter.vehicle) {
         (Some(_), _) => (OF_ID, fleet),
@@ -238,10 +236,7 @@ pub(super) fn authorization(row: &SqlRow<'_>, names: &Names) -> Result<Authoriza
             not_after: number(row.get(5)?)?,
         },
         redeem_by: number(row.get(6)?)?,
-        region: body.region,
-        recurring: body.recurring,
-        max_uses: body.max_uses,
-        recipient: body.recipient,
+        restrictions: body.restrictions,
         pin: body.pin,
         signing: body.signing,
         state: words::read_state(row.get(4)?)?,

@@ -99,7 +99,7 @@ pub(super) fn vehicles(
 
 pub(super) fn identities(
     connection: &Connection,
-    names: &Names,
+    names: &mut Names,
     each: Each<'_>,
 ) -> Result<(), StoreError> {
     rows(
@@ -116,9 +116,11 @@ pub(super) fn identities(
                     })
                 })
             })?;
+            let id = named(IdentityId::parse(text(row, 1)?))?;
+            names.identities.insert(id.clone());
             each(Row::Identity(Identity {
                 fleet: names.fleet(row.get(0)?)?,
-                id: named(IdentityId::parse(text(row, 1)?))?,
+                id,
                 status: words::read_status(row.get(2)?)?,
                 licences,
             }));
@@ -129,14 +131,16 @@ pub(super) fn identities(
 
 pub(super) fn terminals(
     connection: &Connection,
-    names: &Names,
+    names: &mut Names,
     each: Each<'_>,
 ) -> Result<(), StoreError> {
     let sql = "SELECT fleet, id, status, identity, key FROM terminals ORDER BY fleet, id";
     rows(connection, sql, [], |row| {
+        let id = named(TerminalId::parse(text(row, 1)?))?;
+        names.terminals.insert(id.clone());
         each(Row::Terminal(Terminal {
             fleet: names.fleet(row.get(0)?)?,
-            id: named(TerminalId::parse(text(row, 1)?))?,
+            id,
             identity: named(IdentityId::parse(text(row, 3)?))?,
             key: public_key(blob(row, 4)?)?,
             status: words::read_status(row.get(2)?)?,

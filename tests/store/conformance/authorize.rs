@@ -1,6 +1,6 @@
 //! New authorizations, and attempts at their PINs.
 
-use fob::domain::{Author, Authorization, AuthorizationState, Recipient, Signing};
+use fob::domain::{Author, Authorization, AuthorizationState, Recipient, Restrictions, Signing};
 use fob::store::{Applied, Request, Row, Store, Write};
 use fob_verify::region::{Circle, Polygon, Position, Region};
 use fob_verify::window::{Recurring, Window as Weekly};
@@ -22,21 +22,29 @@ pub(super) fn one_of_each() -> Vec<Authorization> {
         change(&mut authorization);
         authorization
     };
+    let restricted = |number, change: &dyn Fn(&mut Restrictions)| {
+        let mut restrictions = Restrictions::default();
+        change(&mut restrictions);
+        Authorization {
+            restrictions: restrictions.boxed(),
+            ..authorization(number)
+        }
+    };
     vec![
         some(1, &|_| ()),
-        some(2, &|a| a.region = Some(Box::new(Region::Circle(circle)))),
-        some(3, &|a| a.region = Some(Box::new(Region::Polygon(polygon)))),
-        some(4, &|a| {
-            a.recurring = Some(Box::new(
+        restricted(2, &|r| r.region = Some(Box::new(Region::Circle(circle)))),
+        restricted(3, &|r| r.region = Some(Box::new(Region::Polygon(polygon)))),
+        restricted(4, &|r| {
+            r.recurring = Some(Box::new(
                 Recurring::new(&[weekly(-720), weekly(840)]).unwrap(),
             ))
         }),
-        some(5, &|a| a.max_uses = [(1, u32::MAX), (3, 1)].into()),
-        some(6, &|a| {
-            a.recipient.identity = Some(identity_id("+49:a~b@c"))
+        restricted(5, &|r| r.max_uses = [(1, u32::MAX), (3, 1)].into()),
+        restricted(6, &|r| {
+            r.recipient.identity = Some(identity_id("+49:a~b@c"))
         }),
-        some(7, &|a| {
-            a.recipient = Recipient {
+        restricted(7, &|r| {
+            r.recipient = Recipient {
                 identity: None,
                 terminal: Some(terminal_id("phone")),
             }
