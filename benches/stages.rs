@@ -27,17 +27,16 @@ use fob_verify::{RustCrypto, trust};
 
 use setup::{CODE_SET_KEY, Issuer, authorization};
 
-/// Look-ups in the book, at a size where it no longer fits a core's cache.
+/// Look-ups in the book, at a size where it no longer fits a core's cache; `FOB_BOOK` asks for
+/// another. What the book weighs, and look-ups beside a writer, is `--bench book`.
 fn book(criterion: &mut Criterion) {
     let issuer = Issuer::new();
     let mut group = criterion.benchmark_group("book");
-    let book = issuer.book_of(200_000);
-    let ids: Vec<_> = (0..200_000)
-        .step_by(97)
-        .map(setup::authorization_id)
-        .collect();
+    let size = std::env::var("FOB_BOOK").map_or(200_000, |size| size.parse().unwrap());
+    let book = issuer.book_of(size);
+    let ids: Vec<_> = (0..size).step_by(97).map(setup::authorization_id).collect();
     let bare = papaya::HashMap::new();
-    for id in (0..200_000).map(setup::authorization_id) {
+    for id in (0..size).map(setup::authorization_id) {
         bare.pin().insert(id, Arc::new(0_u64));
     }
     let mut at = 0;

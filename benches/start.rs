@@ -59,7 +59,7 @@ fn main() {
 fn fill(dir: &Path, open: u64) {
     let store = Sqlite::open(&dir.join("fob.db"), SqliteConfig::default()).unwrap();
     let book = Book::default();
-    store.load(&mut |row| book.take(row)).unwrap();
+    book.load(&store).unwrap();
     let fleet = &book.fleet_named("demo").unwrap().fleet;
     let ids = Ids::new();
     for from in (0..open).step_by(CHUNK as usize) {

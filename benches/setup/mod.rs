@@ -176,12 +176,16 @@ impl Issuer {
     /// A book with so many authorizations.
     pub fn book_of(&self, authorizations: u64) -> Book {
         let book = Book::default();
+        let first = authorization(0, 8);
         book.take(Row::Fleet(fleet()));
         for n in 0..VEHICLES {
             book.take(Row::Vehicle(vehicle(n)));
         }
         for n in 0..authorizations {
-            book.take(Row::Authorization(authorization(n, 8)));
+            book.take(Row::Authorization(Authorization {
+                id: authorization_id(n),
+                ..first.clone()
+            }));
         }
         book
     }

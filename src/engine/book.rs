@@ -32,6 +32,8 @@ pub struct Book {
     epochs: ArcSwap<Vec<Arc<Epoch>>>,
     active: ArcSwapOption<Epoch>,
     trust: ArcSwapOption<TrustList>,
+    /// Authorizations that were over before this time have been looked for. The writer's own.
+    forgotten_before: AtomicU64,
 }
 
 /// The newest trust list, as cars get it.
@@ -87,6 +89,7 @@ impl Book {
     /// # Errors
     /// The store's.
     pub fn load(&self, store: &dyn Store) -> Result<(), StoreError> {
+        self.forgotten_before.store(0, Ordering::Relaxed);
         let (rows, loads) = bounded::<Vec<Row>>(LOADS_WAITING);
         std::thread::scope(|scope| {
             let taker = std::thread::Builder::new().name("fob-load".into());
@@ -358,9 +361,12 @@ impl Book {
 
     /// Forgets what the store has purged: `authorizations` of them. It may purge less in one go
     /// than it could; what is forgotten here too early is over either way. Looking through all
-    /// authorizations takes long where there are millions, and is left out where none went.
+    /// authorizations takes long where there are millions, and is left out where none went or
+    /// all that could have been forgotten are.
     fn forget(&self, before: UnixTime, authorizations: u32) {
-        if authorizations > 0 {
+        let forgotten_before = self.forgotten_before.load(Ordering::Relaxed);
+        if authorizations > 0 && before > forgotten_before {
+            self.forgotten_before.store(before, Ordering::Relaxed);
             self.authorizations
                 .pin()
                 .retain(|_, known| known.window.not_after.max(known.redeem_by) >= before);
@@ -516,5 +522,52 @@ impl FleetBook {
         let mut all = self.terminals_of(identity.as_str()).to_vec();
         change(&mut all);
         self.terminals_of.pin().insert(identity.clone(), all.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::authorization::tests::sample;
+
+    fn held(number: u8, ends: UnixTime) -> Authorization {
+        let mut authorization = sample();
+        authorization.id.0[15] = number;
+        authorization.window.not_after = ends;
+        authorization
+    }
+
+    #[test]
+    fn what_was_purged_is_forgotten_and_nothing_else() {
+        let book = Book::default();
+        for (number, ends) in [(1, 200), (2, 300), (3, 300)] {
+            book.take(Row::Authorization(held(number, ends)));
+        }
+        let purge = |before, purged| {
+            book.apply(&Write::Purge(before, 1), Applied::Purged(purged));
+            book.authorizations_len()
+        };
+        assert_eq!(purge(200, 0), 3, "it ends at 200, not before");
+        assert_eq!(purge(201, 1), 2);
+        assert_eq!(purge(201, 0), 2);
+        assert_eq!(
+            purge(301, 1),
+            0,
+            "all of them, though one at a time in the store"
+        );
+        assert_eq!(purge(301, 1), 0);
+    }
+
+    #[test]
+    fn a_redemption_changes_the_state_alone() {
+        let book = Book::default();
+        let open = held(1, 200);
+        book.take(Row::Authorization(open.clone()));
+        book.set_state(open.id, AuthorizationState::Redeemed);
+        let redeemed = Authorization {
+            state: AuthorizationState::Redeemed,
+            ..open
+        };
+        assert_eq!(book.authorization(redeemed.id).as_deref(), Some(&redeemed));
     }
 }

@@ -9,6 +9,9 @@ use crate::store::{Applied, Write};
 /// Authorizations purged in one transaction, so that no request waits long behind it.
 const PURGE_MAX: u32 = 1_000;
 
+/// What is over is purged by whole hours, so that the book is looked through once an hour.
+const PURGE_STEP_S: u64 = 3_600;
+
 impl Engine {
     /// Applies what is due now. Returns how many authorizations were purged; at most a bounded
     /// number in one go, so call it again soon where it was many.
@@ -34,8 +37,8 @@ impl Engine {
                 ..epoch.clone()
             }));
         }
-        let before = now.saturating_sub(self.settings().retain_for_s);
-        writes.push(Write::Purge(before, PURGE_MAX));
+        let over = now.saturating_sub(self.settings().retain_for_s);
+        writes.push(Write::Purge(over - over % PURGE_STEP_S, PURGE_MAX));
         let applied = self.write(writes).await?;
         Ok(applied
             .iter()

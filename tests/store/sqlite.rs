@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use fob::domain::{FleetId, VehicleId};
+use fob::domain::{Author, FleetId, Recipient, Restrictions, VehicleId};
 use fob::store::sqlite::{Sqlite, SqliteConfig};
-use fob::store::{Store, StoreError};
+use fob::store::{Row, Store, StoreError};
 use rusqlite::{Connection, params};
 
 use super::conformance::{Place, conformance};
@@ -66,6 +66,44 @@ fn create(path: &Path) -> Result<(), StoreError> {
 
 fn open(path: &Path) -> Result<(), StoreError> {
     Sqlite::open(path, SqliteConfig::default()).map(drop)
+}
+
+#[test]
+fn what_is_loaded_has_its_names_from_the_registry() {
+    let folder = Folder::new();
+    let store = folder.open();
+    done(&store, &world());
+    let mut bound = authorization(1);
+    bound.author = Author::Terminal(terminal_id("phone"));
+    bound.restrictions = Restrictions {
+        recipient: Recipient {
+            identity: Some(identity_id("ben")),
+            terminal: Some(terminal_id("phone")),
+        },
+        ..Restrictions::default()
+    }
+    .boxed();
+    done(&store, &[authorize(bound)]);
+    let (mut of_registry, mut repeated) = (Vec::new(), Vec::new());
+    for row in loaded(&store) {
+        match row {
+            Row::Vehicle(vehicle) => of_registry.push(vehicle.id.as_str().as_ptr()),
+            Row::Identity(identity) => of_registry.push(identity.id.as_str().as_ptr()),
+            Row::Terminal(terminal) => of_registry.push(terminal.id.as_str().as_ptr()),
+            Row::Authorization(one) => {
+                let recipient = one.recipient();
+                repeated.push(one.vehicle.as_str().as_ptr());
+                repeated.extend(recipient.identity.iter().map(|id| id.as_str().as_ptr()));
+                repeated.extend(recipient.terminal.iter().map(|id| id.as_str().as_ptr()));
+                if let Author::Terminal(id) = &one.author {
+                    repeated.push(id.as_str().as_ptr());
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(repeated.len(), 4);
+    assert!(repeated.iter().all(|name| of_registry.contains(name)));
 }
 
 #[test]
