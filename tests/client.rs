@@ -1,11 +1,17 @@
 //! The independent client: written in Python from the design alone, with `cbor2` and
 //! `cryptography`, and run against a real server. `make test` makes its environment.
+//! Beside it `scitt-cose`, a verifier of COSE Receipts by others, over the golden vectors.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 use crate::support::Issuer;
+use crate::vectors::unhex;
 
 /// The environment `make test` makes, or the one `FOB_PYTHON` names.
 fn python() -> PathBuf {
@@ -20,13 +26,25 @@ fn python() -> PathBuf {
     python
 }
 
+fn script(name: &str) -> Command {
+    let mut command = Command::new(python());
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    command.arg(root.join("tests/client").join(name));
+    command
+}
+
+fn passed(done: &Output) {
+    let printed = String::from_utf8_lossy(&done.stdout);
+    let complaint = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{printed}\n{complaint}");
+    assert!(printed.contains(" 0 failed"), "{printed}");
+}
+
 fn flow(init: &[&str]) {
     let issuer = Issuer::with(&[&["--demo"], init].concat());
     let server = issuer.serve();
     let token = issuer.token("authorize,read,admin");
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/client/flow.py");
-    let done = Command::new(python())
-        .arg(script)
+    let done = script("flow.py")
         .args(["--url", &server.url, "--token", &token, "--dir"])
         .arg(issuer.path())
         // Parts of the contract that are still to come.
@@ -40,10 +58,7 @@ fn flow(init: &[&str]) {
         ])
         .output()
         .unwrap();
-    let printed = String::from_utf8_lossy(&done.stdout);
-    let complaint = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{printed}\n{complaint}");
-    assert!(printed.contains(" 0 failed"), "{printed}");
+    passed(&done);
 }
 
 #[test]
@@ -59,4 +74,35 @@ fn the_same_with_ed25519_issuing_keys() {
 #[test]
 fn the_same_with_es256_as_its_older_name() {
     flow(&["--alg", "ES256"]);
+}
+
+fn vectors() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("verify/vectors")
+}
+
+#[test]
+fn the_independent_client_opens_the_golden_vectors() {
+    passed(&script("vectors.py").arg(vectors()).output().unwrap());
+}
+
+#[test]
+fn a_verifier_of_receipts_by_others_takes_the_golden_keys_and_no_change_of_them() {
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(vectors().join(name)).unwrap()).unwrap()
+    };
+    let all = read("keys.json");
+    let mut all = all.as_array().unwrap().iter();
+    let issuer = all.find(|key| key["name"] == "issuer ES256").unwrap();
+    let trees = read("tree-es256.json");
+    let keys = trees.as_array().unwrap().iter();
+    let lines: Vec<String> = keys
+        .map(|key| BASE64_URL_SAFE_NO_PAD.encode(unhex(&key["object"])))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let [issuer_file, keys_file] = ["issuer.cbor", "keys"].map(|name| folder.path().join(name));
+    std::fs::write(&issuer_file, unhex(&issuer["issuer_cose_key"])).unwrap();
+    std::fs::write(&keys_file, lines.join("\n")).unwrap();
+    let mut check = script("receipts.py");
+    check.arg("--key").arg(issuer_file).arg(keys_file);
+    passed(&check.output().unwrap());
 }

@@ -19,7 +19,8 @@ fn bytes<const N: usize>(value: &Value) -> [u8; N] {
     std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
 }
 
-fn unhex(value: &Value) -> Vec<u8> {
+/// The octets of a value in hex.
+pub(crate) fn unhex(value: &Value) -> Vec<u8> {
     let digits = value.as_str().unwrap().as_bytes().chunks(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.map(byte).collect()

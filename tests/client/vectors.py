@@ -62,6 +62,51 @@ def check_object(report, name, folder):
     return data
 
 
+def check_trees(report, name, folder, trust):
+    """Every key of every tree: its hashes are its own, and the trust list opens it."""
+    for vector in json.loads((folder / name).read_text()):
+        size, index = int(vector["tree_size"]), int(vector["leaf_index"])
+        what, data = f"{name}: key {index} of {size}", bytes.fromhex(vector["object"])
+        protected, payload, _ = fob.cbor_decode(data)
+        report.equal(f"{what}: claims", payload.hex(), vector["claims"])
+        entry = fob.cbor_encode(["fob-key", protected, payload])
+        leaf = hashlib.sha256(b"\0" + entry).digest()
+        report.equal(f"{what}: leaf", leaf.hex(), vector["leaf"])
+        path = [bytes.fromhex(step) for step in vector["path"].split()]
+        root = fob.merkle_root(leaf, size, index, path)
+        report.equal(f"{what}: root", root.hex(), vector["root"])
+        report.equal(f"{what}: opens as", fob.key_verify(data, trust).tree_size, size)
+
+
+def check_tree_key(report, folder, trust):
+    """The worked example: each step on the way to the key."""
+    data, parts = (
+        hex_file(folder / "tree-key.hex"),
+        json.loads((folder / "tree-key.json").read_text()),
+    )
+    report.equal("tree-key: both files hold the same", data.hex(), parts["object"])
+    part = {name: bytes.fromhex(value) for name, value in parts.items() if is_hex(value)}
+    protected, payload, receipt = fob.cbor_decode(data)
+    entry = fob.cbor_encode(["fob-key", protected, payload])
+    hashes = [
+        hashlib.sha256(b"\0" + entry).digest(),
+        hashlib.sha256(b"\1" + part["left_of_it"] + part["leaf"]).digest(),
+        hashlib.sha256(b"\1" + part["their_node"] + part["right_of_that"]).digest(),
+    ]
+    signed = fob.to_be_signed(receipt.value[0], part["root"])
+    found = [protected, payload, entry, *hashes, *receipt.value[::3], signed]
+    found.append(hashlib.sha256(signed).digest())
+    names = "protected claims entry leaf their_node root receipt_protected signature"
+    names = [*names.split(), "to_be_signed", "to_be_signed_sha256"]
+    wanted = {name: parts[name] for name in names}
+    report.equal("tree-key: every step", dict(zip(names, map(bytes.hex, found))), wanted)
+    report.equal("tree-key: opens as", fob.key_verify(data, trust).tree_size, 3)
+
+
+def is_hex(text):
+    return len(text) % 2 == 0 and all(digit in "0123456789abcdef" for digit in text)
+
+
 def check_code_set(report, folder):
     vector = json.loads((folder / "code-set.json").read_text())
     code_set = fob.code_set_decode(vector["text"])
@@ -101,6 +146,10 @@ def walk(report, folder):
             report.check(f"{path.stem}: opens with the trust list", True)
             survivors = flips_accepted(data, lambda flipped: fob.key_verify(flipped, trust))
             report.equal(f"{path.stem}: one flipped bit anywhere is refused", survivors, [])
+    with report.section("keys signed in a tree"):
+        check_tree_key(report, folder, trust)
+        for name in ("tree-es256.json", "tree-esp256.json"):
+            check_trees(report, name, folder, trust)
     with report.section("use proof"):
         use = check_object(report, "use-proof", folder)
         payload = fob.cbor_decode(fob.cbor_decode(use).value[2])

@@ -11,6 +11,8 @@
 //! which side of the path's hashes the leaf's branch stands, and nothing else;
 //! another pair that says the same is another encoding of the same receipt.
 
+use crate::tree::{HASH_LEN, PATH_LEN_MAX};
+
 mod decode;
 #[cfg(feature = "alloc")]
 mod encode;
@@ -26,9 +28,9 @@ pub const TYP: &str = "application/fob-receipt+cose";
 /// takes one.
 pub const PROTECTED_LEN: usize = 48;
 
-/// The largest receipt, in octets: 129 and two integers of up to 5, with a
-/// path of [`PATH_LEN_MAX`](crate::tree::PATH_LEN_MAX) hashes.
-pub const RECEIPT_LEN_MAX: usize = 958;
+/// The largest receipt, in octets: 132, two integers of up to 5, and the
+/// longest path, of [`PATH_LEN_MAX`] hashes with a head of 2 octets each.
+pub const RECEIPT_LEN_MAX: usize = 132 + 2 * 5 + PATH_LEN_MAX * (2 + HASH_LEN);
 
 /// Header parameters (RFC 9942 §4).
 mod label {

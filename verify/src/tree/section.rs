@@ -41,10 +41,10 @@ impl Section {
         let mut level = leaves;
         let mut at = run;
         while at.size > 1 {
+            let start = nodes.len();
             if at.left().is_some() {
                 nodes.push(*rest.next().ok_or(Refusal::PathLength)?);
             }
-            let start = nodes.len().saturating_sub(usize::from(at.left().is_some()));
             nodes.extend_from_slice(&level);
             if at.right().is_some() {
                 nodes.push(*rest.next().ok_or(Refusal::PathLength)?);

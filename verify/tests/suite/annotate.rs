@@ -6,7 +6,13 @@ use std::fmt::Write;
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Place {
     Sign1,
+    InTree,
+    Receipt,
     Header,
+    Unprotected,
+    Proofs,
+    Inclusions,
+    Inclusion,
     Key,
     Trust,
     Use,
@@ -21,14 +27,17 @@ pub(crate) enum Place {
 }
 
 use Place::{
-    CodeSet, Confirmation, CoseKey, Entries, Entry, Fob, Header, Key, Other, Sign1, Trust,
-    TrustMap, Use,
+    CodeSet, Confirmation, CoseKey, Entries, Entry, Fob, Header, InTree, Inclusion, Inclusions,
+    Key, Other, Proofs, Receipt, Sign1, Trust, TrustMap, Unprotected, Use,
 };
 
 const NAMES: &[(Place, i64, &str, Place)] = &[
     (Header, 1, "alg", Other),
     (Header, 4, "kid", Other),
     (Header, 16, "typ", Other),
+    (Header, 395, "vds", Other),
+    (Unprotected, 396, "vdp", Proofs),
+    (Proofs, -1, "inclusion proofs", Inclusions),
     (Key, 1, "iss", Other),
     (Key, 3, "aud", Other),
     (Key, 4, "exp", Other),
@@ -156,13 +165,16 @@ impl Printer<'_> {
                 self.line(depth, &code, &format!("{name}tag {value}"));
                 self.item(place, depth, String::new(), String::new());
             }
-            _ => self.line(depth, &code, &format!("{name}{}", value == 21)),
+            _ => {
+                let value = ["false", "true", "null"][usize::try_from(value - 20).unwrap()];
+                self.line(depth, &code, &format!("{name}{value}"));
+            }
         }
     }
 
     fn string(&mut self, place: Place, depth: usize, major: u8, len: u64, code: &str, name: &str) {
         let kind = if major == 2 { "bstr" } else { "tstr" };
-        if matches!(place, Header | Key | Trust | Use) {
+        if matches!(place, Header | Key | Trust | Use | Inclusion) {
             self.line(depth, code, &format!("{name}bstr of {len} octets, holding"));
             return self.item(place, depth + 1, String::new(), String::new());
         }
@@ -193,10 +205,30 @@ impl Printer<'_> {
                 ("claims:", self.payload),
                 ("signature:", Other),
             ],
+            InTree => &[
+                ("protected:", Header),
+                ("claims:", self.payload),
+                ("receipt:", Receipt),
+            ],
+            Receipt => &[
+                ("protected:", Header),
+                ("unprotected:", Unprotected),
+                ("payload:", Other),
+                ("signature:", Other),
+            ],
+            Inclusion => &[
+                ("tree size:", Other),
+                ("leaf index:", Other),
+                ("path:", Other),
+            ],
             CodeSet => &[("id:", Other), ("secret:", Other), ("codes:", Other)],
             _ => &[],
         };
-        let default = if place == Entries { Entry } else { Other };
+        let default = match place {
+            Entries => Entry,
+            Inclusions => Inclusion,
+            _ => Other,
+        };
         for at in 0..items.try_into().unwrap() {
             let (name, place) = names.get(at).copied().unwrap_or(("", default));
             self.item(place, depth + 1, String::new(), name.to_owned());

@@ -106,6 +106,27 @@ fn a_good_use_is_admitted_and_remembered() {
 }
 
 #[test]
+fn a_key_signed_in_a_tree_is_used_like_any_other() {
+    let key = fixture::in_tree(&ESP256, 13, 1).assemble();
+    let claims = fixture::tree_claims(1);
+    let mut notebook = Notebook::default();
+    with_trust(|trust| {
+        let car = car(trust);
+        let admitted = check(&key, &proof_of(&claims), &car, &mut notebook).unwrap();
+        assert_eq!(**admitted.claims(), claims);
+    });
+    assert_eq!(notebook.uses(&fixture::BUNDLE, 1), 1);
+    let mut forged = key.clone();
+    forged[key.len() - 1] ^= 1;
+    let before = notebook.clone();
+    with_trust(|trust| {
+        let refused = check(&forged, &proof_of(&claims), &car(trust), &mut notebook);
+        assert_eq!(refused, Err(Refusal::BadSignature));
+    });
+    assert_eq!(notebook, before);
+}
+
+#[test]
 fn each_question_has_its_refusal() {
     let full = full_claims();
     let far = Position::new(0, 0).ok();

@@ -3,8 +3,10 @@
 
 use fob_verify::code_set::CodeSet;
 use fob_verify::key::{self, Claims, StatusRef};
+use fob_verify::receipt;
 use fob_verify::region::{Circle, Polygon, Position, Region};
 use fob_verify::sign1::ToBeSigned;
+use fob_verify::tree::{Hash, Section, Tree};
 use fob_verify::trust::{self, Draft, Entry};
 use fob_verify::use_proof::{self, Use};
 use fob_verify::window::{Recurring, Window};
@@ -179,6 +181,94 @@ pub(crate) fn key_message(issuer: &Secret, claims: &Claims<'_>) -> ToBeSigned {
 
 pub(crate) fn key(issuer: &Secret, claims: &Claims<'_>) -> Vec<u8> {
     issuer.finish(&key_message(issuer, claims))
+}
+
+/// The sizes of the trees in the vectors.
+pub(crate) const TREE_SIZES: [u64; 5] = [2, 3, 7, 8, 13];
+
+/// What stands at a place of every tree here: second the key of all the other
+/// examples, and keys without optional claims around it.
+pub(crate) fn tree_claims(at: u64) -> Claims<'static> {
+    if at == 1 {
+        return full_claims();
+    }
+    let number = u8::try_from(at).unwrap();
+    Claims {
+        key_id: id(0xd0 + number),
+        function: u16::from(number) + 1,
+        function_name: "of.a.tree",
+        ..plain_claims()
+    }
+}
+
+/// The parts of a key in a tree, each step of the way to it.
+pub(crate) struct InTree {
+    pub(crate) size: u64,
+    pub(crate) index: u64,
+    pub(crate) protected: [u8; key::PROTECTED_LEN],
+    pub(crate) claims: Vec<u8>,
+    pub(crate) leaf: Hash,
+    pub(crate) path: Vec<Hash>,
+    pub(crate) root: Hash,
+    pub(crate) receipt_protected: [u8; receipt::PROTECTED_LEN],
+    pub(crate) to_be_signed: Vec<u8>,
+    pub(crate) signature: [u8; 64],
+}
+
+impl InTree {
+    /// The finished key.
+    pub(crate) fn assemble(&self) -> Vec<u8> {
+        self.assemble_at(self.size, self.index)
+    }
+
+    /// The same key, said to stand elsewhere.
+    pub(crate) fn assemble_at(&self, size: u64, index: u64) -> Vec<u8> {
+        let mut out = vec![];
+        receipt::assemble(
+            &mut out,
+            &self.protected,
+            &self.claims,
+            &self.receipt_protected,
+            size,
+            index,
+            self.path.iter(),
+            &self.signature,
+        );
+        out
+    }
+}
+
+/// A key of the tree of this size.
+pub(crate) fn in_tree(issuer: &Secret, size: u64, index: u64) -> InTree {
+    let kid = issuer.issuer().kid();
+    let protected = key::protected_header(issuer.algorithm, &kid);
+    let encoded: Vec<Vec<u8>> = (0..size)
+        .map(|at| {
+            let mut claims = vec![];
+            key::encode_claims(&mut claims, &tree_claims(at)).unwrap();
+            claims
+        })
+        .collect();
+    let leaves = encoded.iter().map(|claims| key::leaf(&protected, claims));
+    let tree = Tree::new(leaves.collect());
+    let at = usize::try_from(index).unwrap();
+    let leaf = key::leaf(&protected, &encoded[at]);
+    let outside = tree.outside(index, 1);
+    let section = Section::new(size, index, vec![leaf], &outside).unwrap();
+    let receipt_protected = receipt::protected_header(issuer.algorithm, &kid);
+    let to_be_signed = receipt::to_be_signed(&receipt_protected, tree.root());
+    InTree {
+        size,
+        index,
+        protected,
+        claims: encoded[at].clone(),
+        leaf,
+        path: section.path(0).copied().collect(),
+        root: *tree.root(),
+        receipt_protected,
+        signature: issuer.sign(&to_be_signed),
+        to_be_signed,
+    }
 }
 
 pub(crate) fn entries() -> [Entry; 3] {

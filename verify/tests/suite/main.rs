@@ -9,6 +9,7 @@ mod fixture;
 mod jws;
 mod mutations;
 mod oracle;
+mod receipt;
 mod tree;
 mod trust;
 mod vectors;

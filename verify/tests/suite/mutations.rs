@@ -3,6 +3,7 @@
 use crate::fixture::{self, ED25519, ES256, ESP256, NOW, PHONE, ROOT, Secret};
 use fob_verify::code_set::CodeSet;
 use fob_verify::key::{self, SignedKey};
+use fob_verify::receipt;
 use fob_verify::sign1::assemble;
 use fob_verify::trust;
 use fob_verify::use_proof::UseProof;
@@ -20,6 +21,8 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         (fixture::key(&ESP256, &fixture::full_claims()), key_holds),
         (fixture::key(&ES256, &fixture::fiji_claims()), key_holds),
         (fixture::key(&ED25519, &fixture::plain_claims()), key_holds),
+        // Its size and index can say nothing else: see `receipt`.
+        (fixture::in_tree(&ESP256, 2, 1).assemble(), key_holds),
         (fixture::trust_list(), trust_holds),
         (fixture::proof(), proof_holds),
     ]
@@ -85,7 +88,7 @@ fn nothing_shorter_or_longer_verifies() {
 fn objects_of_one_kind_are_not_of_another() {
     for (at, (object, _)) in KINDS.iter().enumerate() {
         for (other, (_, holds)) in KINDS.iter().enumerate() {
-            let same = at == other || (at < 3 && other < 3);
+            let same = at == other || (at < 4 && other < 4);
             assert_eq!(holds(object), same);
         }
     }
@@ -153,7 +156,33 @@ fn accepted_is_canonical(signer: &Secret, claims: &[u8]) {
     }
 }
 
+/// The same for a key in a tree, its receipt included.
+fn accepted_in_tree_is_canonical(bytes: &[u8]) {
+    let Ok(read) = SignedKey::decode(bytes) else {
+        return;
+    };
+    let Some(receipt) = read.receipt() else {
+        return;
+    };
+    let mut claims = vec![];
+    key::encode_claims(&mut claims, read.unverified()).unwrap();
+    let mut again = vec![];
+    let path: Vec<_> = receipt.path().collect();
+    receipt::assemble(
+        &mut again,
+        &key::protected_header(read.algorithm(), read.kid()),
+        &claims,
+        &receipt::protected_header(read.algorithm(), read.kid()),
+        receipt.tree_size(),
+        receipt.leaf_index(),
+        path.into_iter(),
+        bytes.last_chunk().unwrap(),
+    );
+    assert_eq!(again, bytes);
+}
+
 fn feed_all(bytes: &[u8]) {
+    accepted_in_tree_is_canonical(bytes);
     for (_, holds) in &*KINDS {
         assert!(!holds(bytes));
     }
@@ -173,7 +202,7 @@ proptest! {
 
     #[test]
     fn no_beginning_with_a_random_end_verifies(
-        kind in 0..5usize,
+        kind in 0..6usize,
         cut in any::<prop::sample::Index>(),
         end in prop::collection::vec(any::<u8>(), 1..120),
     ) {
@@ -185,7 +214,7 @@ proptest! {
 
     #[test]
     fn no_random_edits_verify(
-        kind in 0..5usize,
+        kind in 0..6usize,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let (object, holds) = &KINDS[kind];
@@ -194,6 +223,7 @@ proptest! {
             mutant[at.index(object.len())] = octet;
         }
         prop_assume!(mutant != *object);
+        accepted_in_tree_is_canonical(&mutant);
         prop_assert!(!holds(&mutant));
     }
 

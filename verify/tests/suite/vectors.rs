@@ -4,10 +4,11 @@
 //! vector is a changed format.
 
 use crate::annotate::{Place, annotate, hex, strip};
-use crate::fixture::{self, Secret};
+use crate::fixture::{self, InTree, Secret};
 use crate::jws::{self, Jws, base64url};
 use fob_verify::code_set::text_nonce;
 use fob_verify::sign1::ToBeSigned;
+use fob_verify::tree::node;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ fn the_annotated_form_holds_every_octet() {
         (full_key(), Place::Sign1, Place::Key),
         (fixture::trust_list(), Place::Sign1, Place::Trust),
         (fixture::proof(), Place::Sign1, Place::Use),
+        (tree_example().assemble(), Place::InTree, Place::Key),
     ] {
         assert_eq!(strip(&annotate(&object, place, payload)), object);
     }
@@ -43,7 +45,13 @@ fn the_annotated_form_holds_every_octet() {
 #[test]
 fn the_protocol_page_prints_these_vectors() {
     let page = fs::read_to_string(PROTOCOL).unwrap();
-    for name in ["key-esp256", "trust-list", "use-proof", "code-set"] {
+    for name in [
+        "key-esp256",
+        "tree-key",
+        "trust-list",
+        "use-proof",
+        "code-set",
+    ] {
         let (_, dump) = files()
             .into_iter()
             .find(|f| f.0 == format!("{name}.hex"))
@@ -53,6 +61,7 @@ fn the_protocol_page_prints_these_vectors() {
     }
     for name in [
         "key-esp256",
+        "tree-key",
         "trust-list",
         "use-proof",
         "code-set",
@@ -105,6 +114,9 @@ fn files() -> Vec<(String, String)> {
         &fixture::ED25519,
         Place::Key,
     ));
+    files.extend(tree_key());
+    files.push(("tree-es256.json".to_owned(), trees(&fixture::ES256)));
+    files.push(("tree-esp256.json".to_owned(), trees(&fixture::ESP256)));
     files.extend(object(
         "trust-list",
         TRUST,
@@ -134,6 +146,7 @@ fn files() -> Vec<(String, String)> {
 const KEY_FULL: &str = "A virtual key with every claim, ESP256, P-256 holder.";
 const KEY_FIJI: &str = "A virtual key with a polygon across the antimeridian, ES256.";
 const KEY_PLAIN: &str = "A virtual key with no claim that may be left out, Ed25519 throughout.";
+const IN_TREE: &str = "The key of key-esp256, the second of three in a tree.";
 const TRUST: &str = "A trust list of three issuer keys that names the next root.";
 const USE: &str = "A use proof for the key in key-esp256.";
 const CODES: &str = "A code set of three functions, its secret, its PIN and its nonce.";
@@ -195,6 +208,73 @@ fn object(
         (format!("{name}.json"), json + "\n"),
         (format!("{name}.hex"), format!("# {about}\n\n{dump}")),
     ]
+}
+
+fn tree_example() -> InTree {
+    fixture::in_tree(&fixture::ESP256, 3, 1)
+}
+
+/// The worked example: every value on the way to a key in a tree.
+fn tree_key() -> [(String, String); 2] {
+    let key = tree_example();
+    let object = key.assemble();
+    let [left, right] = [key.path[0], key.path[1]];
+    let entry = [
+        b"\x83\x67fob-key\x58\x26",
+        &key.protected[..],
+        b"\x59\x01\x05",
+    ];
+    let entry = [&entry.concat()[..], &key.claims].concat();
+    let json = json(&[
+        ("description", IN_TREE),
+        ("signed_by", fixture::ESP256.name),
+        ("tree_size", &key.size.to_string()),
+        ("leaf_index", &key.index.to_string()),
+        ("protected", &hex(&key.protected)),
+        ("claims", &hex(&key.claims)),
+        ("entry", &hex(&entry)),
+        ("leaf", &hex(&key.leaf)),
+        ("left_of_it", &hex(&left)),
+        ("their_node", &hex(&node(&left, &key.leaf))),
+        ("right_of_that", &hex(&right)),
+        ("root", &hex(&key.root)),
+        ("receipt_protected", &hex(&key.receipt_protected)),
+        ("to_be_signed", &hex(&key.to_be_signed)),
+        (
+            "to_be_signed_sha256",
+            &hex(&Sha256::digest(&key.to_be_signed)),
+        ),
+        ("signature", &hex(&key.signature)),
+        ("object", &hex(&object)),
+    ]);
+    let dump = annotate(&object, Place::InTree, Place::Key);
+    [
+        ("tree-key.json".to_owned(), json + "\n"),
+        ("tree-key.hex".to_owned(), format!("# {IN_TREE}\n\n{dump}")),
+    ]
+}
+
+/// Every key of trees of several sizes, signed by one issuer.
+fn trees(signer: &Secret) -> String {
+    let places = fixture::TREE_SIZES
+        .into_iter()
+        .flat_map(|size| (0..size).map(move |index| (size, index)));
+    let keys = places.map(|(size, index)| {
+        let key = fixture::in_tree(signer, size, index);
+        let path: Vec<String> = key.path.iter().map(|hash| hex(hash)).collect();
+        json(&[
+            ("signed_by", signer.name),
+            ("tree_size", &size.to_string()),
+            ("leaf_index", &index.to_string()),
+            ("claims", &hex(&key.claims)),
+            ("leaf", &hex(&key.leaf)),
+            ("path", &path.join(" ")),
+            ("root", &hex(&key.root)),
+            ("signature", &hex(&key.signature)),
+            ("object", &hex(&key.assemble())),
+        ])
+    });
+    format!("[\n{}\n]\n", keys.collect::<Vec<_>>().join(",\n"))
 }
 
 fn code_set() -> [(String, String); 2] {
