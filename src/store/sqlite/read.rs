@@ -23,7 +23,8 @@ macro_rules! columns {
 /// The conditions of a filter beside the one its index answers.
 macro_rules! conditions {
     () => {
-        " AND (:state IS NULL OR a.state = :state)
+        " AND (:id IS NULL OR a.id = :id)
+          AND (:state IS NULL OR a.state = :state)
           AND (:expired IS NULL OR a.state <> 0 OR :expired = (min(a.not_after, a.redeem_by) <= :now)) "
     };
 }
@@ -193,7 +194,7 @@ pub(super) fn authorizations(
     };
     let values = named_params! {
         ":of": of,
-        ":id": filter.id.as_ref().map_or(&[][..], |id| id.bytes()),
+        ":id": filter.id.as_ref().map(AuthorizationId::bytes),
         ":after": filter.after.as_ref().map_or(&[][..], |id| id.bytes()),
         ":state": filter.state.map(words::state),
         ":expired": filter.expired,
