@@ -211,8 +211,9 @@ fn a_full_queue_refuses_at_the_door_and_the_same_request_succeeds_later() {
             .iter()
             .map(|one| scope.spawn(|| one.send(&inside)))
             .collect();
-        // One is being signed, one waits in the queue; the rest are refused at once.
-        until(|| sent.iter().filter(|one| one.is_finished()).count() >= redemptions.len() - 2);
+        // One is being signed, one is prepared, one waits to be handed on, one waits in the queue;
+        // the rest are refused at once.
+        until(|| sent.iter().filter(|one| one.is_finished()).count() >= redemptions.len() - 4);
         inside.signer.release();
         sent.into_iter().map(|one| one.join().unwrap()).collect()
     });

@@ -500,7 +500,7 @@ fn what_an_authorization_says_must_make_sense() {
             json!({ "max_uses": { "doors.unlock": 1, "1": 1 } }),
             "max_uses",
         ),
-        (json!({ "signing": "tree" }), "signing"),
+        (json!({ "signing": "forest" }), "signing"),
         (json!({ "region": {} }), "region"),
         (json!({ "region": circle(90.1, 100) }), "region"),
         (json!({ "region": circle(1e300, 100) }), "region"),

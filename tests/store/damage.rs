@@ -15,9 +15,11 @@ fn what_cannot_be_read_is_corrupt_and_nothing_worse() {
     type Ask = fn(&Sqlite) -> Result<(), StoreError>;
     let damages: [(&str, Ask); 2] = [
         (
-            "UPDATE bundles SET format = 2
-             UPDATE bundles SET body = x'80'
-             UPDATE bundles SET body = x''
+            "UPDATE packs SET format = 1
+             UPDATE packs SET body = x'80'
+             UPDATE packs SET body = x'4180'
+             UPDATE packs SET fleet = 77
+             UPDATE packs SET epoch = 77
              DELETE FROM contexts",
             |store| {
                 store

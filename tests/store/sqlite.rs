@@ -122,7 +122,8 @@ fn other_versions_and_other_files_are_refused() {
     let folder = Folder::new();
     for (found, advised) in [
         (0, "initialise again"),
-        (2, "newer program"),
+        (1, "initialise again"),
+        (3, "newer program"),
         (9, "newer program"),
     ] {
         folder
@@ -132,7 +133,7 @@ fn other_versions_and_other_files_are_refused() {
         match open(&folder.file()) {
             Err(StoreError::Schema {
                 found: said,
-                known: 1,
+                known: 2,
                 advice,
             }) => {
                 assert_eq!(said, found);
@@ -143,7 +144,7 @@ fn other_versions_and_other_files_are_refused() {
     }
     folder
         .connection()
-        .pragma_update(None, "user_version", 1)
+        .pragma_update(None, "user_version", 2)
         .unwrap();
     open(&folder.file()).unwrap();
     folder
@@ -207,13 +208,17 @@ fn bundles_are_found_by_vehicle_identity_and_epoch_without_a_scan() {
             "authorizations_by_vehicle",
         ),
         (
-            "SELECT 1 FROM bundles WHERE number >> 14 = 1 AND identity = 2",
-            "bundles_by_identity",
+            "SELECT 1 FROM bundles_by_identity WHERE segment = 1 AND identity = 2",
+            "PRIMARY KEY",
         ),
-        ("SELECT 1 FROM bundles WHERE epoch = 1", "bundles_by_epoch"),
         (
-            "SELECT 1 FROM bundles WHERE id = x'00'",
-            "sqlite_autoindex_bundles_1",
+            "SELECT 1 FROM orders_by_vehicle WHERE segment = 1 AND vehicle = 2",
+            "PRIMARY KEY",
+        ),
+        ("SELECT 1 FROM packs WHERE epoch = 1", "packs_by_epoch"),
+        (
+            "SELECT body FROM packs WHERE first <= x'01' AND first >= x'00' ORDER BY first DESC",
+            "packs_by_first",
         ),
     ] {
         let plan: String = folder

@@ -29,7 +29,12 @@ pub(super) fn redeem(
     };
     let pending = &mut transaction.pending;
     if transaction.packs.taken(connection, pending, &bundle.id)? {
-        return Ok(Applied::Conflict);
+        let stands = redemption.order.is_some() || is_open(connection, redemption)?;
+        return Ok(if stands {
+            Applied::Conflict
+        } else {
+            Applied::Stale
+        });
     }
     let place = transaction
         .packs
@@ -64,6 +69,24 @@ fn ordered(redemption: &Redemption, order: &Order, numbers: &Numbers) -> Basis {
         terminal: redemption.terminal.clone(),
         author: order.author,
     }
+}
+
+/// Whether the authorization is open and at the bundle's version.
+fn is_open(
+    connection: &rusqlite::Connection,
+    redemption: &Redemption,
+) -> Result<bool, StoreError> {
+    let bundle = &redemption.signed.bundle;
+    let found = connection
+        .prepare_cached(
+            "SELECT 1 FROM authorizations WHERE id = ?1 AND state = ?2 AND version = ?3",
+        )?
+        .exists(params![
+            bundle.authorization.bytes(),
+            words::OPEN,
+            bundle.version
+        ])?;
+    Ok(found)
 }
 
 /// Whether the authorization was open, at the bundle's version, and for the bundle's vehicle; then
