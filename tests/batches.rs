@@ -100,6 +100,43 @@ impl World {
     }
 }
 
+/// What stands in the chunks of an answer.
+struct Chunked {
+    stream: BufReader<TcpStream>,
+    left: usize,
+}
+
+impl Chunked {
+    /// Past the head of the answer.
+    fn new(stream: &TcpStream) -> Self {
+        let mut stream = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert!(stream.read_line(&mut line).unwrap() > 0);
+        }
+        Self { stream, left: 0 }
+    }
+}
+
+impl Read for Chunked {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut line = String::new();
+        while self.left == 0 {
+            line.clear();
+            // A chunk ends with an empty line, the next begins with its length.
+            if self.stream.read_line(&mut line)? == 0 || line == "0\r\n" {
+                return Ok(0);
+            }
+            self.left = usize::from_str_radix(line.trim_end(), 16).unwrap_or(0);
+        }
+        let len = buffer.len().min(self.left);
+        let read = self.stream.read(&mut buffer[..len])?;
+        self.left -= read;
+        Ok(read)
+    }
+}
+
 fn chunk(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
     stream.write_all(&chunk)
@@ -516,7 +553,7 @@ fn twenty_thousand_orders_pass_through_in_bounded_memory() {
     world.unharmed();
     let before = memory_peak_kib(&world.server);
     let mut stream = world.begin();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut reader = BufReader::new(Chunked::new(&stream));
     let sender = thread::spawn(move || {
         for n in 1..=20_000_u64 {
             let order = format!("{}\n", order(&format!("r-{n}"), n));

@@ -118,6 +118,8 @@ pub(super) async fn issue(
     Ok(HttpResponse::Ok()
         .content_type(form.media_type())
         .insert_header((CACHE_CONTROL, "no-store"))
+        // Where a call is ended early the rest of its body would have to be waited for.
+        .force_close()
         .streaming(pieces(waiting)))
 }
 
