@@ -176,85 +176,54 @@ fn with(mut order: Value, member: &str, value: Value) -> Value {
     order
 }
 
+/// Lines that are no order, or one nobody fills; the code of each, and the name it can be read by.
+fn bad_lines() -> Vec<(String, &'static str, Option<&'static str>)> {
+    let good = order("good", 1).to_string();
+    let long = format!("{{\"ref\":\"{}\"}}", "x".repeat(70_000));
+    let twice = format!("{},\"ref\":\"again\"}}", &good[..good.len() - 1]);
+    let bad = |member: &str, value: Value| with(order("bad", 1), member, value).to_string();
+    let nameless = [
+        "{".into(),
+        "[]".into(),
+        "\u{fffd}".into(),
+        long,
+        twice,
+        bad("ref", json!("")),
+        bad("ref", json!("r".repeat(129))),
+    ];
+    let without = ["recipient", "functions", "vehicle", "not_before"].map(|member| {
+        let mut order = order("bad", 1);
+        order.as_object_mut().unwrap().remove(member);
+        order.to_string()
+    });
+    let who =
+        |identity: &str, terminal: &str| json!({ "identity": identity, "terminal": terminal });
+    let nowhere = json!({ "circle": { "lat": 91, "lon": 0, "radius_m": 1 } });
+    let refused = [
+        ("recipient", json!({ "identity": "renter-1" }), "malformed"),
+        ("recipient", json!({ "terminal": "phone-1" }), "malformed"),
+        ("pin", json!(true), "malformed"),
+        ("functions", json!([]), "malformed"),
+        ("not_after", json!(time(now() - 10)), "malformed"),
+        ("max_uses", json!({ "1": 0 }), "malformed"),
+        ("region", nowhere, "malformed"),
+        ("functions", json!(["no.such"]), "unknown_function"),
+        ("vehicle", json!("NO-SUCH"), "unknown_vehicle"),
+        ("recipient", who("nobody", "phone-1"), "unknown_identity"),
+        ("recipient", who("renter-1", "no-phone"), "not_found"),
+        ("recipient", who("renter-1", "phone-2"), "terminal_mismatch"),
+    ];
+    let nameless = nameless.map(|text| (text, "malformed", None));
+    let without = without.map(|text| (text, "malformed", Some("bad")));
+    let refused = refused.map(|(member, value, code)| (bad(member, value), code, Some("bad")));
+    nameless.into_iter().chain(without).chain(refused).collect()
+}
+
 #[test]
 fn a_bad_line_costs_itself_alone() {
     let world = World::new();
     let good = order("good", 1);
-    let without = |member: &str| {
-        let mut order = order("bad", 1);
-        order.as_object_mut().unwrap().remove(member);
-        order
-    };
-    let recipient =
-        |identity: &str, terminal: &str| json!({ "identity": identity, "terminal": terminal });
-    let bad = |member: &str, value: Value| with(order("bad", 1), member, value).to_string();
-    let long = format!("{{\"ref\":\"{}\"}}", "x".repeat(70_000));
-    let twice = format!(
-        "{},\"ref\":\"again\"}}",
-        &good.to_string()[..good.to_string().len() - 1]
-    );
-    let cases: Vec<(String, &str, Option<&str>)> = vec![
-        ("{".into(), "malformed", None),
-        ("[]".into(), "malformed", None),
-        ("\u{fffd}".into(), "malformed", None),
-        (long, "malformed", None),
-        (twice, "malformed", None),
-        (bad("ref", json!("")), "malformed", None),
-        (bad("ref", json!("r".repeat(129))), "malformed", None),
-        (without("recipient").to_string(), "malformed", Some("bad")),
-        (without("functions").to_string(), "malformed", Some("bad")),
-        (
-            bad("recipient", json!({ "identity": "renter-1" })),
-            "malformed",
-            Some("bad"),
-        ),
-        (
-            bad("recipient", json!({ "terminal": "phone-1" })),
-            "malformed",
-            Some("bad"),
-        ),
-        (bad("pin", json!(true)), "malformed", Some("bad")),
-        (bad("functions", json!([])), "malformed", Some("bad")),
-        (
-            bad("functions", json!(["no.such"])),
-            "unknown_function",
-            Some("bad"),
-        ),
-        (
-            bad("vehicle", json!("NO-SUCH")),
-            "unknown_vehicle",
-            Some("bad"),
-        ),
-        (
-            bad("not_after", json!(time(now() - 10))),
-            "malformed",
-            Some("bad"),
-        ),
-        (bad("max_uses", json!({ "1": 0 })), "malformed", Some("bad")),
-        (
-            bad(
-                "region",
-                json!({ "circle": { "lat": 91, "lon": 0, "radius_m": 1 } }),
-            ),
-            "malformed",
-            Some("bad"),
-        ),
-        (
-            bad("recipient", recipient("nobody", "phone-1")),
-            "unknown_identity",
-            Some("bad"),
-        ),
-        (
-            bad("recipient", recipient("renter-1", "no-phone")),
-            "not_found",
-            Some("bad"),
-        ),
-        (
-            bad("recipient", recipient("renter-1", "phone-2")),
-            "terminal_mismatch",
-            Some("bad"),
-        ),
-    ];
+    let cases = bad_lines();
     let mut body = String::new();
     for (text, _, _) in &cases {
         body.push_str(&format!("{text}\n\n"));

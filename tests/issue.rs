@@ -206,6 +206,12 @@ fn orders_as_a_table() {
     let detail = refused[&5]["detail"].as_str().unwrap();
     assert!(detail.contains("orders.csv, line 5, lon"), "{detail}");
     verify(issuer, &world.server, &output, 5);
+}
+
+#[test]
+fn a_table_whose_header_is_wrong_is_not_begun() {
+    let world = World::new();
+    let issuer = &world.issuer;
     for (header, named) in [("ref,vehicle\n", "functions"), ("a,b\nc,d\n", "\"a\"")] {
         let orders = write(issuer, "wrong.csv", header);
         let done = issue(&world, &[&orders, "-o", &file(issuer, "none")]);

@@ -114,7 +114,7 @@ pub(super) async fn issue(
         _place: place,
     };
     let orders = Orders::new(payload, state.door.idle);
-    actix_web::rt::spawn(async move { run.to_the_end(orders).await });
+    actix_web::rt::spawn(async move { run.complete(orders).await });
     Ok(HttpResponse::Ok()
         .content_type(form.media_type())
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -216,7 +216,7 @@ struct Run {
 impl Run {
     /// Reads, issues and answers until the body ends, the server shuts down, or the client is
     /// gone. What was handed over goes on in every case.
-    async fn to_the_end(&self, mut orders: Orders) {
+    async fn complete(&self, mut orders: Orders) {
         let mut in_work = FuturesUnordered::new();
         let (mut reading, mut why) = (true, None);
         loop {

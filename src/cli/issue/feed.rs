@@ -48,10 +48,10 @@ pub(super) struct Fed {
 }
 
 impl Source {
-    /// Reads it once: what tells it from another, and how many orders there are, about.
+    /// Reads it once: what tells it from another, and how many lines there are.
     pub(super) fn survey(&self, key: String) -> anyhow::Result<(RunFile, u64)> {
         let mut file = BufReader::with_capacity(1 << 20, self.open()?);
-        let (mut digest, mut bytes, mut lines) = (Digest::new(&SHA256), 0, 0);
+        let (mut digest, mut bytes, mut lines) = (Digest::new(&SHA256), 0, 1);
         loop {
             let piece = file.fill_buf().with_context(|| self.shown.clone())?;
             if piece.is_empty() {
@@ -69,8 +69,9 @@ impl Source {
             key,
             bytes,
             sha256: hex.collect(),
+            signing: self.signing.map(Into::into),
         };
-        Ok((run, lines.saturating_sub(u64::from(self.table))))
+        Ok((run, lines))
     }
 
     /// Whether it is a table: NDJSON begins with a brace.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -142,13 +142,13 @@ pub(super) fn run(common: &Common, args: &IssueArgs) -> anyhow::Result<ExitCode>
     }
     let (server, issuer) = reach(common, args)?;
     let source = source(args)?;
-    let (run_file, about) = begin(args, &source)?;
-    let mut answered = LineSet::default();
+    let (run_file, lines) = begin(args, &source)?;
+    let mut answered = LineSet::new(lines);
     let output = Output::open(&args.output, args.resume, &mut answered)?;
     let refused = args.refused.clone();
     let refused = refused.unwrap_or_else(|| beside(&args.output, ".refused"));
     let shared = Arc::new(Shared::new(answered, Refusals::new(refused.clone())?));
-    let began = (SystemClock.monotonic(), output.keys);
+    let (began, table) = ((SystemClock.monotonic(), output.keys), source.table);
     let mut run = Run {
         server,
         issuer,
@@ -157,7 +157,7 @@ pub(super) fn run(common: &Common, args: &IssueArgs) -> anyhow::Result<ExitCode>
         retries: args.retries,
         shared,
         output,
-        bar: bar(args, about),
+        bar: bar(args, lines.saturating_sub(1 + u64::from(table))),
         reached: false,
         began,
     };
@@ -226,7 +226,9 @@ fn reach(common: &Common, args: &IssueArgs) -> anyhow::Result<(Server, Issuer)> 
     let given = args.token_file.as_deref().map(Issuer::file).transpose()?;
     let config = match (&args.url, &given) {
         (Some(_), Some(_)) => None,
-        _ => Some(place::configuration(common)?),
+        _ => Some(place::configuration(common).context(
+            "name server and token with --url and --token-file, or the issuer's directory with --dir",
+        )?),
     };
     let url = match (&args.url, &config) {
         (Some(url), _) => url.clone(),
@@ -277,18 +279,18 @@ fn begin(args: &IssueArgs, source: &Source) -> anyhow::Result<(RunFile, u64)> {
     let path = beside(&args.output, ".run");
     if args.resume {
         let before = RunFile::read(&path)?;
-        let (now, about) = source.survey(before.key.clone())?;
+        let (now, lines) = source.survey(before.key.clone())?;
         if now != before {
             bail!(
-                "{} is not what it was when {} began: go on with the file of then, or begin anew \
+                "{}, or --signing, is not what it was when {} began: go on as then, or begin anew \
                  with another output",
                 source.shown,
                 args.output.display()
             );
         }
-        return Ok((before, about));
+        return Ok((before, lines));
     }
-    let (run_file, about) = source.survey(match &args.key {
+    let (run_file, lines) = source.survey(match &args.key {
         Some(key) => key.clone(),
         None => new_key()?,
     })?;
@@ -297,7 +299,7 @@ fn begin(args: &IssueArgs, source: &Source) -> anyhow::Result<(RunFile, u64)> {
         std::fs::remove_file(&path)?;
     }
     run_file.write(&path)?;
-    Ok((run_file, about))
+    Ok((run_file, lines))
 }
 
 fn new_key() -> anyhow::Result<String> {
@@ -316,13 +318,14 @@ fn until_signalled(run: &mut Run) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
-            ended = run.to_the_end() => ended,
+            ended = run.complete() => ended,
             _ = terminate.recv() => Err(anyhow!("asked to end")),
             _ = interrupt.recv() => Err(anyhow!("asked to end")),
         }
     })
 }
 
+/// Orders are about as many as lines end.
 fn bar(args: &IssueArgs, about: u64) -> ProgressBar {
     // On standard error, and only where that is a terminal.
     let target = if args.quiet {

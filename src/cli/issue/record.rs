@@ -17,24 +17,40 @@ use crate::cli::place;
 const BUFFER_LEN: usize = 1 << 20;
 
 /// A set of line numbers: a bit each.
-#[derive(Debug, Default)]
-pub(super) struct LineSet(Vec<u64>);
+#[derive(Debug)]
+pub(super) struct LineSet {
+    bits: Vec<u64>,
+    lines: u64,
+}
 
 impl LineSet {
-    /// Puts a line in; whether it was not there yet.
+    /// An empty set of lines 1 to `lines`.
+    pub(super) fn new(lines: u64) -> Self {
+        Self {
+            bits: Vec::new(),
+            lines,
+        }
+    }
+
+    /// Whether there is such a line.
+    pub(super) fn fits(&self, line: u64) -> bool {
+        (1..=self.lines).contains(&line)
+    }
+
+    /// Puts a line in that fits; whether it was not there yet.
     pub(super) fn insert(&mut self, line: u64) -> bool {
         let (word, bit) = ((line / 64) as usize, 1 << (line % 64));
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
         }
-        let new = self.0[word] & bit == 0;
-        self.0[word] |= bit;
+        let new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
         new
     }
 
     /// Whether a line is there.
     pub(super) fn contains(&self, line: u64) -> bool {
-        let word = self.0.get((line / 64) as usize).copied();
+        let word = self.bits.get((line / 64) as usize).copied();
         word.unwrap_or_default() & (1 << (line % 64)) != 0
     }
 }
@@ -49,6 +65,9 @@ pub(super) struct RunFile {
     pub(super) bytes: u64,
     /// Their SHA-256, in hexadecimal.
     pub(super) sha256: String,
+    /// What was added to those that name no `signing`: part of what is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signing: Option<String>,
 }
 
 impl RunFile {
@@ -102,6 +121,9 @@ impl Output {
             open.create_new(true);
         }
         let file = open.open(path).with_context(shown)?;
+        if file.try_lock().is_err() {
+            bail!("{}: another fob issue writes it", shown());
+        }
         let mut output = Self {
             path: path.into(),
             file,
@@ -126,8 +148,8 @@ impl Output {
             };
             let head = Head::read(text).filter(Head::issued);
             let head = head.ok_or_else(|| anyhow!("its line {} is no bundle", self.bundles + 1))?;
-            if !answered.insert(head.line) {
-                bail!("it has line {} of the orders twice", head.line);
+            if !answered.fits(head.line) || !answered.insert(head.line) {
+                bail!("its line {} does not belong there", self.bundles + 1);
             }
             self.len += read as u64;
             self.bundles += 1;
@@ -272,12 +294,13 @@ mod tests {
 
     #[test]
     fn sets_of_lines() {
-        let mut set = LineSet::default();
+        let mut set = LineSet::new(1_000_000);
         for line in [1, 63, 64, 1_000_000] {
             assert!(!set.contains(line) && set.insert(line));
             assert!(set.contains(line) && !set.insert(line));
         }
         assert!(!set.contains(2) && !set.contains(u64::MAX));
+        assert!(set.fits(1) && !set.fits(0) && !set.fits(1_000_001));
     }
 
     #[test]
@@ -286,7 +309,7 @@ mod tests {
         let path = dir.path().join("out");
         let whole = format!("{}\n{}\n", line(3), line(1));
         std::fs::write(&path, format!("{whole}{}", &line(2)[..40])).expect("written");
-        let mut answered = LineSet::default();
+        let mut answered = LineSet::new(9);
         assert!(Output::open(&path, false, &mut answered).is_err());
         let mut output = Output::open(&path, true, &mut answered).expect("opened");
         assert!(answered.contains(3) && answered.contains(1) && !answered.contains(2));
@@ -304,9 +327,10 @@ mod tests {
         for text in [
             "something else\n".to_owned(),
             format!("{0}\n{0}\n", line(1)),
+            line(10) + "\n",
         ] {
             std::fs::write(&path, &text).expect("written");
-            assert!(Output::open(&path, true, &mut LineSet::default()).is_err());
+            assert!(Output::open(&path, true, &mut LineSet::new(9)).is_err());
             assert_eq!(std::fs::read_to_string(&path).expect("read"), text);
         }
     }

@@ -62,6 +62,11 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is such a line.
+    fn fits(&self, line: u64) -> bool {
+        self.lock().lines.fits(line)
+    }
+
     /// Whether a line has its answer.
     pub(super) fn answered(&self, line: u64) -> bool {
         self.lock().lines.contains(line)
@@ -139,7 +144,7 @@ fn again(why: impl Into<String>) -> Again {
 
 impl Run {
     /// Calls until every order has its answer.
-    pub(super) async fn to_the_end(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn complete(&mut self) -> anyhow::Result<()> {
         let mut failures = 0;
         loop {
             let before = self.done();
@@ -287,6 +292,9 @@ impl Run {
             call.why = Some(format!("{status}: {detail}"));
             return Ok(());
         };
+        if !self.shared.fits(head.line) {
+            bail!("the server answers a line that was not sent");
+        }
         if head.issued() {
             call.answered += 1;
             if self.shared.mark(head.line) {
