@@ -103,6 +103,8 @@ struct ServerSection {
     connections_max: Option<usize>,
     request_timeout_ms: Option<u64>,
     import_timeout_ms: Option<u64>,
+    batches_max: Option<usize>,
+    batch_idle_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -361,6 +363,12 @@ impl ServerSection {
             60_000,
             100..=3_600_000,
         )?;
+        let batch_idle_ms = within(
+            "server.batch_idle_ms",
+            self.batch_idle_ms,
+            30_000,
+            100..=3_600_000,
+        )?;
         let limits = Limits {
             body_bytes_max: within(
                 "server.body_bytes_max",
@@ -376,6 +384,8 @@ impl ServerSection {
             )?,
             request_timeout: Duration::from_millis(timeout_ms),
             import_timeout: Duration::from_millis(import_timeout_ms),
+            batches_max: within("server.batches_max", self.batches_max, 8, 1..=1_024)?,
+            batch_idle: Duration::from_millis(batch_idle_ms),
         };
         Ok(ServerConfig {
             metrics_listen: self.metrics_listen,

@@ -55,6 +55,8 @@ fn describe() {
     metrics::describe_counter!("fob_commits_total", "Transactions committed.");
     metrics::describe_counter!("fob_commit_failures_total", "Transactions that failed.");
     metrics::describe_counter!("fob_refusals_total", "Requests refused, by code.");
+    metrics::describe_counter!("fob_orders_total", "Orders of batch calls, by outcome.");
+    metrics::describe_gauge!("fob_batch_calls", "Batch calls open.");
     metrics::describe_histogram!("fob_batch_bundles", "Bundles in a batch.");
     metrics::describe_histogram!("fob_http_seconds", "Time to answer, by path.");
     metrics::describe_gauge!("fob_queue_bundles", "Redemptions waiting to be batched.");

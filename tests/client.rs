@@ -48,14 +48,7 @@ fn flow(init: &[&str]) {
         .args(["--url", &server.url, "--token", &token, "--dir"])
         .arg(issuer.path())
         // Parts of the contract that are still to come.
-        .args([
-            "--without",
-            "tree",
-            "--without",
-            "status",
-            "--without",
-            "cancel",
-        ])
+        .args(["--without", "status", "--without", "cancel"])
         .output()
         .unwrap();
     passed(&done);

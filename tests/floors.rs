@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &str, &str); 2] = [
 ];
 
 /// Heavy dependencies and where they may be named.
-const HOMES: [(&str, &[&str]); 8] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("actix_web", &["http/", "cli/serve.rs"]),
     ("cryptoki", &["hsm/"]),
     ("cryptoki_sys", &["hsm/"]),
@@ -32,6 +32,9 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("mimalloc", &["main.rs"]),
     ("clap", &["cli/"]),
     ("utoipa", &["http/"]),
+    ("hyper", &["cli/issue/"]),
+    ("tokio_rustls", &["cli/issue/"]),
+    ("csv_core", &["cli/issue/"]),
 ];
 
 fn source() -> PathBuf {

@@ -259,11 +259,12 @@ impl World {
 }
 
 /// Every route, with its methods.
-const ROUTES: [(&str, &str); 16] = [
+const ROUTES: [(&str, &str); 17] = [
     ("/v1/vehicles/x", "PUT"),
     ("/v1/identities/x", "PUT"),
     ("/v1/terminals/x", "PUT"),
     ("/v1/import", "POST"),
+    ("/v1/batches", "POST"),
     ("/v1/authorizations", "GET, HEAD, POST"),
     ("/v1/authorizations/x", "GET, HEAD"),
     ("/v1/code-sets/preview", "POST"),
@@ -477,6 +478,34 @@ fn bodies_that_are_no_json_are_malformed() {
             .command(&owner.command(&world.server.url, &command))
             .refused(400, "malformed");
     }
+    world.unharmed();
+}
+
+#[test]
+fn a_batch_refuses_broken_lines_one_by_one() {
+    let world = World::new();
+    let headers = [
+        ("content-type", "application/x-ndjson"),
+        ("authorization", world.bearer.as_str()),
+    ];
+    let lines: Vec<_> = broken_bodies()
+        .into_iter()
+        .filter(|line| !line.trim_ascii().is_empty() && !line.contains(&b'\n'))
+        .collect();
+    let body = lines.join(&b'\n');
+    let answer = world.server.send("POST", "/v1/batches", &headers, &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut numbers: Vec<_> = String::from_utf8(answer.body)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let result: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(result["problem"]["code"], "malformed", "{result}");
+            result["line"].as_u64().unwrap() as usize
+        })
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=lines.len()).collect::<Vec<_>>());
     world.unharmed();
 }
 
@@ -1060,8 +1089,7 @@ fn a_body_that_never_ends_is_not_waited_for() {
 #[test]
 fn a_stranger_is_turned_away_before_its_body_is_read() {
     let world = World::new();
-    for (path, _) in &ROUTES[..4] {
-        let method = if *path == "/v1/import" { "POST" } else { "PUT" };
+    for (path, method) in &ROUTES[..5] {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: fob\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n"
         );

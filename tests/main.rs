@@ -8,11 +8,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod api;
+mod batches;
 mod client;
 mod faults;
 mod floors;
 mod hostile;
 mod hsm;
+mod issue;
 mod once;
 mod refusals;
 mod secrets;

@@ -136,11 +136,12 @@ fn field(answer: &Answer) -> Option<String> {
 // ---- who calls -----------------------------------------------------------------------------
 
 /// Every call that takes a bearer token, with the scope it asks for.
-const SCOPED: [(&str, &str, &str); 8] = [
+const SCOPED: [(&str, &str, &str); 9] = [
     ("PUT", "/v1/vehicles/NEW", "admin"),
     ("PUT", "/v1/identities/new", "admin"),
     ("PUT", "/v1/terminals/new", "admin"),
     ("POST", "/v1/import", "admin"),
+    ("POST", "/v1/batches", "issue"),
     ("POST", "/v1/authorizations", "authorize"),
     ("GET", "/v1/authorizations", "read"),
     ("GET", "/v1/authorizations/x", "read"),
@@ -180,6 +181,9 @@ fn who_calls_is_asked_first_then_what_it_may_then_what_it_wants() {
             let answer = send(method, path, Some(&format!("Bearer {token}")));
             if *scope != needed {
                 answer.refused(403, "forbidden");
+            } else if path == "/v1/batches" {
+                // What the body is comes next; this is JSON and not NDJSON.
+                answer.refused(415, "malformed");
             } else if method != "GET" && path != "/v1/import" {
                 // The body is looked at only now.
                 answer.refused(400, "malformed");

@@ -13,6 +13,7 @@ mod bench_hsm;
 mod bench_issue;
 mod desk;
 mod init;
+mod issue;
 mod jwk;
 mod operate;
 mod place;
@@ -76,6 +77,8 @@ enum Command {
     /// Ask how the HSM is
     #[command(subcommand)]
     Hsm(operate::HsmCommand),
+    /// Issue a file of orders: one bundle for each, over a running server
+    Issue(issue::IssueArgs),
     /// Check a key, or all keys of a bundle, as a car would
     Verify(verify::VerifyArgs),
     /// Sign what a phone signs, to try the API with curl
@@ -104,6 +107,10 @@ pub fn run() -> ExitCode {
         Command::Token(command) => operate::token(&common, command),
         Command::Epoch(command) => operate::epoch(&common, command),
         Command::Hsm(command) => operate::hsm(&common, command),
+        Command::Issue(args) => match issue::run(&common, &args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Verify(args) => verify::run(&common, args),
         Command::Sign(command) => sign::run(&common, command),
         Command::Bench(BenchCommand::Hsm(args)) => bench_hsm::run(&common, args),

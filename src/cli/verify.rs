@@ -19,7 +19,8 @@ use crate::domain::{BundleId, EpochId, FleetId, KeyId};
 
 #[derive(Args)]
 pub(super) struct VerifyArgs {
-    /// A key (CBOR or base64url) or a bundle (the JSON of an answer); - is standard input
+    /// A key (CBOR or base64url), a bundle (the JSON of an answer), or the bundles that `fob issue`
+    /// wrote; - is standard input
     key: PathBuf,
     /// The root's public key, as `fob init` leaves it in D/root.cbor
     #[arg(long, value_name = "FILE")]
@@ -153,31 +154,46 @@ fn text(verdict: &Verdict) -> String {
     verdict.keys.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The keys in what was read: a bundle's JSON, one key's base64url, or one key's CBOR.
+/// The keys in what was read: a bundle's JSON or many of them, one key's base64url, or one key's
+/// CBOR.
 fn keys(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
-    let decode = |text: &str| {
-        BASE64_URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| anyhow!("a key is not base64url"))
-    };
-    if let Ok(Value::Object(answer)) = serde_json::from_slice(bytes) {
-        let keys = answer
-            .get("keys")
-            .and_then(Value::as_array)
-            .ok_or_else(|| {
-                let title = answer
-                    .get("title")
-                    .and_then(Value::as_str)
-                    .unwrap_or("it has no keys");
-                anyhow!("this JSON is not a bundle: {title}")
-            })?;
-        return keys
-            .iter()
-            .map(|key| decode(key.get("key").and_then(Value::as_str).unwrap_or_default()))
-            .collect();
+    let answers: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(bytes)
+        .into_iter()
+        .collect();
+    if let Ok(answers) = answers
+        && !answers.is_empty()
+        && answers.iter().all(Value::is_object)
+    {
+        let keys = answers.iter().map(keys_of);
+        return Ok(keys.collect::<anyhow::Result<Vec<_>>>()?.concat());
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(vec![decode(text.trim())?]),
         Err(_) => Ok(vec![bytes.to_vec()]),
     }
+}
+
+/// The keys of a bundle, as a redemption or as a batch answers it.
+fn keys_of(answer: &Value) -> anyhow::Result<Vec<Vec<u8>>> {
+    let bundle = answer.get("bundle").filter(|inner| inner.is_object());
+    let keys = bundle
+        .unwrap_or(answer)
+        .get("keys")
+        .and_then(Value::as_array)
+        .ok_or_else(|| {
+            let title = answer
+                .get("title")
+                .and_then(Value::as_str)
+                .unwrap_or("it has no keys");
+            anyhow!("this JSON is not a bundle: {title}")
+        })?;
+    keys.iter()
+        .map(|key| decode(key.get("key").and_then(Value::as_str).unwrap_or_default()))
+        .collect()
+}
+
+fn decode(text: &str) -> anyhow::Result<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| anyhow!("a key is not base64url"))
 }

@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpRequest};
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned};
 
 use super::problem::Problem;
 use crate::domain::json::Object;
@@ -41,13 +41,7 @@ impl Body {
         request: &HttpRequest,
         payload: web::Payload,
     ) -> Result<Self, Problem> {
-        if request.headers().contains_key(CONTENT_ENCODING) {
-            let refusal = Refusal::malformed("Content-Encoding", "bodies are taken as they are");
-            return Err(Problem::with_status(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                refusal,
-            ));
-        }
+        check_plain(request)?;
         let patience = request
             .app_data::<Patience>()
             .map_or(PATIENCE, |patience| patience.0);
@@ -61,6 +55,18 @@ impl Body {
             }
         }
     }
+}
+
+/// Refuses a body that is packed.
+pub(super) fn check_plain(request: &HttpRequest) -> Result<(), Problem> {
+    if !request.headers().contains_key(CONTENT_ENCODING) {
+        return Ok(());
+    }
+    let refusal = Refusal::malformed("Content-Encoding", "bodies are taken as they are");
+    Err(Problem::with_status(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        refusal,
+    ))
 }
 
 /// What the request's body is.
@@ -101,7 +107,15 @@ pub(super) fn json<T: DeserializeOwned>(request: &HttpRequest, body: &Body) -> R
 ///
 /// # Errors
 /// `malformed`, with the path of the field at fault.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Refusal> {
+    match serde_json::from_slice(bytes) {
+        Ok(Object(value)) => Ok(value),
+        // Once more, to find the field: keeping track of it costs as much as reading.
+        Err(_) => locate(bytes),
+    }
+}
+
+fn locate<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Refusal> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = field(&error.path().to_string());

@@ -1,7 +1,7 @@
 //! Who calls, out of the request's headers.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{ACCEPT, AUTHORIZATION};
 
 use super::State;
 use crate::domain::{Refusal, RefusalCode, Scope};
@@ -27,6 +27,17 @@ pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
     scheme
         .eq_ignore_ascii_case("bearer")
         .then_some(token.trim())
+}
+
+/// Whether the caller names `media_type` among those it takes.
+pub(super) fn accepts(request: &HttpRequest, media_type: &str) -> bool {
+    let accept = request.headers().get(ACCEPT);
+    let accept = accept.and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| {
+        accept
+            .split(',')
+            .any(|one| one.split(';').next().unwrap_or_default().trim() == media_type)
+    })
 }
 
 /// A header, as text.

@@ -2,7 +2,8 @@
 //!
 //! Every handler is short, because what it gets is decoded already and what it calls decides.
 //! Status codes live in `problem.rs`, the shapes of requests and answers in `shapes.rs`, with
-//! `entries.rs` for the registry's and `region.rs` for places.
+//! `entries.rs` for the registry's, `orders.rs` and `answers.rs` for the lines of a batch, and
+//! `region.rs` for places. Bundles are written by `encode.rs`.
 //!
 //! Deliberately not here: rules, and anything that waits on I/O inside an extractor.
 
@@ -17,16 +18,21 @@ use crate::domain::{Refusal, RefusalCode};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
 
+mod answers;
 mod authorizations;
+mod batches;
 mod body;
 mod bundles;
 mod caller;
 mod code_sets;
+mod encode;
 mod entries;
 mod keys;
+mod lines;
 mod observe;
 mod openapi;
 mod operations;
+mod orders;
 mod problem;
 mod region;
 mod registry;
@@ -44,6 +50,8 @@ pub(crate) struct State {
     pub(crate) engine: Arc<Engine>,
     /// Where metrics are read; `None` where they have a listener of their own.
     pub(crate) exporter: Option<Exporter>,
+    /// Lets batch calls in, so many at once.
+    door: batches::Door,
 }
 
 /// Every route of the API.
@@ -92,6 +100,11 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             "/v1/redemptions",
             "POST",
             [web::post().to(code_sets::redeem)],
+        ))
+        .service(resource(
+            "/v1/batches",
+            "POST",
+            [web::post().to(batches::issue)],
         ))
         .service(get("/v1/bundles/{id}", read().to(bundles::read)))
         .service(get("/v1/trust", read().to(keys::trust)))

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{authorizations, bundles, code_sets, keys, operations, registry};
+use super::{authorizations, batches, bundles, code_sets, keys, operations, registry};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,7 @@ use super::{authorizations, bundles, code_sets, keys, operations, registry};
         authorizations::read,
         code_sets::preview,
         code_sets::redeem,
+        batches::issue,
         bundles::read,
         keys::trust,
         keys::jwks,

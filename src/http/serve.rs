@@ -12,6 +12,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::batches::Door;
 use super::{State, observe, routes};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
@@ -54,6 +55,10 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How long a client may take to send an import.
     pub import_timeout: Duration,
+    /// The most batch calls open at once.
+    pub batches_max: usize,
+    /// How long a batch call's client may send nothing while it is waited for.
+    pub batch_idle: Duration,
 }
 
 /// Why there is no server.
@@ -91,6 +96,7 @@ impl Server {
         let state = Data::new(State {
             engine: Arc::clone(&engine),
             exporter: (!own).then(|| exporter.clone()),
+            door: Door::new(config.limits.batches_max, config.limits.batch_idle),
         });
         let limits = config.limits;
         let http = HttpServer::new(move || {

@@ -1,8 +1,10 @@
 //! The shapes of requests and answers in JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::region::RegionArg;
@@ -17,13 +19,39 @@ use crate::engine::admit::RedemptionRequest;
 use crate::engine::authorize::AuthorizationSpec;
 
 /// A function, by code or by name.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "a function's code or name")]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
 pub(super) enum FunctionArg {
     /// Its code.
     Code(u16),
     /// Its name.
     Name(String),
+}
+
+impl<'de> Deserialize<'de> for FunctionArg {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CodeOrName;
+
+        impl Visitor<'_> for CodeOrName {
+            type Value = FunctionArg;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a function's code or name")
+            }
+
+            fn visit_u64<E: Error>(self, code: u64) -> Result<FunctionArg, E> {
+                let code = u16::try_from(code);
+                code.map(FunctionArg::Code)
+                    .map_err(|_| E::custom("a function's code is 65535 at most"))
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<FunctionArg, E> {
+                Ok(FunctionArg::Name(name.into()))
+            }
+        }
+
+        deserializer.deserialize_any(CodeOrName)
+    }
 }
 
 impl From<FunctionArg> for FunctionRef {
@@ -90,14 +118,6 @@ pub(super) struct AuthorizationCommand {
 impl AuthorizationCommand {
     /// The command with its names and places checked.
     pub(super) fn check(self) -> Result<AuthorizationSpec, Refusal> {
-        let signing = |name: &str| {
-            Signing::parse(name)
-                .ok_or_else(|| Refusal::malformed("signing", "keys are signed each, tree or auto"))
-        };
-        let uses = |(function, uses): (String, u32)| match function.parse() {
-            Ok(code) => (FunctionRef::Code(code), uses),
-            Err(_) => (FunctionRef::Name(function), uses),
-        };
         let recipient = &self.recipient;
         let identity = recipient
             .identity
@@ -115,7 +135,7 @@ impl AuthorizationCommand {
             not_before: self.not_before.0,
             not_after: self.not_after.0,
             region: self.region.as_ref().map(RegionArg::check).transpose()?,
-            max_uses: self.max_uses.into_iter().map(uses).collect(),
+            max_uses: max_uses(self.max_uses),
             recipient: Recipient {
                 identity: identity.map_err(|refusal| refusal.field("recipient.identity"))?,
                 terminal: terminal.map_err(|refusal| refusal.field("recipient.terminal"))?,
@@ -125,6 +145,21 @@ impl AuthorizationCommand {
             signing: self.signing.as_deref().map(signing).transpose()?,
         })
     }
+}
+
+/// How keys are to be signed.
+pub(super) fn signing(name: &str) -> Result<Signing, Refusal> {
+    Signing::parse(name)
+        .ok_or_else(|| Refusal::malformed("signing", "keys are signed each, tree or auto"))
+}
+
+/// Limits by code or name: what reads as a number is a code.
+pub(super) fn max_uses(limits: Vec<(String, u32)>) -> Vec<(FunctionRef, u32)> {
+    let limit = |(function, uses): (String, u32)| match function.parse() {
+        Ok(code) => (FunctionRef::Code(code), uses),
+        Err(_) => (FunctionRef::Name(function), uses),
+    };
+    limits.into_iter().map(limit).collect()
 }
 
 /// A function, as answers show it.

@@ -302,6 +302,8 @@ fn listen(
             import_bytes_max: 1_048_576,
             request_timeout: Duration::from_secs(5),
             import_timeout: Duration::from_secs(60),
+            batches_max: 8,
+            batch_idle: Duration::from_secs(30),
         },
         connections_max: 1_000,
     };

@@ -93,13 +93,22 @@ impl Issuer {
 
     /// `fob serve` on a free port, with these variables set.
     pub fn serve_with(&self, variables: &[(&str, &str)]) -> Server {
+        self.serve_on("127.0.0.1:0", variables)
+    }
+
+    /// `fob serve` on this address.
+    pub fn serve_at(&self, address: &str) -> Server {
+        self.serve_on(address, &[])
+    }
+
+    fn serve_on(&self, address: &str, variables: &[(&str, &str)]) -> Server {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.file("serve.log"))
             .unwrap();
         let mut child = self
-            .command(&["serve", "--listen", "127.0.0.1:0"])
+            .command(&["serve", "--listen", address])
             .envs(variables.iter().copied())
             .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::piped())

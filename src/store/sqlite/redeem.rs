@@ -72,10 +72,7 @@ fn ordered(redemption: &Redemption, order: &Order, numbers: &Numbers) -> Basis {
 }
 
 /// Whether the authorization is open and at the bundle's version.
-fn is_open(
-    connection: &rusqlite::Connection,
-    redemption: &Redemption,
-) -> Result<bool, StoreError> {
+fn is_open(connection: &rusqlite::Connection, redemption: &Redemption) -> Result<bool, StoreError> {
     let bundle = &redemption.signed.bundle;
     let found = connection
         .prepare_cached(

@@ -1,0 +1,160 @@
+//! The way to the server: one HTTP/1.1 connection, in the clear or over TLS.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use anyhow::{Context, anyhow, bail};
+use hyper::Uri;
+use hyper::body::{Body, Bytes, Frame};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+/// A server's address.
+pub(super) struct Server {
+    /// Host and port, as the address has them.
+    pub(super) authority: String,
+    /// What every path begins with.
+    prefix: String,
+    host: String,
+    port: u16,
+    tls: Option<TlsConnector>,
+}
+
+/// A connection; closed when dropped, whatever is under way on it.
+pub(super) struct Link {
+    pub(super) sender: SendRequest<Orders>,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// The body of a call: what arrives in the channel.
+pub(super) struct Orders(pub(super) Receiver<Bytes>);
+
+impl Body for Orders {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = ready!(self.0.poll_recv(cx));
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+impl Server {
+    /// Reads an address; `ca` has the certificates to trust instead of the system's.
+    pub(super) fn new(url: &str, ca: Option<&Path>) -> anyhow::Result<Self> {
+        let uri: Uri = url.parse().with_context(|| format!("--url {url}"))?;
+        let (scheme, authority) = uri
+            .scheme_str()
+            .zip(uri.authority())
+            .ok_or_else(|| anyhow!("--url {url}: it begins with http:// or https://"))?;
+        let tls = match scheme {
+            "http" => None,
+            "https" => Some(connector(ca)?),
+            _ => bail!("--url {url}: it begins with http:// or https://"),
+        };
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let default_port = if tls.is_some() { 443 } else { 80 };
+        Ok(Self {
+            authority: authority.as_str().into(),
+            prefix: uri.path().trim_end_matches('/').into(),
+            host,
+            port: authority.port_u16().unwrap_or(default_port),
+            tls,
+        })
+    }
+
+    /// A path of this server, as a request's target.
+    pub(super) fn target(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    /// Opens a connection.
+    pub(super) async fn connect(&self) -> std::io::Result<Link> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => shake_hands(stream).await,
+            Some(connector) => {
+                let name =
+                    ServerName::try_from(self.host.clone()).map_err(std::io::Error::other)?;
+                shake_hands(connector.connect(name, stream).await?).await
+            }
+        }
+    }
+}
+
+async fn shake_hands(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> std::io::Result<Link> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(std::io::Error::other)?;
+    // What goes wrong with it is told to the request.
+    let connection = tokio::spawn(async move { drop(connection.await) });
+    Ok(Link { sender, connection })
+}
+
+fn connector(ca: Option<&Path>) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            let certificates = CertificateDer::pem_file_iter(path)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .with_context(|| path.display().to_string())?;
+            for certificate in certificates {
+                roots
+                    .add(certificate)
+                    .with_context(|| path.display().to_string())?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        bail!("there is no certificate to trust: name the server's CA with --ca");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let server = Server::new("http://127.0.0.1:8650", None).expect("an address");
+        assert_eq!((server.host.as_str(), server.port), ("127.0.0.1", 8650));
+        assert_eq!(server.target("/v1/batches"), "/v1/batches");
+        let server = Server::new("http://[::1]/fob/", None).expect("an address");
+        assert_eq!((server.host.as_str(), server.port), ("::1", 80));
+        assert_eq!(server.target("/v1/batches"), "/fob/v1/batches");
+        for bad in ["", "127.0.0.1:8650", "ftp://x", "/v1"] {
+            assert!(Server::new(bad, None).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What a run leaves on disk: the bundles, the refusals beside them, and what it takes to go on
+//! after a kill. At every moment the output is whole lines, apart from a torn last one that a
+//! kill may leave and that going on cuts off.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Head, KeyCount};
+use crate::cli::place;
+
+/// Bytes gathered before they are written.
+const BUFFER_LEN: usize = 1 << 20;
+
+/// A set of line numbers: a bit each.
+#[derive(Debug)]
+pub(super) struct LineSet {
+    bits: Vec<u64>,
+    lines: u64,
+}
+
+impl LineSet {
+    /// An empty set of lines 1 to `lines`.
+    pub(super) fn new(lines: u64) -> Self {
+        Self {
+            bits: Vec::new(),
+            lines,
+        }
+    }
+
+    /// Whether there is such a line.
+    pub(super) fn fits(&self, line: u64) -> bool {
+        (1..=self.lines).contains(&line)
+    }
+
+    /// Puts a line in that fits; whether it was not there yet.
+    pub(super) fn insert(&mut self, line: u64) -> bool {
+        let (word, bit) = ((line / 64) as usize, 1 << (line % 64));
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
+        }
+        let new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
+        new
+    }
+
+    /// Whether a line is there.
+    pub(super) fn contains(&self, line: u64) -> bool {
+        let word = self.bits.get((line / 64) as usize).copied();
+        word.unwrap_or_default() & (1 << (line % 64)) != 0
+    }
+}
+
+/// What going on rests on: written before the first byte is sent.
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunFile {
+    /// The `Idempotency-Key` of all its calls.
+    pub(super) key: String,
+    /// Bytes of the orders.
+    pub(super) bytes: u64,
+    /// Their SHA-256, in hexadecimal.
+    pub(super) sha256: String,
+    /// What was added to those that name no `signing`: part of what is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signing: Option<String>,
+}
+
+impl RunFile {
+    /// Writes it, for its owner alone; there must be none yet.
+    pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        place::write_private(path, serde_json::to_string(self)?.as_bytes())
+    }
+
+    /// Reads the one of the run that is to go on.
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read(path).with_context(|| {
+            format!(
+                "{} is not there, so there is no run to go on with",
+                path.display()
+            )
+        })?;
+        serde_json::from_slice(&text).with_context(|| path.display().to_string())
+    }
+}
+
+/// `path` with something behind it.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The bundles: a line each, exactly one for each order that was issued.
+pub(super) struct Output {
+    path: PathBuf,
+    file: File,
+    /// Bytes of whole lines in the file.
+    len: u64,
+    buffer: Vec<u8>,
+    keys_of: KeyCount,
+    /// Lines, those of earlier runs included.
+    pub(super) bundles: u64,
+    /// Keys in them.
+    pub(super) keys: u64,
+}
+
+impl Output {
+    /// Opens it, and takes up what an earlier run has left in it. Its lines go into `answered`.
+    pub(super) fn open(path: &Path, resume: bool, answered: &mut LineSet) -> anyhow::Result<Self> {
+        let shown = || path.display().to_string();
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).mode(0o600);
+        if resume {
+            open.create(true).truncate(false);
+        } else {
+            open.create_new(true);
+        }
+        let file = open.open(path).with_context(shown)?;
+        if file.try_lock().is_err() {
+            bail!("{}: another fob issue writes it", shown());
+        }
+        let mut output = Self {
+            path: path.into(),
+            file,
+            len: 0,
+            buffer: Vec::with_capacity(BUFFER_LEN + BUFFER_LEN / 8),
+            keys_of: KeyCount::new(),
+            bundles: 0,
+            keys: 0,
+        };
+        output.take_up(answered).with_context(shown)?;
+        Ok(output)
+    }
+
+    fn take_up(&mut self, answered: &mut LineSet) -> anyhow::Result<()> {
+        let mut reader = BufReader::with_capacity(BUFFER_LEN, &self.file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = reader.read_until(b'\n', &mut line)?;
+            let Some(text) = line.strip_suffix(b"\n") else {
+                break;
+            };
+            let head = Head::read(text).filter(Head::issued);
+            let head = head.ok_or_else(|| anyhow!("its line {} is no bundle", self.bundles + 1))?;
+            if !answered.fits(head.line) || !answered.insert(head.line) {
+                bail!("its line {} does not belong there", self.bundles + 1);
+            }
+            self.len += read as u64;
+            self.bundles += 1;
+            self.keys += self.keys_of.of(text);
+        }
+        // A line without its end was torn by a kill.
+        self.file.set_len(self.len)?;
+        self.file.seek(SeekFrom::Start(self.len))?;
+        Ok(())
+    }
+
+    /// Appends a bundle's line, given without its line break.
+    pub(super) fn push(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        self.buffer.extend_from_slice(line);
+        self.buffer.push(b'\n');
+        self.bundles += 1;
+        self.keys += self.keys_of.of(line);
+        if self.buffer.len() >= BUFFER_LEN {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was gathered: all of it, or nothing.
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        if let Err(error) = self.file.write_all(&self.buffer) {
+            self.buffer.clear();
+            self.file.set_len(self.len)?;
+            return Err(error).context(self.path.display().to_string());
+        }
+        self.len += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what was gathered, and sees it onto the disk.
+    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        let synced = self.file.sync_all();
+        synced.with_context(|| self.path.display().to_string())
+    }
+}
+
+/// An order that was refused, as the side file has it.
+#[derive(Debug, Serialize)]
+pub(super) struct Refused {
+    /// Its line in the file of the orders.
+    pub(super) line: u64,
+    /// Its name, where it has one.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub(super) reference: Option<String>,
+    /// Why: the code of a refusal.
+    pub(super) code: String,
+    /// The member or column at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) field: Option<String>,
+    /// What exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detail: Option<String>,
+}
+
+/// The refusals: a line each, of this run alone. The file is there once there is one.
+pub(super) struct Refusals {
+    path: PathBuf,
+    file: Option<File>,
+    buffer: Vec<u8>,
+    /// How many.
+    pub(super) count: u64,
+}
+
+impl Refusals {
+    /// Begins anew: what an earlier run refused is asked for again.
+    pub(super) fn new(path: PathBuf) -> anyhow::Result<Self> {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(path.display().to_string());
+            }
+            _ => {}
+        }
+        Ok(Self {
+            path,
+            file: None,
+            buffer: Vec::new(),
+            count: 0,
+        })
+    }
+
+    /// Appends one.
+    pub(super) fn push(&mut self, refused: &Refused) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut self.buffer, refused)?;
+        self.buffer.push(b'\n');
+        self.count += 1;
+        if self.buffer.len() >= BUFFER_LEN {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let mut write = || {
+            let file = match &mut self.file {
+                Some(file) => file,
+                none => none.insert(
+                    OpenOptions::new()
+                        .create_new(true)
+                        .write(true)
+                        .mode(0o600)
+                        .open(&self.path)?,
+                ),
+            };
+            file.write_all(&self.buffer)
+        };
+        write().with_context(|| self.path.display().to_string())?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what was gathered, and sees it onto the disk.
+    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        match &self.file {
+            None => Ok(()),
+            Some(file) => file
+                .sync_all()
+                .with_context(|| self.path.display().to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(number: u64) -> String {
+        format!(
+            r#"{{"line":{number},"ref":"r{number}","status":"issued","bundle":{{"keys":[{{"key":"k"}}]}}}}"#
+        )
+    }
+
+    #[test]
+    fn sets_of_lines() {
+        let mut set = LineSet::new(1_000_000);
+        for line in [1, 63, 64, 1_000_000] {
+            assert!(!set.contains(line) && set.insert(line));
+            assert!(set.contains(line) && !set.insert(line));
+        }
+        assert!(!set.contains(2) && !set.contains(u64::MAX));
+        assert!(set.fits(1) && !set.fits(0) && !set.fits(1_000_001));
+    }
+
+    #[test]
+    fn going_on_cuts_a_torn_line_and_keeps_the_others() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("out");
+        let whole = format!("{}\n{}\n", line(3), line(1));
+        std::fs::write(&path, format!("{whole}{}", &line(2)[..40])).expect("written");
+        let mut answered = LineSet::new(9);
+        assert!(Output::open(&path, false, &mut answered).is_err());
+        let mut output = Output::open(&path, true, &mut answered).expect("opened");
+        assert!(answered.contains(3) && answered.contains(1) && !answered.contains(2));
+        assert_eq!((output.bundles, output.keys), (2, 2));
+        output.push(line(2).as_bytes()).expect("pushed");
+        output.finish().expect("finished");
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert_eq!(text, format!("{whole}{}\n", line(2)));
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_left_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("out");
+        for text in [
+            "something else\n".to_owned(),
+            format!("{0}\n{0}\n", line(1)),
+            line(10) + "\n",
+        ] {
+            std::fs::write(&path, &text).expect("written");
+            assert!(Output::open(&path, true, &mut LineSet::new(9)).is_err());
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), text);
+        }
+    }
+}
