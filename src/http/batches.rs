@@ -118,14 +118,19 @@ pub(super) async fn issue(
     Ok(HttpResponse::Ok()
         .content_type(form.media_type())
         .insert_header((CACHE_CONTROL, "no-store"))
-        // Where a call is ended early the rest of its body would have to be waited for.
-        .force_close()
         .streaming(pieces(waiting)))
 }
 
-/// The answer's body: what arrives in the channel, until nobody can put anything there any more.
+/// The piece after which an answer ends.
+const END: Bytes = Bytes::new();
+
+/// The answer's body: what arrives in the channel, until nobody can put anything there any more,
+/// or [`END`] does.
 fn pieces(mut waiting: Receiver<Bytes>) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
-    stream::poll_fn(move |cx| waiting.poll_recv(cx).map(|piece| piece.map(Ok)))
+    stream::poll_fn(move |cx| {
+        let piece = waiting.poll_recv(cx);
+        piece.map(|piece| piece.filter(|piece| *piece != END).map(Ok))
+    })
 }
 
 /// The orders of a body, as they arrive.
@@ -242,6 +247,12 @@ impl Run {
             let mut last = Vec::new();
             self.form.write_last(&mut last, refusal);
             self.send(last.into()).await;
+            // A connection is closed whose body is still held when its answer ends; one whose body
+            // is let go before would be kept, waiting for the rest.
+            if self.answers.send(END).await.is_ok() {
+                self.answers.closed().await;
+            }
+            drop(orders);
         }
     }
 
