@@ -42,7 +42,8 @@ const PIECE_LEN_MAX: usize = 64 * 1024;
 const PIECES_WAITING_MAX: usize = 16;
 
 /// Bytes of an answer, about: what is set aside before it is written.
-const ANSWER_LEN: usize = 8 * 1024;
+const ISSUED_LEN: usize = 8 * 1024;
+const REFUSED_LEN: usize = 512;
 
 /// Lets batch calls in, so many at once.
 pub(super) struct Door {
@@ -310,7 +311,9 @@ impl Run {
 }
 
 fn write(form: Form, answers: Vec<Answer>) -> Bytes {
-    let mut out = Vec::with_capacity(answers.len() * ANSWER_LEN);
+    let issued = answers.iter().filter(|one| one.outcome.is_ok()).count();
+    let refused = answers.len() - issued;
+    let mut out = Vec::with_capacity(issued * ISSUED_LEN + refused * REFUSED_LEN);
     for answer in answers {
         let outcome = form.write(&mut out, answer);
         metrics::counter!("fob_orders_total", "outcome" => outcome).increment(1);
