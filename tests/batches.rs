@@ -418,8 +418,8 @@ fn a_body_that_stalls_ends_with_a_last_line() {
     let text = format!("{}\n{{\"ref\":\"half", order("whole", 1));
     chunk(&mut stream, text.as_bytes()).unwrap();
     let mut answer = String::new();
-    // The connection is closed, orderly or not: part of the body was never sent.
-    let _ = stream.read_to_string(&mut answer);
+    // The connection is closed: the rest of the body is not waited for.
+    stream.read_to_string(&mut answer).unwrap();
     let lines: Vec<&str> = answer
         .lines()
         .filter(|line| line.starts_with('{'))
@@ -438,23 +438,19 @@ fn a_body_that_stalls_ends_with_a_last_line() {
 fn a_client_that_leaves_leaves_its_place() {
     let world = World::with(&[("FOB_SERVER_BATCHES_MAX", "2")]);
     let held: Vec<_> = (0..2).map(|_| world.begin()).collect();
-    let busy = loop {
-        let answer = world.batch(&[], orders(1).as_bytes());
-        // The two others may still be on their way in.
-        if answer.status != 200 {
-            break answer;
-        }
-    };
+    while world.metric("fob_batch_calls") < 2.0 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let busy = world.batch(&[], orders(1).as_bytes());
     busy.refused(503, "busy");
     let seconds: u64 = busy.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=3).contains(&seconds));
     drop(held);
-    // They leave one in the middle of its orders, too.
-    let mut stream = loop {
-        if world.metric("fob_batch_calls") < 2.0 {
-            break world.begin();
-        }
-    };
+    while world.metric("fob_batch_calls") > 0.0 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    // One that leaves in the middle of its orders, too.
+    let mut stream = world.begin();
     chunk(&mut stream, orders(300).as_bytes()).unwrap();
     drop(stream);
     while world.metric("fob_batch_calls") > 0.0 {
@@ -480,10 +476,10 @@ fn lines_and_answers_are_bounded() {
     let world = World::new();
     world.unharmed();
     let before = memory_peak_kib(&world.server);
-    // A line of 64 MiB that never ends, then one that is an order.
+    // A line of 256 MiB, then one that is an order.
     let mut stream = world.begin();
     let megabyte = vec![b'x'; 1 << 20];
-    for _ in 0..64 {
+    for _ in 0..256 {
         chunk(&mut stream, &megabyte).unwrap();
     }
     chunk(&mut stream, format!("\n{}\n", order("after", 1)).as_bytes()).unwrap();
@@ -511,7 +507,7 @@ fn lines_and_answers_are_bounded() {
         "the server takes orders whose answers nobody reads"
     );
     let grown = memory_peak_kib(&world.server) - before;
-    assert!(grown < 96 * 1024, "{grown} KiB more");
+    assert!(grown < 128 * 1024, "{grown} KiB more");
     drop(deaf);
     world.unharmed();
 }

@@ -42,7 +42,8 @@ const PIECE_LEN_MAX: usize = 64 * 1024;
 const PIECES_WAITING_MAX: usize = 16;
 
 /// Bytes of an answer, about: what is set aside before it is written.
-const ANSWER_LEN: usize = 8 * 1024;
+const ISSUED_LEN: usize = 8 * 1024;
+const REFUSED_LEN: usize = 512;
 
 /// Lets batch calls in, so many at once.
 pub(super) struct Door {
@@ -118,14 +119,19 @@ pub(super) async fn issue(
     Ok(HttpResponse::Ok()
         .content_type(form.media_type())
         .insert_header((CACHE_CONTROL, "no-store"))
-        // Where a call is ended early the rest of its body would have to be waited for.
-        .force_close()
         .streaming(pieces(waiting)))
 }
 
-/// The answer's body: what arrives in the channel, until nobody can put anything there any more.
+/// The piece after which an answer ends.
+const END: Bytes = Bytes::new();
+
+/// The answer's body: what arrives in the channel, until nobody can put anything there any more,
+/// or [`END`] does.
 fn pieces(mut waiting: Receiver<Bytes>) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
-    stream::poll_fn(move |cx| waiting.poll_recv(cx).map(|piece| piece.map(Ok)))
+    stream::poll_fn(move |cx| {
+        let piece = waiting.poll_recv(cx);
+        piece.map(|piece| piece.filter(|piece| *piece != END).map(Ok))
+    })
 }
 
 /// The orders of a body, as they arrive.
@@ -242,6 +248,12 @@ impl Run {
             let mut last = Vec::new();
             self.form.write_last(&mut last, refusal);
             self.send(last.into()).await;
+            // A connection is closed whose body is still held when its answer ends; one whose body
+            // is let go before would be kept, waiting for the rest.
+            if self.answers.send(END).await.is_ok() {
+                self.answers.closed().await;
+            }
+            drop(orders);
         }
     }
 
@@ -299,7 +311,9 @@ impl Run {
 }
 
 fn write(form: Form, answers: Vec<Answer>) -> Bytes {
-    let mut out = Vec::with_capacity(answers.len() * ANSWER_LEN);
+    let issued = answers.iter().filter(|one| one.outcome.is_ok()).count();
+    let refused = answers.len() - issued;
+    let mut out = Vec::with_capacity(issued * ISSUED_LEN + refused * REFUSED_LEN);
     for answer in answers {
         let outcome = form.write(&mut out, answer);
         metrics::counter!("fob_orders_total", "outcome" => outcome).increment(1);
