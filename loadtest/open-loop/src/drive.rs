@@ -1,0 +1,167 @@
+//! The open loop: starts each arrival when it is due, whatever became of the earlier ones. One
+//! thread does all of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::answer;
+use crate::clock::{self, Timer};
+use crate::connection::{Connection, Head};
+use crate::ledger::{Ending, Ledger, Outcome};
+use crate::prepare::Request;
+use crate::schedule::{Arrival, Schedule};
+use crate::target::Target;
+use crate::watch::{self, Sample, Watch};
+
+/// Between the last preparation and the first arrival.
+const LEAD: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether all arrivals are over.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How a run is driven.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// How long an answer may take from when it was asked for.
+    pub(crate) timeout: Duration,
+    /// One in so many bundles is checked; zero checks none.
+    pub(crate) check_one_in: usize,
+    /// Keys each of them must hold.
+    pub(crate) functions: usize,
+}
+
+/// A run that is over.
+pub(crate) struct Driven {
+    /// How each arrival ended.
+    pub(crate) ledger: Ledger,
+    /// The server, once a second and at both ends.
+    pub(crate) samples: Vec<Sample>,
+    /// The most connections in use at one time.
+    pub(crate) connections_most: usize,
+    /// Connections opened for it.
+    pub(crate) connections_opened: u64,
+    /// CPU of this process over the run, in seconds.
+    pub(crate) client_cpu_s: f64,
+}
+
+struct Run {
+    target: Rc<Target>,
+    requests: Vec<Request>,
+    settings: Settings,
+    begin: Instant,
+    ledger: RefCell<Ledger>,
+}
+
+/// Drives `schedule`: one request for each arrival. Returns when every arrival is over.
+///
+/// # Errors
+/// The operating system's, where it gives no timer.
+pub(crate) async fn drive(
+    target: &Rc<Target>,
+    schedule: &Schedule,
+    requests: Vec<Request>,
+    settings: Settings,
+) -> anyhow::Result<Driven> {
+    let mut timer = Timer::new()?;
+    let (opened, cpu) = (target.pool.opened(), watch::own_usage().cpu_s);
+    target.pool.taken_most();
+    let run = Rc::new(Run {
+        target: Rc::clone(target),
+        requests,
+        settings,
+        begin: clock::now() + LEAD,
+        ledger: RefCell::default(),
+    });
+    let samples = Rc::new(RefCell::new(Vec::new()));
+    let mut watch = Watch::new(target);
+    samples.borrow_mut().push(watch.look(0.0).await);
+    let watching = tokio::task::spawn_local(watch_on(watch, run.begin, Rc::clone(&samples)));
+    for (index, arrival) in schedule.arrivals.iter().enumerate() {
+        timer.until(run.begin + arrival.due).await?;
+        match target.pool.take() {
+            Some(connection) => {
+                let run = Rc::clone(&run);
+                tokio::task::spawn_local(one(run, index, *arrival, connection));
+            }
+            None => run.over(*arrival, clock::now(), Ending::Dropped),
+        }
+    }
+    while run.ledger.borrow().outcomes.len() < schedule.arrivals.len() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    watching.abort();
+    let at_s = (clock::now() - run.begin).as_secs_f64();
+    let mut samples = samples.take();
+    samples.push(Watch::new(target).look(at_s).await);
+    Ok(Driven {
+        ledger: run.ledger.take(),
+        samples,
+        connections_most: target.pool.taken_most(),
+        connections_opened: target.pool.opened() - opened,
+        client_cpu_s: watch::own_usage().cpu_s - cpu,
+    })
+}
+
+async fn watch_on(mut watch: Watch, begin: Instant, samples: Rc<RefCell<Vec<Sample>>>) {
+    for second in 1.. {
+        tokio::time::sleep_until((begin + Duration::from_secs(second)).into()).await;
+        let sample = watch.look(second as f64).await;
+        samples.borrow_mut().push(sample);
+    }
+}
+
+/// One arrival, from its connection to its outcome.
+async fn one(run: Rc<Run>, index: usize, arrival: Arrival, mut connection: Connection) {
+    let started = clock::now();
+    let request = &run.requests[index];
+    let asked = connection.exchange(&request.bytes);
+    let ending = match tokio::time::timeout(run.settings.timeout, asked).await {
+        Err(_) => Ending::TimedOut,
+        Ok(Err(error)) => {
+            let mut ledger = run.ledger.borrow_mut();
+            ledger.trouble(|| format!("a connection failed: {error}"));
+            Ending::Broken
+        }
+        Ok(Ok(head)) => run.answered(index, &head, connection.body(&head)),
+    };
+    run.target.pool.give(connection);
+    run.over(arrival, started, ending);
+}
+
+impl Run {
+    /// Reads an answer as far as the report needs it.
+    fn answered(&self, index: usize, head: &Head, body: &[u8]) -> Ending {
+        let mut ledger = self.ledger.borrow_mut();
+        let code = if head.status < 400 {
+            let nth = self.settings.check_one_in;
+            if nth > 0 && index.is_multiple_of(nth) {
+                ledger.checked += 1;
+                let vehicle = &self.requests[index].vehicle;
+                if let Err(why) = answer::check(body, vehicle, self.settings.functions) {
+                    ledger.misshapen += 1;
+                    ledger.trouble(|| why);
+                }
+            }
+            None
+        } else {
+            answer::refusal_code(body).map(|code| ledger.number(code))
+        };
+        Ending::Answered {
+            status: head.status,
+            code,
+            retry_after: head.retry_after_s.is_some(),
+        }
+    }
+
+    fn over(&self, arrival: Arrival, started: Instant, ending: Ending) {
+        let due = self.begin + arrival.due;
+        self.ledger.borrow_mut().outcomes.push(Outcome {
+            phase: arrival.phase,
+            due: arrival.due,
+            late: started.saturating_duration_since(due),
+            took: clock::now().saturating_duration_since(due),
+            ending,
+        });
+    }
+}

@@ -1,0 +1,118 @@
+//! The server from outside, once a second: memory and CPU of its process, and the queue it tells
+//! of in `/metrics`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::connection::Connection;
+use crate::target::Target;
+
+/// How long one look at `/metrics` may take.
+const METRICS_WITHIN: Duration = Duration::from_millis(900);
+
+/// A process at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Usage {
+    /// Resident memory, in MiB.
+    pub(crate) rss_mib: f64,
+    /// CPU since it started, user and system, in seconds.
+    pub(crate) cpu_s: f64,
+}
+
+/// The server at one moment of the run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Sample {
+    /// Seconds after the run's beginning.
+    pub(crate) at_s: f64,
+    /// Its process, where that is known.
+    pub(crate) usage: Option<Usage>,
+    /// `fob_queue_bundles`, where it was told in time.
+    pub(crate) queue: Option<f64>,
+}
+
+/// A process's usage, where it may be read.
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+    let pages: u64 = read("statm")?.split(' ').nth(1)?.parse().ok()?;
+    let bytes = pages * rustix::param::page_size() as u64;
+    Some(Usage {
+        rss_mib: bytes as f64 / f64::from(1 << 20),
+        cpu_s: cpu_ticks(&read("stat")?)? as f64 / rustix::param::clock_ticks_per_second() as f64,
+    })
+}
+
+/// `utime` and `stime` of `/proc/PID/stat`. The second field is a name in brackets that may hold
+/// anything.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+/// This process's usage.
+pub(crate) fn own_usage() -> Usage {
+    usage(std::process::id()).unwrap_or_default()
+}
+
+/// Looks at a server. Its connection for `/metrics` is apart from those of the load.
+pub(crate) struct Watch {
+    pid: Option<u32>,
+    metrics: Connection,
+    request: Box<[u8]>,
+}
+
+impl Watch {
+    /// Of this server.
+    pub(crate) fn new(target: &Target) -> Self {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", target.host);
+        Self {
+            pid: target.pid,
+            metrics: Connection::to(target.address),
+            request: request.into_bytes().into(),
+        }
+    }
+
+    /// One look, at `at_s` after the run's beginning.
+    pub(crate) async fn look(&mut self, at_s: f64) -> Sample {
+        Sample {
+            at_s,
+            usage: self.pid.and_then(usage),
+            queue: self.queue().await,
+        }
+    }
+
+    async fn queue(&mut self) -> Option<f64> {
+        let asked = tokio::time::timeout(METRICS_WITHIN, self.metrics.exchange(&self.request));
+        let head = asked.await.ok()?.ok()?;
+        let text = std::str::from_utf8(self.metrics.body(&head)).ok()?;
+        gauge(text, "fob_queue_bundles")
+    }
+}
+
+/// The value of a metric without labels.
+fn gauge(text: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 70 30 0 0";
+        assert_eq!(cpu_ticks(stat), Some(100));
+        assert!(own_usage().rss_mib > 0.1);
+    }
+
+    #[test]
+    fn a_gauge_is_found_by_its_whole_name() {
+        let text = "# HELP fob_queue_bundles x\nfob_queue_bundles_max 9\nfob_queue_bundles 17\n";
+        assert_eq!(gauge(text, "fob_queue_bundles"), Some(17.0));
+        assert_eq!(gauge(text, "fob_queue"), None);
+    }
+}
