@@ -1,4 +1,4 @@
-// What both runs share: how a bundle must look, and how a summary is printed.
+// What all runs share: how a bundle must look, and how a summary is printed.
 
 const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 const BASE64URL = /^[A-Za-z0-9_-]{200,}$/;
@@ -40,7 +40,8 @@ function keysOf(response) {
   return body && Array.isArray(body.keys) ? body.keys : [];
 }
 
-function bundleHasShape(body, vehicle) {
+// Whether `body` is a bundle for `vehicle`: ids, version, and each of its keys.
+export function bundleHasShape(body, vehicle) {
   return (
     body !== null &&
     UUID7.test(body.bundle) &&
@@ -59,7 +60,8 @@ function bundleHasShape(body, vehicle) {
   );
 }
 
-function keysMatch(body, functions) {
+// Whether it holds one key for each of `functions` (names).
+export function keysMatch(body, functions) {
   if (body === null || !Array.isArray(body.keys)) return false;
   const found = body.keys.map((k) => k.function).sort();
   const wanted = functions.slice().sort();

@@ -68,7 +68,7 @@ pub(crate) fn say(run: &RunReport) {
         let (yes, no) = (&phase.admitted, &phase.refused);
         eprintln!(
             "{:8} {:6.0}/s offered, {:6.0}/s sustained; {} bundles p50 {:.1} p99 {:.1} max {:.1} ms; \
-             {} refused p99 {:.1} ms; {} dropped, {} timed out",
+             {} refused p99 {:.1} ms; {} dropped, {} unanswered",
             phase.name,
             phase.offered_per_s,
             phase.sustained_per_s,
@@ -79,10 +79,13 @@ pub(crate) fn say(run: &RunReport) {
             no.count,
             no.p99_ms,
             phase.dropped,
-            phase.timed_out,
+            phase.unanswered(),
         );
     }
     for why in &run.invalid_because {
         eprintln!("         NOT VALID: {why}");
+    }
+    for remark in &run.remarks {
+        eprintln!("         {remark}");
     }
 }

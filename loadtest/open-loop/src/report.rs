@@ -8,19 +8,23 @@ use serde::Serialize;
 use crate::drive::Driven;
 use crate::ledger::{Ending, Latency, Ledger, Outcome};
 use crate::schedule::{Phase, Schedule};
-use crate::watch::Sample;
+use crate::watch::{Sample, Usage};
 
-/// How late the client itself may begin, at the 99th percentile in milliseconds, before its run
-/// says more about the client than about the server.
-const LATE_P99_MAX_MS: f64 = 50.0;
+/// How late the client may begin, at the 99th percentile in milliseconds, without a remark.
+const LATE_P99_MAX_MS: f64 = 20.0;
+
+/// How much of a processor others may use without a remark.
+const OTHERS_CPUS_MAX: f64 = 0.1;
 
 /// A run in figures.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RunReport {
-    /// Whether every arrival was sent when due and every answer read was as it must be.
+    /// Whether every arrival found a connection and every bundle looked at is as it must be.
     pub(crate) valid: bool,
     /// Why not.
     pub(crate) invalid_because: Vec<String>,
+    /// What else whoever reads the figures should know.
+    pub(crate) remarks: Vec<String>,
     /// By phase.
     pub(crate) phases: Vec<PhaseReport>,
     /// By second in which arrivals were due.
@@ -29,6 +33,8 @@ pub(crate) struct RunReport {
     pub(crate) server: ServerReport,
     /// This process.
     pub(crate) client: ClientReport,
+    /// Processors that others than server and client kept busy meanwhile.
+    pub(crate) others_cpus: Option<f64>,
 }
 
 /// One phase in figures.
@@ -136,49 +142,69 @@ impl RunReport {
             .map(|index| PhaseReport::new(schedule, ledger, index))
             .collect();
         let client = ClientReport::new(driven);
+        let server = ServerReport::new(driven);
+        let others_cpus = others_cpus(&driven.samples, client.cpu_s);
         let invalid_because = complaints(&phases, &client);
         Self {
             valid: invalid_because.is_empty(),
             invalid_because,
+            remarks: remarks(&phases, &client, others_cpus),
             phases,
             timeline: timeline(schedule, ledger, &driven.samples),
-            server: ServerReport::new(driven),
+            server,
             client,
+            others_cpus,
         }
     }
 }
 
 fn complaints(phases: &[PhaseReport], client: &ClientReport) -> Vec<String> {
-    let sum = |of: fn(&PhaseReport) -> usize| phases.iter().map(of).sum::<usize>();
-    let late = client.late.p99_ms;
-    let all = [
-        (
-            sum(|phase| phase.dropped),
-            "arrivals found no free connection",
-        ),
-        (
-            sum(|phase| phase.timed_out),
-            "arrivals got no answer in time",
-        ),
-        (
-            sum(|phase| phase.broken),
-            "arrivals met a broken connection",
-        ),
-        (client.misshapen as usize, "bundles are not as they must be"),
-    ];
-    let counted = all.into_iter().filter(|(count, _)| *count > 0);
-    let mut found: Vec<_> = counted
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    if late > LATE_P99_MAX_MS {
-        found.push(format!(
-            "the client began {late:.0} ms late (p99): it had too little of the processors"
-        ));
+    let dropped: usize = phases.iter().map(|phase| phase.dropped).sum();
+    let mut found = Vec::new();
+    if dropped > 0 {
+        found.push(format!("{dropped} arrivals found no free connection"));
+    }
+    if client.misshapen > 0 {
+        let (bad, all) = (client.misshapen, client.checked);
+        found.push(format!("{bad} of {all} bundles are not as they must be"));
     }
     found
 }
 
+fn remarks(phases: &[PhaseReport], client: &ClientReport, others: Option<f64>) -> Vec<String> {
+    let unanswered: usize = phases.iter().map(PhaseReport::unanswered).sum();
+    let mut found = Vec::new();
+    if unanswered > 0 {
+        found.push(format!("{unanswered} arrivals got no answer"));
+    }
+    let late = client.late.p99_ms;
+    if late > LATE_P99_MAX_MS {
+        found.push(format!(
+            "the client began {late:.0} ms late (p99), and that is part of the latencies"
+        ));
+    }
+    if let Some(others) = others.filter(|others| *others > OTHERS_CPUS_MAX) {
+        found.push(format!("others kept {others:.1} processors busy meanwhile"));
+    }
+    found
+}
+
+/// What the machine spent beyond server and client, by the second. None where the server's process
+/// is not known.
+fn others_cpus(samples: &[Sample], client_cpu_s: f64) -> Option<f64> {
+    let (first, last) = (samples.first()?, samples.last()?);
+    let machine = last.machine_cpu_s? - first.machine_cpu_s?;
+    let server = last.usage?.cpu_s - first.usage?.cpu_s;
+    let seconds = last.at_s - first.at_s;
+    (seconds > 0.0).then(|| ((machine - server - client_cpu_s) / seconds).max(0.0))
+}
+
 impl PhaseReport {
+    /// Arrivals that were sent and got no answer.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.timed_out + self.broken
+    }
+
     fn new(schedule: &Schedule, ledger: &Ledger, index: usize) -> Self {
         let Phase {
             name,
@@ -281,7 +307,7 @@ fn timeline(schedule: &Schedule, ledger: &Ledger, samples: &[Sample]) -> Vec<Sec
 impl ServerReport {
     fn new(driven: &Driven) -> Self {
         let usages = || driven.samples.iter().filter_map(|sample| sample.usage);
-        let rss = |usage: crate::watch::Usage| usage.rss_mib;
+        let rss = |usage: Usage| usage.rss_mib;
         let cpu_s = usages().next().zip(usages().last());
         let cpu_s = cpu_s.map(|(first, last)| last.cpu_s - first.cpu_s);
         let bundles = driven.ledger.outcomes.iter();
@@ -409,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn one_arrival_that_was_not_sent_makes_a_run_invalid() {
+    fn a_dropped_arrival_makes_a_run_invalid_an_unanswered_one_is_the_servers() {
         let schedule = schedule(100.0);
         for ending in [Ending::Dropped, Ending::TimedOut, Ending::Broken] {
             let driven = driven(&schedule, |index| match index {
@@ -417,8 +443,27 @@ mod tests {
                 _ => (answered(201), MS),
             });
             let report = RunReport::new(&schedule, &driven, 1);
-            assert!(!report.valid && report.invalid_because.len() == 1);
+            assert_eq!(report.valid, ending != Ending::Dropped);
+            assert_eq!(report.invalid_because.len() + report.remarks.len(), 1);
+            let unanswered = report.phases[0].unanswered();
+            assert_eq!(unanswered, usize::from(ending != Ending::Dropped));
             assert_eq!(report.phases[0].admitted.count, 199);
         }
+    }
+
+    #[test]
+    fn what_the_machine_spends_beyond_server_and_client_is_told() {
+        let sample = |at_s, server_s, machine_s| Sample {
+            at_s,
+            usage: Some(Usage {
+                rss_mib: 1.0,
+                cpu_s: server_s,
+            }),
+            machine_cpu_s: Some(machine_s),
+            queue: None,
+        };
+        let samples = [sample(0.0, 5.0, 100.0), sample(4.0, 8.0, 106.0)];
+        let others = others_cpus(&samples, 1.0).unwrap_or_default();
+        assert!((others - 0.5).abs() < 1e-9);
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Sample {
     pub(crate) usage: Option<Usage>,
     /// `fob_queue_bundles`, where it was told in time.
     pub(crate) queue: Option<f64>,
+    /// CPU that the whole machine has spent since it started, in seconds.
+    pub(crate) machine_cpu_s: Option<f64>,
 }
 
 /// A process's usage, where it may be read.
@@ -50,6 +52,20 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)
+}
+
+/// What the whole machine has spent: every column of the first line of `/proc/stat` but the fourth
+/// and fifth, which are idling, and the ninth and tenth, which are in the first two.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?;
+    let columns = fields.split_ascii_whitespace().enumerate();
+    let busy = columns.filter(|(column, _)| !matches!(column, 3 | 4 | 8 | 9));
+    busy.map(|(_, text)| text.parse::<u64>().ok()).sum()
+}
+
+fn machine_cpu_s() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    Some(busy_ticks(&stat)? as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// This process's usage.
@@ -80,6 +96,7 @@ impl Watch {
         Sample {
             at_s,
             usage: self.pid.and_then(usage),
+            machine_cpu_s: machine_cpu_s(),
             queue: self.queue().await,
         }
     }
@@ -107,6 +124,14 @@ mod tests {
         let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 70 30 0 0";
         assert_eq!(cpu_ticks(stat), Some(100));
         assert!(own_usage().rss_mib > 0.1);
+    }
+
+    #[test]
+    fn idling_and_guests_are_not_counted_as_busy() {
+        let stat = "cpu  1 2 4 100 200 8 16 32 1000 2000\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_ticks(stat), Some(63));
+        assert_eq!(busy_ticks("intr 1"), None);
+        assert!(machine_cpu_s().is_some());
     }
 
     #[test]
