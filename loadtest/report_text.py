@@ -122,8 +122,22 @@ def rates(report, drawn):
     text += [f"`{found[0]['command']}`, and so on for each rate.", ""]
     text += ["Bundles of 8 keys. Latencies count from when an arrival was due.", ""]
     text += table(head, rows) + [""]
+    text += ["Where the server's CPU goes, in µs for each bundle, by thread:", ""]
+    text += threads(found) + [""]
     text += ["![rates](rates.svg)", ""] if drawn is None else [f"No picture: {drawn}", ""]
     return text
+
+
+def threads(found):
+    names = sorted({name for one in found for name in one["result"]["server"]["cpu_s_by_thread"]})
+    rows = []
+    for one in found:
+        phase, spent = one["result"]["phases"][0], one["result"]["server"]["cpu_s_by_thread"]
+        # The warm-up's bundles took their share.
+        bundles = sum(second["admitted"] for second in one["result"]["timeline"])
+        cells = [number(spent.get(name, 0) * 1e6 / bundles if bundles else None) for name in names]
+        rows.append([number(phase["offered_per_s"]), *cells])
+    return table(["offered/s", *names], rows)
 
 
 def search(one):

@@ -2,6 +2,7 @@
 //! thread does all of it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub(crate) struct Driven {
     pub(crate) connections_opened: u64,
     /// CPU of this process over the run, in seconds.
     pub(crate) client_cpu_s: f64,
+    /// CPU of the server's threads over the run, in seconds.
+    pub(crate) server_threads: BTreeMap<String, f64>,
 }
 
 struct Run {
@@ -65,6 +68,8 @@ pub(crate) async fn drive(
 ) -> anyhow::Result<Driven> {
     let mut timer = Timer::new()?;
     let (opened, cpu) = (target.pool.opened(), watch::own_usage().cpu_s);
+    let threads = |target: &Target| target.pid.map(watch::cpu_by_thread).unwrap_or_default();
+    let threads_before = threads(target);
     target.pool.taken_most();
     let run = Rc::new(Run {
         target: Rc::clone(target),
@@ -100,7 +105,16 @@ pub(crate) async fn drive(
         connections_most: target.pool.taken_most(),
         connections_opened: target.pool.opened() - opened,
         client_cpu_s: watch::own_usage().cpu_s - cpu,
+        server_threads: since(threads(target), &threads_before),
     })
+}
+
+/// What was spent since `before`.
+fn since(mut now: BTreeMap<String, f64>, before: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    for (name, cpu_s) in &mut now {
+        *cpu_s -= before.get(name).copied().unwrap_or_default();
+    }
+    now
 }
 
 async fn watch_on(mut watch: Watch, begin: Instant, samples: Rc<RefCell<Vec<Sample>>>) {

@@ -98,7 +98,7 @@ pub(crate) struct Second {
 }
 
 /// The server's process over a run.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct ServerReport {
     /// Before the first arrival.
     pub(crate) rss_before_mib: Option<f64>,
@@ -110,6 +110,8 @@ pub(crate) struct ServerReport {
     pub(crate) cpu_s: Option<f64>,
     /// CPU for each bundle, in microseconds.
     pub(crate) cpu_us_per_bundle: Option<f64>,
+    /// CPU over the run, in seconds, by thread.
+    pub(crate) cpu_s_by_thread: BTreeMap<String, f64>,
 }
 
 /// This process over a run: whether it was the bottleneck.
@@ -320,6 +322,7 @@ impl ServerReport {
             cpu_us_per_bundle: cpu_s
                 .filter(|_| bundles > 0)
                 .map(|cpu_s| cpu_s * 1e6 / bundles as f64),
+            cpu_s_by_thread: driven.server_threads.clone(),
         }
     }
 }
@@ -366,6 +369,7 @@ mod tests {
             connections_most: 1,
             connections_opened: 1,
             client_cpu_s: 0.0,
+            server_threads: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The server from outside, once a second: memory and CPU of its process, and the queue it tells
 //! of in `/metrics`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -52,6 +53,33 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)
+}
+
+/// CPU by thread, in seconds: threads of one name but for its number are taken together.
+pub(crate) fn cpu_by_thread(pid: u32) -> BTreeMap<String, f64> {
+    let mut all = BTreeMap::new();
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return all;
+    };
+    for thread in threads.flatten() {
+        // A thread may have ended meanwhile.
+        let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else {
+            continue;
+        };
+        if let (Some(name), Some(ticks)) = (thread_name(&stat), cpu_ticks(&stat)) {
+            let cpu_s = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+            *all.entry(name).or_default() += cpu_s;
+        }
+    }
+    all
+}
+
+/// The name in a thread's `stat`, without the number at its end.
+fn thread_name(stat: &str) -> Option<String> {
+    let (_, rest) = stat.split_once('(')?;
+    let (name, _) = rest.rsplit_once(')')?;
+    let bare = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+    Some(bare.trim_end_matches('-').to_owned())
 }
 
 /// What the whole machine has spent: every column of the first line of `/proc/stat` but the fourth
@@ -123,7 +151,21 @@ mod tests {
     fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
         let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 70 30 0 0";
         assert_eq!(cpu_ticks(stat), Some(100));
+        assert_eq!(thread_name(stat).as_deref(), Some("a) b (c"));
         assert!(own_usage().rss_mib > 0.1);
+    }
+
+    #[test]
+    fn threads_of_one_kind_are_taken_together() {
+        for (stat, name) in [
+            ("1 (hsm-0) S", "hsm"),
+            ("1 (hsm-11) S", "hsm"),
+            ("1 (fob-issue) S", "fob-issue"),
+            ("1 (actix-rt|system) S", "actix-rt|system"),
+        ] {
+            assert_eq!(thread_name(stat).as_deref(), Some(name));
+        }
+        assert!(!cpu_by_thread(std::process::id()).is_empty());
     }
 
     #[test]
