@@ -78,9 +78,8 @@ pub(crate) async fn drive(
         begin: clock::now() + LEAD,
         ledger: RefCell::default(),
     });
-    let samples = Rc::new(RefCell::new(Vec::new()));
     let mut watch = Watch::new(target);
-    samples.borrow_mut().push(watch.look(0.0).await);
+    let samples = Rc::new(RefCell::new(vec![watch.look(0.0).await]));
     let watching = tokio::task::spawn_local(watch_on(watch, run.begin, Rc::clone(&samples)));
     for (index, arrival) in schedule.arrivals.iter().enumerate() {
         timer.until(run.begin + arrival.due).await?;
@@ -177,5 +176,105 @@ impl Run {
             took: clock::now().saturating_duration_since(due),
             ending,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::schedule::{Phase, Spacing};
+
+    const BUSY: &str = r#"{"code":"busy"}"#;
+
+    /// A server that answers no redemption before `held` of them have come, and all others at once.
+    /// Returns its address.
+    fn holding(held: usize) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut waiting: Vec<TcpStream> = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = [0; 4096];
+                let read = stream.read(&mut request).unwrap();
+                if request[..read].starts_with(b"GET") {
+                    stream
+                        .write_all(b"HTTP/1.1 404 x\r\ncontent-length: 0\r\n\r\n")
+                        .unwrap();
+                    continue;
+                }
+                waiting.push(stream);
+                if waiting.len() == held {
+                    for mut stream in waiting.drain(..) {
+                        let head = "HTTP/1.1 503 x\r\nretry-after: 1\r\nconnection: close";
+                        let length = BUSY.len();
+                        let answer = format!("{head}\r\ncontent-length: {length}\r\n\r\n{BUSY}");
+                        stream.write_all(answer.as_bytes()).unwrap();
+                    }
+                }
+            }
+        });
+        url
+    }
+
+    fn run(held: usize, arrivals: u32, connections: usize, timeout: Duration) -> Driven {
+        let url = holding(held);
+        let target = Target::new(&url, None, String::new(), None, connections).unwrap();
+        let target = Rc::new(target);
+        let phase = Phase {
+            name: "test",
+            rate_per_s: 100.0,
+            seconds: f64::from(arrivals) / 100.0,
+        };
+        let schedule = Schedule::new(vec![phase], Spacing::Even);
+        let request = || Request {
+            bytes: target.post("/v1/redemptions", "", "{}"),
+            vehicle: String::new(),
+        };
+        let requests = schedule.arrivals.iter().map(|_| request()).collect();
+        let settings = Settings {
+            timeout,
+            check_one_in: 1,
+            functions: 8,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let local = tokio::task::LocalSet::new();
+        let driven = local.block_on(&runtime, drive(&target, &schedule, requests, settings));
+        driven.unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn no_arrival_waits_for_an_earlier_one_and_latency_counts_from_when_it_was_due() {
+        // Who sends the second after the first is answered would wait here for ever.
+        let driven = run(20, 20, 100, LONG);
+        let outcomes = &driven.ledger.outcomes;
+        assert_eq!(outcomes.len(), 20);
+        assert!(outcomes.iter().all(|one| one.ending.shed()));
+        assert_eq!(driven.connections_most, 20);
+        // Nothing is answered before the last is due, at 190 ms.
+        let last_due = Duration::from_millis(190);
+        assert!(outcomes.iter().all(|one| one.due + one.took >= last_due));
+        assert_eq!(driven.ledger.code(0), "busy");
+    }
+
+    #[test]
+    fn arrivals_beyond_the_connections_are_dropped_and_those_unanswered_time_out() {
+        let driven = run(1000, 20, 5, Duration::from_millis(500));
+        let count = |ending| {
+            let all = driven.ledger.outcomes.iter();
+            all.filter(|one| one.ending == ending).count()
+        };
+        assert_eq!(driven.connections_most, 5);
+        assert_eq!(count(Ending::TimedOut) + count(Ending::Dropped), 20);
+        // On a machine that stands still the dispatcher may be late for some, not for all of them.
+        assert!(count(Ending::Dropped) > 0 && count(Ending::TimedOut) >= 5);
     }
 }

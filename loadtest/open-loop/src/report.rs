@@ -310,13 +310,13 @@ impl ServerReport {
     fn new(driven: &Driven) -> Self {
         let usages = || driven.samples.iter().filter_map(|sample| sample.usage);
         let rss = |usage: Usage| usage.rss_mib;
-        let cpu_s = usages().next().zip(usages().last());
+        let cpu_s = usages().next().zip(usages().next_back());
         let cpu_s = cpu_s.map(|(first, last)| last.cpu_s - first.cpu_s);
         let bundles = driven.ledger.outcomes.iter();
         let bundles = bundles.filter(|one| one.ending.admitted()).count();
         Self {
             rss_before_mib: usages().next().map(rss),
-            rss_after_mib: usages().last().map(rss),
+            rss_after_mib: usages().next_back().map(rss),
             rss_most_mib: usages().map(rss).reduce(f64::max),
             cpu_s,
             cpu_us_per_bundle: cpu_s
