@@ -43,7 +43,7 @@ function keysOf(response) {
 // Whether `body` is a bundle for `vehicle`: ids, version, and each of its keys.
 export function bundleHasShape(body, vehicle) {
   return (
-    body !== null &&
+    Boolean(body) &&
     UUID7.test(body.bundle) &&
     UUID7.test(body.authorization) &&
     body.version === 1 &&
@@ -62,7 +62,7 @@ export function bundleHasShape(body, vehicle) {
 
 // Whether it holds one key for each of `functions` (names).
 export function keysMatch(body, functions) {
-  if (body === null || !Array.isArray(body.keys)) return false;
+  if (!body || !Array.isArray(body.keys)) return false;
   const found = body.keys.map((k) => k.function).sort();
   const wanted = functions.slice().sort();
   return found.length === wanted.length && found.every((name, at) => name === wanted[at]);

@@ -15,6 +15,7 @@ use crate::redeem::say;
 use crate::report::{RunReport, Second};
 use crate::schedule::{Phase, Schedule};
 use crate::target::Target;
+use crate::watch::Watch;
 
 /// The phases' places in the schedule. The first is warming up.
 const CALM: usize = 1;
@@ -98,6 +99,7 @@ pub(crate) async fn overload(
     ];
     let schedule = Schedule::new(phases, common.spacing());
     common.check(&schedule)?;
+    Watch::new(target).settle().await;
     let (requests, prepared) = prepare(target, schedule.arrivals.len(), &common.wanted()).await?;
     let driven = drive(target, &schedule, requests, common.settings()).await?;
     let run = RunReport::new(&schedule, &driven, CALM);

@@ -11,6 +11,7 @@ use crate::prepare::{Preparation, prepare};
 use crate::report::RunReport;
 use crate::schedule::{Phase, Schedule};
 use crate::target::Target;
+use crate::watch::Watch;
 
 #[derive(Args)]
 pub(crate) struct RedeemArgs {
@@ -51,6 +52,7 @@ pub(crate) async fn redeem(
     let phases = vec![phase("warm-up", args.warm_up), phase("run", args.duration)];
     let schedule = Schedule::new(phases, common.spacing());
     common.check(&schedule)?;
+    Watch::new(target).settle().await;
     let (requests, prepared) = prepare(target, schedule.arrivals.len(), &common.wanted()).await?;
     let driven = drive(target, &schedule, requests, common.settings()).await?;
     let run = RunReport::new(&schedule, &driven, 1);

@@ -9,6 +9,12 @@ use serde::Serialize;
 use crate::connection::Connection;
 use crate::target::Target;
 
+/// How long to wait for a queue to become empty, in looks.
+const SETTLE_LOOKS_MAX: usize = 600;
+
+/// Between two looks.
+const SETTLE_LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long one look at `/metrics` may take.
 const METRICS_WITHIN: Duration = Duration::from_millis(900);
 
@@ -126,6 +132,17 @@ impl Watch {
             usage: self.pid.and_then(usage),
             machine_cpu_s: machine_cpu_s(),
             queue: self.queue().await,
+        }
+    }
+
+    /// Waits until the server has nothing left of earlier runs. A server whose callers were told to
+    /// come back may still be working for them.
+    pub(crate) async fn settle(&mut self) {
+        for _ in 0..SETTLE_LOOKS_MAX {
+            if self.queue().await.is_none_or(|queue| queue == 0.0) {
+                return;
+            }
+            tokio::time::sleep(SETTLE_LOOK_AGAIN).await;
         }
     }
 
