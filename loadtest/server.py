@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import select
 import shutil
 import statistics
@@ -41,6 +42,9 @@ class Server:
 def serving(fob, home, log_file):
     """A server of `home` on loopback. Only this very process is ended, by the handle it was
     started with."""
+    # A connection is an open file, and an overload has many of them.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
             [fob, "serve", "--dir", home, "--listen", "127.0.0.1:0"],

@@ -3,10 +3,10 @@
 //! an error, because this server sends none here.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Headers of an answer that are looked at, at most.
 const HEADERS_MAX: usize = 32;
@@ -16,6 +16,10 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
 /// Room for an answer before it grows.
 const ANSWER_USUAL: usize = 8 * 1024;
+
+/// Connections that share an address of ours. Linux searches its ports one by one once half of an
+/// address's are taken, which costs a millisecond for each new connection.
+const EACH_ADDRESS: usize = 4096;
 
 /// What an answer's head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,7 @@ pub(crate) struct Head {
 /// A connection, or the place of one that is opened when it is first used.
 pub(crate) struct Connection {
     address: SocketAddr,
+    from: Option<SocketAddr>,
     stream: Option<TcpStream>,
     answer: Vec<u8>,
     /// How often it was opened: more than once where the server has closed it meanwhile.
@@ -38,10 +43,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A place for a connection to `address`.
-    pub(crate) fn to(address: SocketAddr) -> Self {
+    /// A place for the `nth` connection to `address`, from 0.
+    pub(crate) fn to(address: SocketAddr, nth: usize) -> Self {
         Self {
             address,
+            from: own_address(address.ip(), nth),
             stream: None,
             answer: Vec::new(),
             opened: 0,
@@ -61,7 +67,14 @@ impl Connection {
                 done => return done,
             }
         }
-        let stream = TcpStream::connect(self.address).await?;
+        let stream = match self.from {
+            None => TcpStream::connect(self.address).await?,
+            Some(from) => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind(from)?;
+                socket.connect(self.address).await?
+            }
+        };
         stream.set_nodelay(true)?;
         self.opened += 1;
         self.on(stream, request).await
@@ -92,6 +105,14 @@ impl Connection {
         }
         Ok(head)
     }
+}
+
+/// Where the `nth` connection comes from, if that is to be said: all of 127.0.0.0/8 is this machine,
+/// and every one of its addresses has ports of its own.
+fn own_address(to: IpAddr, nth: usize) -> Option<SocketAddr> {
+    let beyond = u8::try_from(nth / EACH_ADDRESS).ok()?;
+    let own = Ipv4Addr::new(127, 0, 0, beyond.checked_add(1)?);
+    (beyond > 0 && to.is_loopback() && to.is_ipv4()).then(|| SocketAddr::from((own, 0)))
 }
 
 fn closed(error: &io::Error) -> bool {
@@ -157,6 +178,19 @@ mod tests {
     }
 
     #[test]
+    fn many_connections_to_loopback_come_from_several_addresses() {
+        let loopback = "127.0.0.1".parse().unwrap();
+        let from = |nth| own_address(loopback, nth).map(|own| own.to_string());
+        assert_eq!(from(0), None);
+        assert_eq!(from(EACH_ADDRESS - 1), None);
+        assert_eq!(from(EACH_ADDRESS).as_deref(), Some("127.0.0.2:0"));
+        assert_eq!(from(3 * EACH_ADDRESS).as_deref(), Some("127.0.0.4:0"));
+        for elsewhere in ["192.0.2.1", "::1"] {
+            assert_eq!(own_address(elsewhere.parse().unwrap(), EACH_ADDRESS), None);
+        }
+    }
+
+    #[test]
     fn a_connection_closed_while_idle_is_opened_again() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -175,7 +209,7 @@ mod tests {
                 stream.write_all(text).unwrap();
             }
         });
-        let mut connection = Connection::to(address);
+        let mut connection = Connection::to(address, EACH_ADDRESS);
         for _ in 0..2 {
             let head = runtime.block_on(connection.exchange(b"x")).unwrap();
             assert_eq!(head.status, 201);

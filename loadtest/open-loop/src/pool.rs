@@ -34,8 +34,8 @@ impl Pool {
         let connection = match self.idle.borrow_mut().pop() {
             Some(connection) => connection,
             None if self.made.get() < self.max => {
-                self.made.set(self.made.get() + 1);
-                Connection::to(self.address)
+                let nth = self.made.replace(self.made.get() + 1);
+                Connection::to(self.address, nth)
             }
             None => return None,
         };

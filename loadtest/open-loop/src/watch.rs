@@ -120,7 +120,7 @@ impl Watch {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", target.host);
         Self {
             pid: target.pid,
-            metrics: Connection::to(target.address),
+            metrics: Connection::to(target.address, 0),
             request: request.into_bytes().into(),
         }
     }
