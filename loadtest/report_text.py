@@ -206,7 +206,10 @@ def table(head, rows):
 
 
 def number(value):
-    return "–" if value is None else f"{value:,.0f}"
+    if value is None:
+        return "–"
+    # Three figures at least, and no more digits than a rate can mean.
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
 
 
 def shown(value):
