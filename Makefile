@@ -1,8 +1,8 @@
 # make run       install what is missing, build, make a demo issuer in var/, serve it
 # make test      everything: format, lints, docs, unit and integration tests against a real HSM
 # make torture   the long runs: many more crashes, many more mutations
-# make bench     criterion groups, then `fob bench` against the demo issuer
-# make loadtest  k6 over HTTP
+# make bench     criterion groups, then one report of all measurements in target/bench-report/
+# make loadtest  k6 over HTTP, then the native client
 # make help      this
 
 CARGO ?= cargo
@@ -11,7 +11,7 @@ FOB := target/release/fob
 PYTHON := .venv/bin/python
 TEST_PACKAGES := softhsm2 curl gcc python3-venv
 
-.PHONY: help run release deps test lint docs unit deny torture bench loadtest clean
+.PHONY: help run release deps test lint docs unit deny torture bench load-client loadtest clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -64,16 +64,22 @@ torture: test
 
 # ---- measure -------------------------------------------------------------------------------
 
-bench: release
-	$(CARGO) bench --locked
-	@[ -f $(DIR)/fob.toml ] || $(FOB) init --demo --dir $(DIR)
-	$(FOB) bench hsm --dir $(DIR)
-	$(FOB) bench issue --signing each --dir $(DIR)
+# Everything there is to measure. BENCH takes the options of loadtest/report: BENCH=--quick needs a
+# minute and leaves out the criterion groups; BENCH='--limit "BINARY ARGUMENTS"' adds a yardstick.
+bench: release load-client
+ifeq ($(findstring --quick,$(BENCH)),)
+	$(CARGO) bench --locked --bench stages
+endif
+	.venv-loadtest/bin/python loadtest/report $(BENCH)
 
-loadtest: release
-	@scripts/venv .venv-loadtest loadtest/requirements.txt
+loadtest: release load-client
 	loadtest/run smoke
 	loadtest/run redeem
+	loadtest/run redeem --native
+
+load-client:
+	$(CARGO) build --release --locked --package fob-load
+	@scripts/venv .venv-loadtest loadtest/requirements.txt
 
 clean:
 	$(CARGO) clean

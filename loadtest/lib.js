@@ -1,4 +1,4 @@
-// What both runs share: how a bundle must look, and how a summary is printed.
+// What all runs share: how a bundle must look, and how a summary is printed.
 
 const UUID7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 const BASE64URL = /^[A-Za-z0-9_-]{200,}$/;
@@ -40,9 +40,10 @@ function keysOf(response) {
   return body && Array.isArray(body.keys) ? body.keys : [];
 }
 
-function bundleHasShape(body, vehicle) {
+// Whether `body` is a bundle for `vehicle`: ids, version, and each of its keys.
+export function bundleHasShape(body, vehicle) {
   return (
-    body !== null &&
+    Boolean(body) &&
     UUID7.test(body.bundle) &&
     UUID7.test(body.authorization) &&
     body.version === 1 &&
@@ -59,8 +60,9 @@ function bundleHasShape(body, vehicle) {
   );
 }
 
-function keysMatch(body, functions) {
-  if (body === null || !Array.isArray(body.keys)) return false;
+// Whether it holds one key for each of `functions` (names).
+export function keysMatch(body, functions) {
+  if (!body || !Array.isArray(body.keys)) return false;
   const found = body.keys.map((k) => k.function).sort();
   const wanted = functions.slice().sort();
   return found.length === wanted.length && found.every((name, at) => name === wanted[at]);

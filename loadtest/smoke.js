@@ -7,9 +7,8 @@
 import http from 'k6/http';
 import exec from 'k6/execution';
 import { check, group } from 'k6';
-import { sha256 } from 'k6/crypto';
-import { b64encode } from 'k6/encoding';
 import { bundleChecks, json, milliseconds, report, value } from './lib.js';
+import { newTerminal, proof, time } from './phone.js';
 
 const URL = __ENV.URL;
 const TOKEN = __ENV.FOB_TOKEN;
@@ -63,7 +62,7 @@ export default async function () {
   const request = async (terminal, nonceOver) => ({
     code_set: codeSet,
     identity: { id: identity },
-    proof: await proof(terminal, nonceOver),
+    proof: await proof(terminal, URL, nonceOver),
   });
   refused(await request(borrower, 'something else'), 422, 'proof_invalid');
 
@@ -109,11 +108,6 @@ function authorize(vehicle) {
   return good ? response.json() : null;
 }
 
-// RFC 3339 in whole seconds.
-function time(ms) {
-  return new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
-}
-
 // The same code set with another secret: the id's 16 bytes and the heads before
 // the secret end within the first 31 digits, the secret reaches beyond digit 50.
 function unknown(codeSet) {
@@ -154,36 +148,6 @@ function refusal(response, status, code) {
       body.type === `urn:fob:refusal:${code}`,
   });
   if (!good) console.warn(`${code} expected, ${response.status}: ${response.body}`);
-}
-
-// --- A borrower's terminal ----------------------------------------------------
-
-async function newTerminal() {
-  const ecdsa = { name: 'ECDSA', namedCurve: 'P-256' };
-  const pair = await crypto.subtle.generateKey(ecdsa, true, ['sign', 'verify']);
-  // The raw form is 04 ‖ x ‖ y. k6's own JWK export would leave out leading
-  // zero bytes, which RFC 7518 does not allow.
-  const point = await crypto.subtle.exportKey('raw', pair.publicKey);
-  const part = (from) => b64encode(point.slice(from, from + 32), 'rawurl');
-  return { privateKey: pair.privateKey, jwk: { kty: 'EC', crv: 'P-256', x: part(1), y: part(33) } };
-}
-
-// A compact JWS over the text `nonceOver`. WebCrypto's ECDSA signature is r‖s.
-async function proof(terminal, nonceOver) {
-  const header = { alg: 'ES256', typ: 'openid4vci-proof+jwt', jwk: terminal.jwk };
-  const claims = {
-    aud: URL,
-    iat: Math.floor(Date.now() / 1000),
-    nonce: sha256(nonceOver, 'base64rawurl'),
-  };
-  const signed = [header, claims].map((part) => b64encode(JSON.stringify(part), 'rawurl')).join('.');
-  const ecdsa = { name: 'ECDSA', hash: { name: 'SHA-256' } };
-  const signature = await crypto.subtle.sign(ecdsa, terminal.privateKey, ascii(signed));
-  return `${signed}.${b64encode(signature, 'rawurl')}`;
-}
-
-function ascii(text) {
-  return Uint8Array.from([...text], (char) => char.charCodeAt(0));
 }
 
 export function handleSummary(data) {
