@@ -101,6 +101,7 @@ struct ServerSection {
     body_bytes_max: Option<usize>,
     import_bytes_max: Option<usize>,
     connections_max: Option<usize>,
+    round_ms_max: Option<u64>,
     request_timeout_ms: Option<u64>,
     import_timeout_ms: Option<u64>,
     batches_max: Option<usize>,
@@ -392,6 +393,12 @@ impl ServerSection {
             tls,
             workers: within("server.workers", self.workers, cores.min(64), 1..=256)?,
             limits,
+            round_max: Duration::from_millis(within(
+                "server.round_ms_max",
+                self.round_ms_max,
+                25,
+                1..=60_000,
+            )?),
             connections_max: within(
                 "server.connections_max",
                 self.connections_max,
@@ -470,7 +477,7 @@ impl EngineSection {
 impl EngineSection {
     fn latency_goal(&self) -> Result<Duration, Wrong> {
         let name = "engine.latency_goal_ms";
-        let ms = within(name, self.latency_goal_ms, 25, 1..=10_000)?;
+        let ms = within(name, self.latency_goal_ms, 50, 1..=10_000)?;
         Ok(Duration::from_millis(ms))
     }
 

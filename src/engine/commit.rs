@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, never, select};
 use tokio::sync::oneshot;
 
 use super::reserve::Outcome;
-use super::sign::Signed;
+use super::sign::{self, Signed, SignedBatch};
 use super::ticket::Ticket;
 use super::{Shared, recover, store_unavailable};
 use crate::domain::{BundleId, Refusal, RefusalCode};
@@ -65,14 +65,14 @@ impl Group {
 /// The thread that commits.
 pub(super) struct Committer {
     shared: Arc<Shared>,
-    batches: Receiver<Vec<Signed>>,
+    batches: Receiver<SignedBatch>,
     jobs: Receiver<WriteJob>,
 }
 
 impl Committer {
     pub(super) fn new(
         shared: Arc<Shared>,
-        batches: Receiver<Vec<Signed>>,
+        batches: Receiver<SignedBatch>,
         jobs: Receiver<WriteJob>,
     ) -> Self {
         Self {
@@ -88,7 +88,7 @@ impl Committer {
             let mut group = Group::default();
             select! {
                 recv(self.batches) -> batch => match batch {
-                    Ok(batch) => add_batch(&mut group, batch),
+                    Ok(batch) => self.add_batch(&mut group, batch),
                     // The issuer has ended; jobs may still come.
                     Err(_) => self.batches = never(),
                 },
@@ -100,15 +100,25 @@ impl Committer {
         // The issuer has ended before anybody says stop: what it signed last may still wait here.
         for batch in self.batches.try_iter() {
             let mut group = Group::default();
-            add_batch(&mut group, batch);
+            self.add_batch(&mut group, batch);
             self.commit(group);
+        }
+    }
+
+    /// Adds a signed batch, once its sample has been verified.
+    fn add_batch(&self, group: &mut Group, batch: SignedBatch) {
+        let signed = sign::verify(&self.shared, batch);
+        group.writes.reserve(signed.len());
+        group.waiters.reserve(signed.len());
+        for Signed { ticket, redemption } in signed {
+            group.push_redemption(ticket, redemption);
         }
     }
 
     /// Adds what else waits already. Returns whether more may come.
     fn gather(&self, group: &mut Group) -> bool {
         if let Ok(batch) = self.batches.try_recv() {
-            add_batch(group, batch);
+            self.add_batch(group, batch);
         }
         let room = WRITES_MAX.saturating_sub(group.waiters.len());
         self.jobs
@@ -193,14 +203,6 @@ fn outcome(redemption: Arc<Redemption>, applied: Option<Applied>) -> Outcome {
         }
         // What no longer holds goes back to admit, which knows why.
         _ => Outcome::Released,
-    }
-}
-
-fn add_batch(group: &mut Group, batch: Vec<Signed>) {
-    group.writes.reserve(batch.len());
-    group.waiters.reserve(batch.len());
-    for Signed { ticket, redemption } in batch {
-        group.push_redemption(ticket, redemption);
     }
 }
 

@@ -129,9 +129,10 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
 }
 
-/// What the pipeline says of itself. Each flag is written by one thread: `store_down` by the
-/// committer, `hsm_down` by the signing thread and (to take it back) by the probe, `draining` by whoever shuts down. Relaxed is enough: a
-/// request let in a moment too late is answered by the stage that fails.
+/// What the pipeline says of itself. `store_down` is written by the committer alone. `hsm_down` is
+/// raised by the signing thread, raised and taken back by the committer, who verifies, and taken
+/// back by the probe. `draining` is raised by whoever shuts down. Relaxed is enough: a request let
+/// in a moment too late is answered by the stage that fails.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     pub(crate) draining: AtomicBool,
@@ -290,6 +291,11 @@ impl Engine {
                 .is_some_and(|epoch| epoch.window.contains(now)),
             accepting: !health.draining.load(Ordering::Relaxed),
         }
+    }
+
+    /// `busy`, for whoever turns a caller away before the engine is asked.
+    pub fn busy(&self, why: &'static str) -> Refusal {
+        self.shared.busy(why)
     }
 
     /// How many code sets are being redeemed at this moment.

@@ -44,7 +44,7 @@ impl EngineSettings {
             status_url: format!("{public_url}/v1/status"),
             queue_len_max: 16_384,
             batch_bundles_max: 2048,
-            latency_goal: Duration::from_millis(25),
+            latency_goal: Duration::from_millis(50),
             signing: Signing::Auto,
             batch_age: Duration::ZERO,
             waiters_max: 1024,

@@ -2,7 +2,9 @@
 //! signed by itself, and one for the root of the batch's tree.
 //!
 //! The root's signature, and a sample of the others, is verified before the commit, so that a token
-//! that has begun to sign nonsense is found here and not by a driver in the rain.
+//! that has begun to sign nonsense is found here and not by a driver in the rain. The committer's
+//! thread does that ([`verify`]), while this one has the next batch signed: an HSM should not wait
+//! for it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +23,13 @@ use crate::store::{Proof, Redemption, SignedBundle, TreeProof};
 pub struct Signed {
     pub(super) ticket: Ticket,
     pub(super) redemption: Arc<Redemption>,
+}
+
+/// A batch, signed, and what of it is yet to be verified.
+pub(super) struct SignedBatch {
+    epoch: Arc<Epoch>,
+    items: Vec<Signed>,
+    samples: Vec<(Vec<u8>, Signature)>,
 }
 
 /// Picks the signatures to verify: one in so many, counted across batches.
@@ -51,7 +60,7 @@ impl Sampler {
 pub(super) struct SigningThread {
     shared: Arc<Shared>,
     prepared: Receiver<PreparedBatch>,
-    signed: Sender<Vec<Signed>>,
+    signed: Sender<SignedBatch>,
     sampler: Sampler,
 }
 
@@ -59,7 +68,7 @@ impl SigningThread {
     pub(super) fn new(
         shared: Arc<Shared>,
         prepared: Receiver<PreparedBatch>,
-        signed: Sender<Vec<Signed>>,
+        signed: Sender<SignedBatch>,
     ) -> Self {
         let sampler = Sampler::new(shared.settings.verify_one_in);
         Self {
@@ -85,7 +94,7 @@ impl SigningThread {
 }
 
 /// Signs a batch. `None` where the HSM does not: then every waiter has been told.
-fn sign(shared: &Shared, sampler: &mut Sampler, batch: PreparedBatch) -> Option<Vec<Signed>> {
+fn sign(shared: &Shared, sampler: &mut Sampler, batch: PreparedBatch) -> Option<SignedBatch> {
     let PreparedBatch { epoch, items, tree } = batch;
     let mut messages: Vec<&[u8]> = Vec::new();
     for item in &items {
@@ -100,41 +109,74 @@ fn sign(shared: &Shared, sampler: &mut Sampler, batch: PreparedBatch) -> Option<
         algorithm: epoch.key.algorithm(),
     };
     let started = shared.clock.monotonic();
-    let answer = shared
-        .signer
-        .sign_all(&key, &messages)
-        .map_err(|error| error.to_string());
+    let answer = shared.signer.sign_all(&key, &messages);
     let took = shared.clock.monotonic().saturating_sub(started);
-    let checked = answer.and_then(|signatures| {
-        let root = tree.is_some().then_some(singles);
-        let positions = sampler.positions(singles).chain(root);
-        check(&epoch, &messages, &signatures, positions)?;
-        Ok(signatures)
-    });
-    note_health(shared, &epoch, &checked);
-    match checked {
-        Ok(signatures) => {
-            shared.pace.learn(signatures.len(), took);
-            metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
-            Some(join(items, tree.as_ref(), &signatures))
-        }
-        Err(_) => {
+    let answer = answer.map_err(|error| error.to_string());
+    let answer = answer.and_then(|signatures| one_for_each(signatures, messages.len()));
+    let signatures = match answer {
+        Ok(signatures) => signatures,
+        Err(error) => {
+            note_health(shared, &epoch, Err(&error));
             for item in items {
                 item.ticket.resolve(Outcome::Refused(hsm_unavailable()));
             }
-            None
+            return None;
         }
-    }
+    };
+    shared.pace.learn(signatures.len(), took);
+    metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
+    let root = tree.is_some().then_some(singles);
+    let samples = sampler
+        .positions(singles)
+        .chain(root)
+        .map(|at| (messages[at].to_vec(), signatures[at]))
+        .collect();
+    Some(SignedBatch {
+        items: join(items, tree.as_ref(), &signatures),
+        epoch,
+        samples,
+    })
 }
 
-/// One line each way.
-fn note_health(shared: &Shared, epoch: &Epoch, checked: &Result<Vec<Signature>, String>) {
-    let down = checked.is_err();
+/// Verifies the sample of a batch, and hands out its items if it holds; otherwise every waiter is
+/// told, and nothing of the batch goes on.
+pub(super) fn verify(shared: &Shared, batch: SignedBatch) -> Vec<Signed> {
+    let SignedBatch {
+        epoch,
+        items,
+        samples,
+    } = batch;
+    let holds = |(message, signature): &(Vec<u8>, Signature)| {
+        verify_signature(&epoch.key, message, signature)
+    };
+    if samples.iter().all(holds) {
+        note_health(shared, &epoch, Ok(()));
+        return items;
+    }
+    let error = "a signature it made does not verify";
+    note_health(shared, &epoch, Err(error));
+    for item in items {
+        item.ticket.resolve(Outcome::Refused(hsm_unavailable()));
+    }
+    Vec::new()
+}
+
+fn one_for_each(signatures: Vec<Signature>, messages: usize) -> Result<Vec<Signature>, String> {
+    if signatures.len() == messages {
+        return Ok(signatures);
+    }
+    let count = signatures.len();
+    Err(format!("{count} signatures for {messages} messages"))
+}
+
+/// One line each way. That it signs is believed once its signatures hold.
+fn note_health(shared: &Shared, epoch: &Epoch, signs: Result<(), &str>) {
+    let down = signs.is_err();
     if shared.health.hsm_down.swap(down, Ordering::Relaxed) != down {
         metrics::gauge!("fob_hsm_up").set(if down { 0.0 } else { 1.0 });
-        match &checked {
+        match signs {
             Err(error) => tracing::error!(epoch = %epoch.id, error, "the HSM does not sign"),
-            Ok(_) => tracing::info!(epoch = %epoch.id, "the HSM signs again"),
+            Ok(()) => tracing::info!(epoch = %epoch.id, "the HSM signs again"),
         }
     }
 }
@@ -160,27 +202,6 @@ pub fn trial(signer: &dyn Signer, epoch: &Epoch) -> Result<(), String> {
             epoch.id
         )),
     }
-}
-
-fn check(
-    epoch: &Epoch,
-    messages: &[&[u8]],
-    signatures: &[Signature],
-    positions: impl Iterator<Item = usize>,
-) -> Result<(), String> {
-    if signatures.len() != messages.len() {
-        return Err(format!(
-            "{} signatures for {} messages",
-            signatures.len(),
-            messages.len()
-        ));
-    }
-    for at in positions {
-        if !verify_signature(&epoch.key, messages[at], &signatures[at]) {
-            return Err("a signature it made does not verify".into());
-        }
-    }
-    Ok(())
 }
 
 /// Deals the signatures out to their bundles, and to those of the tree their part of it.

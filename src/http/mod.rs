@@ -8,6 +8,7 @@
 //! Deliberately not here: rules, and anything that waits on I/O inside an extractor.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::ALLOW;
@@ -36,6 +37,7 @@ mod orders;
 mod problem;
 mod region;
 mod registry;
+mod round;
 mod serve;
 mod shapes;
 
@@ -48,6 +50,8 @@ use problem::Problem;
 /// What handlers share.
 pub(crate) struct State {
     pub(crate) engine: Arc<Engine>,
+    /// How long a worker's round may take before it refuses what it turns to.
+    pub(crate) round_max: Duration,
     /// Where metrics are read; `None` where they have a listener of their own.
     pub(crate) exporter: Option<Exporter>,
     /// Lets batch calls in, so many at once.

@@ -1,4 +1,5 @@
-//! What happens to every request: one metric and one debug line, and no bare error.
+//! What happens to every request: one metric and one debug line, and no bare error; and a
+//! refusal at once where the worker is too far behind.
 //!
 //! Paths are named by their pattern: ids, code sets, PINs and proofs reach neither metrics nor
 //! logs.
@@ -13,7 +14,12 @@ use actix_web::{Error, ResponseError};
 
 use super::State;
 use super::problem::{PROBLEM_JSON, Problem};
+use super::round;
 use crate::domain::{Refusal, RefusalCode};
+
+/// Where the paths begin whose work is refused when there is too much of it; what operators look at
+/// is always answered.
+const API: &str = "/v1/";
 
 pub(super) async fn observe(
     request: ServiceRequest,
@@ -28,6 +34,20 @@ pub(super) async fn observe(
         .find(|one| *one == asked)
         .unwrap_or("other");
     let started = state.as_ref().map(|state| state.engine.clock().monotonic());
+    let late = match (&state, started) {
+        (Some(state), Some(now)) if request.path().starts_with(API) => {
+            !round::serves(now, state.round_max)
+        }
+        _ => false,
+    };
+    if late && let Some(state) = &state {
+        let busy = Problem::from(
+            state
+                .engine
+                .busy("this server has more to do than it gets to"),
+        );
+        return Ok(request.into_response(busy.error_response()));
+    }
     let response = spelled_out(next.call(request).await?.map_into_boxed_body());
     if let (Some(state), Some(started)) = (state, started) {
         let took = state.engine.clock().monotonic().saturating_sub(started);

@@ -13,9 +13,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::batches::Door;
-use super::{State, observe, routes};
+use super::{State, observe, round, routes};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
+
+/// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`).
+const BACKLOG: u32 = 8192;
 
 /// How long open connections may take to end when the server stops, in seconds.
 const SHUTDOWN_S: u64 = 5;
@@ -42,6 +45,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// The most connections open at once, each worker.
     pub connections_max: usize,
+    /// How long a worker's round may take before it refuses what it turns to.
+    pub round_max: Duration,
 }
 
 /// Bounds of requests.
@@ -95,11 +100,15 @@ impl Server {
         let own = config.metrics_listen.is_some();
         let state = Data::new(State {
             engine: Arc::clone(&engine),
+            round_max: config.round_max,
             exporter: (!own).then(|| exporter.clone()),
             door: Door::new(config.limits.batches_max, config.limits.batch_idle),
         });
         let limits = config.limits;
+        let watched = Arc::clone(&engine);
         let http = HttpServer::new(move || {
+            // Once in each worker, in its own thread.
+            round::watch(Arc::clone(&watched));
             App::new()
                 .app_data(state.clone())
                 .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
@@ -107,6 +116,7 @@ impl Server {
                 .configure(|services| routes(services, limits))
         })
         .workers(config.workers)
+        .backlog(BACKLOG)
         .max_connections(config.connections_max)
         .client_request_timeout(limits.request_timeout)
         .shutdown_timeout(SHUTDOWN_S)

@@ -306,6 +306,7 @@ fn listen(
             batch_idle: Duration::from_secs(30),
         },
         connections_max: 1_000,
+        round_max: Duration::from_millis(25),
     };
     let (engine, exporter) = (Arc::clone(engine), exporter());
     let (send, receive) = std::sync::mpsc::channel();

@@ -1,0 +1,94 @@
+//! Refusing before the work: a worker that has more to do than it gets round to says `busy`.
+//!
+//! A worker turns to each of its connections in rounds. When more requests come than it can serve,
+//! they wait where nobody sees them, in sockets and in the worker's own list of ready connections,
+//! and each of them longer than the one before. A worker therefore notes when a round began; what it
+//! turns to much later than that is refused at once, body unread and proof unchecked, which costs
+//! a fraction of serving it. So the round ends soon, and whoever is served has waited for about
+//! one round.
+//!
+//! Deliberately not here: the queues behind the workers, which have bounds of their own.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Engine;
+
+/// How often a worker with nothing to do begins a round.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Requests a worker serves in each round, however long it takes: few requests that take long are
+/// no sign of too many, and neither is a process that was not given a processor.
+const SERVED_MIN: u32 = 32;
+
+thread_local! {
+    static ROUND: Round = const {
+        Round {
+            began: Cell::new(Duration::ZERO),
+            served: Cell::new(0),
+        }
+    };
+}
+
+/// The round a worker is in. Each worker has its own, and nobody else looks at it.
+struct Round {
+    began: Cell<Duration>,
+    served: Cell<u32>,
+}
+
+impl Round {
+    fn begin(&self, now: Duration) {
+        self.began.set(now);
+        self.served.set(0);
+    }
+
+    /// Whether one more request is served in this round.
+    fn serves(&self, now: Duration, longest: Duration) -> bool {
+        let served = self.served.get();
+        let in_time = now.saturating_sub(self.began.get()) <= longest;
+        let serves = in_time || served < SERVED_MIN;
+        self.served.set(served.saturating_add(u32::from(serves)));
+        serves
+    }
+}
+
+/// Has the worker of this thread note its rounds, for as long as it runs.
+pub(super) fn watch(engine: Arc<Engine>) {
+    actix_web::rt::spawn(async move {
+        loop {
+            ROUND.with(|round| round.begin(engine.clock().monotonic()));
+            actix_web::rt::time::sleep(TICK).await;
+        }
+    });
+}
+
+/// Whether the worker of this thread still serves requests in this round, which should take
+/// `longest` at most.
+pub(super) fn serves(now: Duration, longest: Duration) -> bool {
+    ROUND.with(|round| round.serves(now, longest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_late_in_a_full_round_is_refused_until_the_next() {
+        let longest = Duration::from_millis(25);
+        let at = Duration::from_millis;
+        let round = Round {
+            began: Cell::new(Duration::ZERO),
+            served: Cell::new(0),
+        };
+        round.begin(at(1_000));
+        assert!((0..1_000).all(|_| round.serves(at(1_025), longest)));
+        assert!(!round.serves(at(1_026), longest));
+        round.begin(at(1_040));
+        assert!(round.serves(at(1_041), longest));
+        // Few requests in a long round: the machine was busy, not the worker.
+        round.begin(at(2_000));
+        let served = (0..100).filter(|_| round.serves(at(9_000), longest));
+        assert_eq!(served.count(), SERVED_MIN as usize);
+    }
+}
