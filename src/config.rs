@@ -115,6 +115,7 @@ struct EngineSection {
     batch_bundles_max: Option<usize>,
     batch_age_us: Option<u64>,
     latency_goal_ms: Option<u64>,
+    batch_signing_ms_max: Option<u64>,
     signing: Option<String>,
     waiters_max: Option<usize>,
     verify_one_in: Option<u64>,
@@ -396,7 +397,7 @@ impl ServerSection {
             round_max: Duration::from_millis(within(
                 "server.round_ms_max",
                 self.round_ms_max,
-                25,
+                50,
                 1..=60_000,
             )?),
             connections_max: within(
@@ -421,7 +422,13 @@ impl EngineSection {
             10..=600_000,
         )?;
         Ok(EngineSettings {
-            latency_goal: self.latency_goal()?,
+            latency_goal: Duration::from_millis(within(
+                "engine.latency_goal_ms",
+                self.latency_goal_ms,
+                2,
+                1..=10_000,
+            )?),
+            batch_signing_max: self.batch_signing_max()?,
             signing: self.signing(default.signing)?,
             queue_len_max: within(
                 "engine.queue_len_max",
@@ -475,9 +482,9 @@ impl EngineSection {
 }
 
 impl EngineSection {
-    fn latency_goal(&self) -> Result<Duration, Wrong> {
-        let name = "engine.latency_goal_ms";
-        let ms = within(name, self.latency_goal_ms, 50, 1..=10_000)?;
+    fn batch_signing_max(&self) -> Result<Duration, Wrong> {
+        let name = "engine.batch_signing_ms_max";
+        let ms = within(name, self.batch_signing_ms_max, 50, 1..=10_000)?;
         Ok(Duration::from_millis(ms))
     }
 

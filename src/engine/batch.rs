@@ -132,11 +132,11 @@ impl Batcher {
 impl Batch {
     /// An empty one. When more waits than the HSM signs within the goal, `auto` is trees.
     fn new(shared: &Shared) -> Self {
-        let within = shared.pace.within(shared.settings.latency_goal);
-        let behind = shared.pace.waiting() > within;
+        let (settings, pace) = (&shared.settings, &shared.pace);
+        let behind = pace.waiting() > pace.within(settings.latency_goal);
         Self {
             items: Vec::new(),
-            each_left: within,
+            each_left: pace.within(settings.batch_signing_max),
             auto: if behind { Signing::Tree } else { Signing::Each },
         }
     }

@@ -15,9 +15,12 @@ pub struct EngineSettings {
     pub queue_len_max: usize,
     /// The most bundles in one batch.
     pub batch_bundles_max: usize,
-    /// How long the HSM may be busy with one batch: no more keys are signed each than it signs
-    /// within this time, and when more wait, those that leave it open are signed in a tree.
+    /// How long keys may wait for the HSM: when more wait than it signs one by one within this
+    /// time, those that leave it open are signed in a tree.
     pub latency_goal: Duration,
+    /// How long the HSM may be busy with one batch: no more keys of a batch are signed one by one
+    /// than it signs within this time.
+    pub batch_signing_max: Duration,
     /// How keys are signed where neither authorization nor fleet says.
     pub signing: Signing,
     /// How long a batch may wait to become full; zero closes it as soon as the queue is empty.
@@ -44,7 +47,8 @@ impl EngineSettings {
             status_url: format!("{public_url}/v1/status"),
             queue_len_max: 16_384,
             batch_bundles_max: 2048,
-            latency_goal: Duration::from_millis(50),
+            latency_goal: Duration::from_millis(2),
+            batch_signing_max: Duration::from_millis(50),
             signing: Signing::Auto,
             batch_age: Duration::ZERO,
             waiters_max: 1024,

@@ -7,6 +7,10 @@
 //! a fraction of serving it. So the round ends soon, and whoever is served has waited for about
 //! one round.
 //!
+//! Refusing costs something too, and a worker sees only so many ready connections at a time: the
+//! others wait in the kernel. But a worker that keeps up has short rounds. While they are long, less
+//! and less of each is served, until they are short again.
+//!
 //! Deliberately not here: the queues behind the workers, which have bounds of their own.
 
 use std::cell::Cell;
@@ -20,25 +24,41 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Requests a worker serves in each round, however long it takes: few requests that take long are
 /// no sign of too many, and neither is a process that was not given a processor.
-const SERVED_MIN: u32 = 32;
+const SERVED_MIN: u32 = 64;
 
 thread_local! {
-    static ROUND: Round = const {
-        Round {
-            began: Cell::new(Duration::ZERO),
-            served: Cell::new(0),
-        }
-    };
+    static ROUND: Round = const { Round::new() };
 }
 
 /// The round a worker is in. Each worker has its own, and nobody else looks at it.
 struct Round {
     began: Cell<Duration>,
     served: Cell<u32>,
+    /// The part of a full round's time that is served, in 256ths.
+    share: Cell<u32>,
 }
 
+/// A share of everything.
+const WHOLE: u32 = 256;
+
 impl Round {
-    fn begin(&self, now: Duration) {
+    const fn new() -> Self {
+        Self {
+            began: Cell::new(Duration::ZERO),
+            served: Cell::new(0),
+            share: Cell::new(WHOLE),
+        }
+    }
+
+    /// Ends a round, which should have taken half of `longest` at most, and begins the next.
+    fn begin(&self, now: Duration, longest: Duration) {
+        let took = now.saturating_sub(self.began.get());
+        let share = self.share.get();
+        self.share.set(if took > longest / 2 {
+            (share / 2).max(1)
+        } else {
+            (share + share / 8 + 1).min(WHOLE)
+        });
         self.began.set(now);
         self.served.set(0);
     }
@@ -46,7 +66,8 @@ impl Round {
     /// Whether one more request is served in this round.
     fn serves(&self, now: Duration, longest: Duration) -> bool {
         let served = self.served.get();
-        let in_time = now.saturating_sub(self.began.get()) <= longest;
+        let until = longest * self.share.get() / WHOLE;
+        let in_time = now.saturating_sub(self.began.get()) <= until;
         let serves = in_time || served < SERVED_MIN;
         self.served.set(served.saturating_add(u32::from(serves)));
         serves
@@ -54,17 +75,18 @@ impl Round {
 }
 
 /// Has the worker of this thread note its rounds, for as long as it runs.
-pub(super) fn watch(engine: Arc<Engine>) {
+///
+/// `longest` is how much of a round is served at most.
+pub(super) fn watch(engine: Arc<Engine>, longest: Duration) {
     actix_web::rt::spawn(async move {
         loop {
-            ROUND.with(|round| round.begin(engine.clock().monotonic()));
+            ROUND.with(|round| round.begin(engine.clock().monotonic(), longest));
             actix_web::rt::time::sleep(TICK).await;
         }
     });
 }
 
-/// Whether the worker of this thread still serves requests in this round, which should take
-/// `longest` at most.
+/// Whether the worker of this thread still serves requests in this round.
 pub(super) fn serves(now: Duration, longest: Duration) -> bool {
     ROUND.with(|round| round.serves(now, longest))
 }
@@ -77,18 +99,38 @@ mod tests {
     fn what_comes_late_in_a_full_round_is_refused_until_the_next() {
         let longest = Duration::from_millis(25);
         let at = Duration::from_millis;
-        let round = Round {
-            began: Cell::new(Duration::ZERO),
-            served: Cell::new(0),
-        };
-        round.begin(at(1_000));
+        let round = Round::new();
+        round.begin(at(1_000), longest);
+        round.share.set(WHOLE);
         assert!((0..1_000).all(|_| round.serves(at(1_025), longest)));
         assert!(!round.serves(at(1_026), longest));
-        round.begin(at(1_040));
+        round.begin(at(1_040), longest);
         assert!(round.serves(at(1_041), longest));
         // Few requests in a long round: the machine was busy, not the worker.
-        round.begin(at(2_000));
+        round.begin(at(2_000), longest);
         let served = (0..100).filter(|_| round.serves(at(9_000), longest));
         assert_eq!(served.count(), SERVED_MIN as usize);
+    }
+
+    #[test]
+    fn while_rounds_stay_long_less_of_each_is_served() {
+        let longest = Duration::from_millis(40);
+        let round = Round::new();
+        let mut now = Duration::from_secs(1);
+        let mut served_for = || {
+            now += Duration::from_millis(100);
+            round.begin(now, longest);
+            round.served.set(SERVED_MIN);
+            let served = |ms: &u64| round.serves(now + Duration::from_millis(*ms), longest);
+            (0..=40).take_while(served).count() as u64
+        };
+        let long: Vec<_> = (0..5).map(|_| served_for()).collect();
+        assert!(long.is_sorted_by(|a, b| a > b), "{long:?}");
+        assert!(long[4] <= 3, "{long:?}");
+        for _ in 0..50 {
+            now += Duration::from_millis(5);
+            round.begin(now, longest);
+        }
+        assert_eq!(round.share.get(), WHOLE);
     }
 }

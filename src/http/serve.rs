@@ -105,10 +105,10 @@ impl Server {
             door: Door::new(config.limits.batches_max, config.limits.batch_idle),
         });
         let limits = config.limits;
-        let watched = Arc::clone(&engine);
+        let (watched, round_max) = (Arc::clone(&engine), config.round_max);
         let http = HttpServer::new(move || {
             // Once in each worker, in its own thread.
-            round::watch(Arc::clone(&watched));
+            round::watch(Arc::clone(&watched), round_max);
             App::new()
                 .app_data(state.clone())
                 .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
