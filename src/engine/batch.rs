@@ -16,6 +16,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, never, select};
 
 use super::admit::Admitted;
+use super::pace::Demand;
 use super::prepare::{PreparedBatch, Preparer};
 use super::{Failure, Shared};
 use crate::domain::Signing;
@@ -34,6 +35,7 @@ pub(super) struct Batcher {
     lanes: Lanes,
     prepared: Sender<PreparedBatch>,
     preparer: Preparer,
+    demand: Demand,
 }
 
 /// Where admitted items come from.
@@ -71,6 +73,7 @@ impl Batcher {
                 open: true,
             },
             prepared,
+            demand: Demand::default(),
         })
     }
 
@@ -98,7 +101,7 @@ impl Batcher {
         let (shared, lanes) = (&*self.shared, &mut self.lanes);
         let settings = &shared.settings;
         let opened = shared.clock.monotonic();
-        let mut batch = Batch::new(shared);
+        let mut batch = Batch::new(shared, self.demand.is_high(&shared.pace, opened));
         let walk_ins_max = if lanes.orders_wait() {
             settings.batch_bundles_max.div_ceil(2)
         } else {
@@ -130,10 +133,11 @@ impl Batcher {
 }
 
 impl Batch {
-    /// An empty one. When more waits than the HSM signs within the goal, `auto` is trees.
-    fn new(shared: &Shared) -> Self {
+    /// An empty one. When demand is high, or more waits than the HSM signs within the goal, `auto`
+    /// is trees.
+    fn new(shared: &Shared, demand_is_high: bool) -> Self {
         let (settings, pace) = (&shared.settings, &shared.pace);
-        let behind = pace.waiting() > pace.within(settings.latency_goal);
+        let behind = demand_is_high || pace.waiting() > pace.within(settings.latency_goal);
         Self {
             items: Vec::new(),
             each_left: pace.within(settings.batch_signing_max),

@@ -12,6 +12,12 @@ const NEWEST: f64 = 0.25;
 /// Keys taken for what the HSM signs in a moment, before anything was measured.
 const UNMEASURED: usize = 64;
 
+/// How long ago keys came that no longer count for how many come.
+const REMEMBERED: Duration = Duration::from_millis(200);
+
+/// How long arrivals are counted before they are a rate.
+const COUNTED_MIN: Duration = Duration::from_millis(20);
+
 /// The HSM's measured rate, and the keys that wait. All of it is advice: a number read a moment too
 /// late makes a batch a little too large or too small, so relaxed orderings are enough.
 #[derive(Debug, Default)]
@@ -21,6 +27,32 @@ pub(crate) struct Pace {
     rate: AtomicU64,
     /// Keys let in and not yet taken into a batch.
     waiting: AtomicUsize,
+    /// Keys let in since the start.
+    arrived: AtomicUsize,
+}
+
+/// How many keys come in a second, whatever becomes of them. The batching thread's own.
+#[derive(Debug, Default)]
+pub(super) struct Demand {
+    counted: usize,
+    at: Duration,
+    per_s: f64,
+}
+
+impl Demand {
+    /// Whether so many come that an HSM that signs each of them is more busy than idle: then they
+    /// would soon wait, and, where it signs in this machine's own processors, so would all else.
+    pub(super) fn is_high(&mut self, pace: &Pace, now: Duration) -> bool {
+        let passed = now.saturating_sub(self.at);
+        if passed >= COUNTED_MIN {
+            let arrived = pace.arrived.load(Ordering::Relaxed);
+            let came = arrived.wrapping_sub(self.counted) as f64 / passed.as_secs_f64();
+            let weight = (passed.as_secs_f64() / REMEMBERED.as_secs_f64()).min(1.0);
+            self.per_s += weight * (came - self.per_s);
+            (self.counted, self.at) = (arrived, now);
+        }
+        self.per_s > pace.rate() / 2.0 && pace.rate() > 0.0
+    }
 }
 
 impl Pace {
@@ -57,6 +89,7 @@ impl Pace {
     /// More keys wait.
     pub(crate) fn arrive(&self, keys: usize) {
         self.waiting.fetch_add(keys, Ordering::Relaxed);
+        self.arrived.fetch_add(keys, Ordering::Relaxed);
     }
 
     /// Fewer keys wait.
@@ -73,6 +106,26 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn demand_is_high_where_the_hsm_would_be_more_busy_than_idle() {
+        let (pace, mut demand) = (Pace::default(), Demand::default());
+        let mut now = Duration::from_secs(5);
+        let mut second_of = |pace: &Pace, keys_per_s: usize| {
+            let mut high = false;
+            for _ in 0..50 {
+                now += Duration::from_millis(20);
+                pace.arrive(keys_per_s / 50);
+                high = demand.is_high(pace, now);
+            }
+            high
+        };
+        assert!(!second_of(&pace, 5_000), "nothing was measured yet");
+        pace.learn(1_000, Duration::from_millis(100));
+        assert!(!second_of(&pace, 4_000));
+        assert!(second_of(&pace, 6_000));
+        assert!(!second_of(&pace, 100));
+    }
 
     #[test]
     fn the_measured_rate_decides() {

@@ -50,11 +50,11 @@ impl Round {
         }
     }
 
-    /// Ends a round, which should have taken half of `longest` at most, and begins the next.
+    /// Ends a round, which should not have taken longer than `longest`, and begins the next.
     fn begin(&self, now: Duration, longest: Duration) {
         let took = now.saturating_sub(self.began.get());
         let share = self.share.get();
-        self.share.set(if took > longest / 2 {
+        self.share.set(if took > longest {
             (share / 2).max(1)
         } else {
             (share + share / 8 + 1).min(WHOLE)
