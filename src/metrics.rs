@@ -37,6 +37,7 @@ impl Exporter {
         let readiness = engine.readiness();
         let gauge = |up: bool| if up { 1.0 } else { 0.0 };
         metrics::gauge!("fob_queue_bundles").set(engine.queue_len() as f64);
+        metrics::gauge!("fob_keys_waiting").set(engine.keys_waiting() as f64);
         metrics::gauge!("fob_hsm_up").set(gauge(readiness.hsm));
         metrics::gauge!("fob_store_up").set(gauge(readiness.store));
         metrics::gauge!("fob_authorizations").set(engine.book().authorizations_len() as f64);
@@ -60,6 +61,10 @@ fn describe() {
     metrics::describe_histogram!("fob_batch_bundles", "Bundles in a batch.");
     metrics::describe_histogram!("fob_http_seconds", "Time to answer, by path.");
     metrics::describe_gauge!("fob_queue_bundles", "Redemptions waiting to be batched.");
+    metrics::describe_gauge!(
+        "fob_keys_waiting",
+        "Keys waiting to be batched, those of orders included."
+    );
     metrics::describe_gauge!("fob_hsm_up", "1 while the HSM signs.");
     metrics::describe_gauge!("fob_store_up", "1 while the store commits.");
     metrics::describe_gauge!("fob_authorizations", "Authorizations held in memory.");

@@ -339,7 +339,10 @@ fn the_same_batch_under_one_key_is_the_same_bundles_in_either_form() {
     let first = world.issue(&[key], &body);
     assert_eq!(first.len(), 22);
     assert_eq!(first[&22]["problem"]["code"], "malformed");
+    let signatures = world.metric("fob_hsm_signatures_total");
+    assert!(signatures > 0.0);
     assert_eq!(world.issue(&[key], &body), first);
+    assert_eq!(world.metric("fob_hsm_signatures_total"), signatures);
     let answer = world.batch(&[key, ("accept", "application/cbor-seq")], body.as_bytes());
     assert_eq!(answer.header("content-type"), Some("application/cbor-seq"));
     let mut decoder = minicbor::Decoder::new(&answer.body);
@@ -363,6 +366,60 @@ fn the_same_batch_under_one_key_is_the_same_bundles_in_either_form() {
     world
         .batch(&[("idempotency-key", &bad)], body.as_bytes())
         .refused(400, "malformed");
+}
+
+/// A key as bytes.
+fn key_bytes(key: &Value) -> Vec<u8> {
+    BASE64_URL_SAFE_NO_PAD
+        .decode(key["key"].as_str().unwrap())
+        .unwrap()
+}
+
+#[test]
+fn keys_signed_in_a_tree_share_a_signature_and_each_is_believed() {
+    let world = World::new();
+    let ways = ["each", "tree"].map(|way| {
+        let many = (1..=40).map(|n| with(order(&format!("r-{n}"), n), "signing", json!(way)));
+        let lines: Vec<_> = many.map(|one| one.to_string()).collect();
+        let before = world.metric("fob_hsm_signatures_total");
+        let answers = world.issue(&[], &lines.join("\n"));
+        let made = world.metric("fob_hsm_signatures_total") - before;
+        (answers, made)
+    });
+    let trust_list = world.server.get("/v1/trust", &[]).body;
+    let root = std::fs::read(world.issuer.path().join("root.cbor")).unwrap();
+    let root = fob_verify::IssuerKey::decode(&root).unwrap();
+    let verifier = fob_verify::RustCrypto;
+    let trusted = fob_verify::trust::verify(&trust_list, &[root], now(), &verifier).unwrap();
+    for (at, (answers, made)) in ways.iter().enumerate() {
+        let keys: Vec<_> = answers
+            .values()
+            .flat_map(|answer| answer["bundle"]["keys"].as_array().unwrap())
+            .map(key_bytes)
+            .collect();
+        assert!(keys.len() > 40);
+        if at == 0 {
+            assert_eq!(*made, keys.len() as f64);
+        } else {
+            assert!(*made < 40.0, "{made} signatures for {} keys", keys.len());
+        }
+        for key in &keys {
+            let key = fob_verify::key::SignedKey::decode(key).unwrap();
+            assert_eq!(key.receipt().is_some(), at == 1);
+            key.verify(&trusted, &verifier).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_tree_of_one_leaf_is_a_key_signed_by_itself() {
+    let world = World::new();
+    let alone = with(order("r-1", 1), "functions", json!(["doors.unlock"]));
+    let alone = with(alone, "signing", json!("tree")).to_string();
+    let answer = world.issue(&[], &alone);
+    let key = key_bytes(&answer[&1]["bundle"]["keys"][0]);
+    let key = fob_verify::key::SignedKey::decode(&key).unwrap();
+    assert!(key.receipt().is_none());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! The root's signature, and a sample of the others, is verified before the commit, so that a token
 //! that has begun to sign nonsense is found here and not by a driver in the rain. The committer's
-//! thread does that ([`verify`]), while this one has the next batch signed: an HSM should not wait
+//! thread does that (`verify`), while this one has the next batch signed: an HSM should not wait
 //! for it.
 
 use std::sync::Arc;
