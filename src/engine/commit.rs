@@ -16,7 +16,8 @@ use super::{Shared, recover, store_unavailable};
 use crate::domain::{BundleId, Refusal, RefusalCode};
 use crate::store::{Applied, Redemption, Write};
 
-/// The most writes one transaction takes beside its batch.
+/// The most callers whose other writes one transaction takes beside its batches and the write that
+/// began it.
 const WRITES_MAX: usize = 1024;
 
 /// Transactions tried for one group before its callers are told that the store does not answer.
@@ -120,10 +121,10 @@ impl Committer {
         if let Ok(batch) = self.batches.try_recv() {
             self.add_batch(group, batch);
         }
-        let room = WRITES_MAX.saturating_sub(group.waiters.len());
+        // Whatever the batches take: others must not wait for as long as orders come.
         self.jobs
             .try_iter()
-            .take(room)
+            .take(WRITES_MAX)
             .all(|job| add_job(group, job))
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_lc_rs::rand;
 
 use crate::domain::id::uuid_v7;
-use crate::domain::{AuthorizationId, BundleId, FleetId, TokenId};
+use crate::domain::{AuthorizationId, FleetId, TokenId};
 
 /// Makes ids. Bundle ids count up from a random start, so that no two of one process agree within
 /// a millisecond; authorization ids ascend, so that lists come oldest first.
@@ -40,11 +40,6 @@ impl Ids {
     /// What makes the ids of `count` bundles unique: the first of so many numbers in a row.
     pub fn bundles(&self, count: u64) -> u64 {
         self.bundles.fetch_add(count, Ordering::Relaxed)
-    }
-
-    /// A bundle's id.
-    pub fn bundle(&self, unix_ms: u64) -> BundleId {
-        BundleId::new(unix_ms, self.bundles(1))
     }
 
     /// An authorization's id.
@@ -88,6 +83,7 @@ fn random<const N: usize>() -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::BundleId;
 
     #[test]
     fn authorization_ids_ascend_even_where_the_clock_stands_or_steps_back() {
@@ -102,7 +98,9 @@ mod tests {
     #[test]
     fn bundle_ids_of_one_millisecond_differ() {
         let ids = Ids::new();
-        let mut made: Vec<_> = (0..10_000).map(|_| ids.bundle(1)).collect();
+        let mut made: Vec<_> = (0..10_000)
+            .map(|_| BundleId::new(1, ids.bundles(1)))
+            .collect();
         made.sort_unstable();
         made.dedup();
         assert_eq!(made.len(), 10_000);

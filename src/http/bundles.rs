@@ -31,7 +31,8 @@ pub(super) struct KeyView {
     id: String,
     /// The function's name.
     function: String,
-    /// The signed key: COSE_Sign1, base64url without padding.
+    /// The signed key, base64url without padding: a COSE_Sign1, or protected header, claims and
+    /// COSE Receipt where it shares its signature with others.
     key: String,
     #[schema(value_type = String, format = DateTime)]
     not_before: Time,
