@@ -19,6 +19,7 @@ mod operate;
 mod place;
 mod serve;
 mod sign;
+mod signing;
 mod socket;
 mod verify;
 

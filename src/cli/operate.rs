@@ -4,6 +4,7 @@ use anyhow::{anyhow, bail};
 use clap::Subcommand;
 
 use super::desk::{Answer, Command, EpochRow, FleetRow, TokenRow, check, decide};
+use super::signing::SigningArg;
 use super::{Common, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -19,10 +20,10 @@ pub(super) enum FleetCommand {
         /// Let whoever holds a code set redeem it, without registered terminal or PIN
         #[arg(long)]
         open_redemption: bool,
-        /// How its keys are signed where an authorization does not say: each, tree or auto; as the
-        /// configuration has it where absent
-        #[arg(long, value_name = "WAY")]
-        signing: Option<String>,
+        /// How its keys are signed where an authorization does not say; as the configuration has it
+        /// where absent
+        #[arg(long, value_enum)]
+        signing: Option<SigningArg>,
     },
     /// List all fleets
     List,
@@ -78,7 +79,7 @@ pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()
             } => Command::FleetCreate {
                 name,
                 open_redemption,
-                signing,
+                signing: signing.map(|way| way.signing().name().into()),
             },
             FleetCommand::List => Command::FleetList,
         },

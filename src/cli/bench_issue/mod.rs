@@ -11,14 +11,14 @@ mod world;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fob_verify::IssuerKey;
 use serde::Serialize;
 
 use super::bench_hsm::active_key;
+use super::signing::SigningArg;
 use super::{Common, jwk, place, print};
 use crate::clock::SystemClock;
-use crate::domain::Signing;
 use crate::engine::{Engine, EngineSettings, Parts};
 use crate::hsm::{Ceiling, Signer};
 use crate::store::Store;
@@ -44,26 +44,6 @@ pub(super) struct IssueArgs {
     /// Seconds for which the ceiling is measured in each slice, for each number of sessions
     #[arg(long, default_value_t = 0.5)]
     ceiling_seconds: f64,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SigningArg {
-    /// One signature for each key
-    Each,
-    /// One signature for each batch: a tree over its keys
-    Tree,
-    /// A signature for each key while the HSM keeps up, trees when it does not
-    Auto,
-}
-
-impl SigningArg {
-    fn signing(self) -> Signing {
-        match self {
-            Self::Each => Signing::Each,
-            Self::Tree => Signing::Tree,
-            Self::Auto => Signing::Auto,
-        }
-    }
 }
 
 #[derive(Serialize)]

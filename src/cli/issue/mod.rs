@@ -17,11 +17,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::signing::SigningArg;
 use super::{Common, place, print};
 use crate::clock::{Clock as _, SystemClock};
 
@@ -99,26 +100,6 @@ pub(super) struct IssueArgs {
     /// No progress bar and no summary
     #[arg(long)]
     quiet: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SigningArg {
-    /// One signature for each key
-    Each,
-    /// One signature for many keys, and a receipt for each
-    Tree,
-    /// As suits the server
-    Auto,
-}
-
-impl SigningArg {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Each => "each",
-            Self::Tree => "tree",
-            Self::Auto => "auto",
-        }
-    }
 }
 
 /// What a run has come to.
@@ -267,7 +248,7 @@ fn source(args: &IssueArgs) -> anyhow::Result<Source> {
         path,
         shown,
         table: false,
-        signing: args.signing.map(SigningArg::name),
+        signing: args.signing.map(|way| way.signing().name()),
     };
     source.table = source.is_table()?;
     source.check()?;
