@@ -112,6 +112,7 @@ struct ServerSection {
 #[serde(default, deny_unknown_fields)]
 struct EngineSection {
     queue_len_max: Option<usize>,
+    queue_wait_ms_max: Option<u64>,
     batch_bundles_max: Option<usize>,
     batch_age_us: Option<u64>,
     latency_goal_ms: Option<u64>,
@@ -397,7 +398,7 @@ impl ServerSection {
             round_max: Duration::from_millis(within(
                 "server.round_ms_max",
                 self.round_ms_max,
-                50,
+                25,
                 1..=60_000,
             )?),
             connections_max: within(
@@ -436,6 +437,12 @@ impl EngineSection {
                 default.queue_len_max,
                 1..=1_048_576,
             )?,
+            queue_wait_max: Duration::from_millis(within(
+                "engine.queue_wait_ms_max",
+                self.queue_wait_ms_max,
+                50,
+                1..=60_000,
+            )?),
             batch_bundles_max: within(
                 "engine.batch_bundles_max",
                 self.batch_bundles_max,

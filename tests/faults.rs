@@ -230,6 +230,35 @@ fn a_full_queue_refuses_at_the_door_and_the_same_request_succeeds_later() {
 }
 
 #[test]
+fn while_those_let_in_wait_too_long_no_more_are_let_in() {
+    let inside = Inside::start("faults-slow-queue", |settings| {
+        settings.queue_wait_max = Duration::from_millis(1);
+        settings.batch_bundles_max = 1;
+    });
+    let first: Vec<_> = (0..80).map(|_| Redemption::new(&inside)).collect();
+    let late = Redemption::new(&inside);
+    inside.signer.hold();
+    thread::scope(|scope| {
+        let sent: Vec<_> = first
+            .iter()
+            .map(|one| scope.spawn(|| one.send(&inside)))
+            .collect();
+        // A few are with the stages, and more than 64 wait to be batched.
+        until(|| inside.engine.in_flight() == first.len());
+        until(|| {
+            let answer = late.send(&inside);
+            unavailable(&answer, "busy");
+            answer.text().contains("others wait longer")
+        });
+        inside.signer.release();
+        for one in sent {
+            assert_eq!(one.join().unwrap().status, 201);
+        }
+    });
+    late.check(&inside);
+}
+
+#[test]
 fn a_late_answer_is_a_503_and_the_work_is_not_lost() {
     let inside = Inside::start("faults-late", |settings| {
         settings.answer_within = Duration::from_millis(100);

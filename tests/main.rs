@@ -16,6 +16,7 @@ mod hostile;
 mod hsm;
 mod issue;
 mod once;
+mod overload;
 mod refusals;
 mod secrets;
 mod store;

@@ -100,6 +100,10 @@ impl Engine {
     pub async fn redeem(&self, asked: RedemptionRequest) -> Result<Arc<Redemption>, Failure> {
         let claimed = CodeSet::parse(&asked.code_set)?;
         let believed = self.believe(&claimed)?;
+        // Before the proof is checked, which is most of the work.
+        if believed.0.state != AuthorizationState::Redeemed {
+            self.shared.check_queue()?;
+        }
         let (audience, now) = (&self.shared.settings.public_url, self.shared.clock.unix());
         let holder = jws::check_proof(&asked.proof, audience, claimed.nonce(), now)?;
         self.carry_through(Presented::new(believed, asked.identity, holder, asked.pin))
@@ -250,14 +254,17 @@ impl Engine {
     fn hand_over(&self, admitted: Admitted) -> Result<(), Refusal> {
         let keys = admitted.authorization.functions.len();
         self.shared.pace.arrive(keys);
-        let item = batch::Item::Redeem(Box::new(admitted));
+        let now = self.shared.clock.monotonic();
+        self.shared.queue.join(now);
+        let item = batch::Item::Redeem(Box::new(admitted), now);
         let (item, refusal) = match self.walk_ins.try_send(item) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(item)) => (item, self.shared.busy("the queue is full")),
             Err(TrySendError::Disconnected(item)) => (item, shutting_down()),
         };
         self.shared.pace.leave(keys);
-        if let batch::Item::Redeem(admitted) = item {
+        self.shared.queue.turn_away();
+        if let batch::Item::Redeem(admitted, _) = item {
             admitted.ticket.resolve(Outcome::Refused(refusal.clone()));
         }
         Err(refusal)

@@ -23,8 +23,8 @@ use crate::domain::Signing;
 
 /// What the walk-ins' lane carries.
 pub enum Item {
-    /// A redemption.
-    Redeem(Box<Admitted>),
+    /// A redemption, and when it was let in.
+    Redeem(Box<Admitted>, Duration),
     /// Nothing more will come.
     Stop,
 }
@@ -40,6 +40,7 @@ pub(super) struct Batcher {
 
 /// Where admitted items come from.
 struct Lanes {
+    shared: Arc<Shared>,
     walk_ins: Receiver<Item>,
     orders: Receiver<Vec<Admitted>>,
     /// Orders of a chunk of which a batch took the first ones.
@@ -65,14 +66,15 @@ impl Batcher {
     ) -> Result<Self, Failure> {
         Ok(Self {
             preparer: Preparer::new(shared.settings.prepare_threads)?,
-            shared,
             lanes: Lanes {
+                shared: Arc::clone(&shared),
                 walk_ins,
                 orders,
                 rest: VecDeque::new(),
                 open: true,
             },
             prepared,
+            shared,
             demand: Demand::default(),
         })
     }
@@ -236,7 +238,10 @@ impl Lanes {
 
     fn unwrap(&mut self, item: Item) -> Option<Admitted> {
         match item {
-            Item::Redeem(admitted) => Some(*admitted),
+            Item::Redeem(admitted, joined) => {
+                self.shared.queue.leave(joined);
+                Some(*admitted)
+            }
             Item::Stop => {
                 self.open = false;
                 None

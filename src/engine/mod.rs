@@ -126,6 +126,7 @@ pub(crate) struct Shared {
     pub(crate) turns: turns::Turns,
     pub(crate) ids: ids::Ids,
     pub(crate) pace: pace::Pace,
+    pub(crate) queue: pace::Queue,
     pub(crate) health: Health,
 }
 
@@ -206,6 +207,7 @@ impl Engine {
             turns: turns::Turns::default(),
             ids: ids::Ids::new(),
             pace: pace::Pace::default(),
+            queue: pace::Queue::default(),
             health: Health::default(),
         });
         let room = shared.settings.queue_len_max;
@@ -376,6 +378,15 @@ impl Shared {
         }
         if self.health.store_down.load(Ordering::Relaxed) {
             return Err(store_unavailable());
+        }
+        Ok(())
+    }
+
+    /// Refuses redemptions while those let in wait longer than they should to be batched.
+    pub(crate) fn check_queue(&self) -> Result<(), Refusal> {
+        let longest = self.settings.queue_wait_max;
+        if self.queue.is_slow(self.clock.monotonic(), longest) {
+            return Err(self.busy("others wait longer than they should already"));
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! How fast the HSM signs, and how much waits for it: what `auto` decides by.
+//! How fast the HSM signs, and how much waits for it and for how long: what `auto` and the door
+//! decide by.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,6 +30,50 @@ pub(crate) struct Pace {
     waiting: AtomicUsize,
     /// Keys let in since the start.
     arrived: AtomicUsize,
+}
+
+/// Redemptions that may wait however long they do: few that wait long have a slow HSM or a slow
+/// disk before them, not too many others.
+const WAITING_MIN: usize = 64;
+
+/// How long the redemption at the head of the queue has waited. Whoever lets one in and the batching
+/// thread, which takes them in the same order, keep it up to date.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    len: AtomicUsize,
+    /// When the head was let in, or the one before it, in microseconds of the monotonic clock.
+    since_us: AtomicU64,
+}
+
+impl Queue {
+    /// One more was let in.
+    pub(crate) fn join(&self, now: Duration) {
+        if self.len.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.set(now);
+        }
+    }
+
+    /// The head, let in at `joined`, was taken.
+    pub(crate) fn leave(&self, joined: Duration) {
+        self.set(joined);
+        self.len.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The last one let in was not taken: it is turned away.
+    pub(crate) fn turn_away(&self) {
+        self.len.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether more wait than a few, and the first of them longer than `longest`.
+    pub(crate) fn is_slow(&self, now: Duration, longest: Duration) -> bool {
+        let since = Duration::from_micros(self.since_us.load(Ordering::Relaxed));
+        self.len.load(Ordering::Relaxed) > WAITING_MIN && now.saturating_sub(since) > longest
+    }
+
+    fn set(&self, since: Duration) {
+        let since_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        self.since_us.store(since_us, Ordering::Relaxed);
+    }
 }
 
 /// How many keys come in a second, whatever becomes of them. The batching thread's own.
@@ -106,6 +151,36 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_is_slow_while_its_head_waits_too_long_and_is_not_one_of_few() {
+        let (queue, longest) = (Queue::default(), Duration::from_millis(50));
+        let at = |ms| Duration::from_millis(1_000 + ms);
+        for ms in 0..WAITING_MIN as u64 {
+            queue.join(at(ms));
+        }
+        assert!(!queue.is_slow(at(60_000), longest), "few");
+        queue.join(at(64));
+        assert!(!queue.is_slow(at(50), longest));
+        assert!(queue.is_slow(at(51), longest));
+        // Two more come, the first two leave: now the one that came at 2 ms is the head.
+        queue.join(at(70));
+        queue.join(at(71));
+        queue.leave(at(0));
+        queue.leave(at(1));
+        assert!(!queue.is_slow(at(51), longest));
+        assert!(queue.is_slow(at(53), longest));
+        queue.turn_away();
+        assert!(!queue.is_slow(at(53), longest));
+        // An empty queue forgets how long ago anybody waited.
+        for ms in 2..=65 {
+            queue.leave(at(ms));
+        }
+        for _ in 0..=WAITING_MIN {
+            queue.join(at(90_000));
+        }
+        assert!(!queue.is_slow(at(90_001), longest));
+    }
 
     #[test]
     fn demand_is_high_where_the_hsm_would_be_more_busy_than_idle() {

@@ -13,6 +13,9 @@ pub struct EngineSettings {
     pub status_url: String,
     /// The most redemptions, and the most other writes, that may wait.
     pub queue_len_max: usize,
+    /// How long a redemption may wait to be batched: while the one at the head of the queue has
+    /// waited longer, and it is not alone, no more are let in.
+    pub queue_wait_max: Duration,
     /// The most bundles in one batch.
     pub batch_bundles_max: usize,
     /// How long keys may wait for the HSM: when more wait than it signs one by one within this
@@ -46,6 +49,7 @@ impl EngineSettings {
             public_url: public_url.into(),
             status_url: format!("{public_url}/v1/status"),
             queue_len_max: 16_384,
+            queue_wait_max: Duration::from_millis(50),
             batch_bundles_max: 2048,
             latency_goal: Duration::from_millis(2),
             batch_signing_max: Duration::from_millis(50),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::dev::ServiceRequest;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -55,6 +56,17 @@ impl Body {
             }
         }
     }
+}
+
+/// Takes a body that nobody looks at. A connection whose request has a body that was not read is
+/// closed after the answer, and another one costs both sides more than all the rest of a refusal.
+///
+/// What is larger than the listener's bound, or does not arrive within `patience`, is left.
+pub(super) async fn discard(request: &mut ServiceRequest, patience: Duration) {
+    let (request, payload) = request.parts_mut();
+    let bytes = Bytes::from_request(request, payload);
+    // Left or taken: the caller is refused all the same.
+    drop(tokio::time::timeout(patience, bytes).await);
 }
 
 /// Refuses a body that is packed.

@@ -13,6 +13,7 @@ use actix_web::web::Data;
 use actix_web::{Error, ResponseError};
 
 use super::State;
+use super::body;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::round;
 use crate::domain::{Refusal, RefusalCode};
@@ -22,7 +23,7 @@ use crate::domain::{Refusal, RefusalCode};
 const API: &str = "/v1/";
 
 pub(super) async fn observe(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let state = request.app_data::<Data<State>>().cloned();
@@ -41,6 +42,7 @@ pub(super) async fn observe(
         _ => false,
     };
     if late && let Some(state) = &state {
+        body::discard(&mut request, state.round_max).await;
         let busy = Problem::from(
             state
                 .engine

@@ -11,6 +11,7 @@ use actix_web::web::Data;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::SockRef;
 
 use super::batches::Door;
 use super::{State, observe, round, routes};
@@ -18,7 +19,8 @@ use crate::engine::Engine;
 use crate::metrics::Exporter;
 
 /// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`).
-const BACKLOG: u32 = 8192;
+/// Where they find no room their clients try again after a second, and then after three.
+const BACKLOG: i32 = 8192;
 
 /// How long open connections may take to end when the server stops, in seconds.
 const SHUTDOWN_S: u64 = 5;
@@ -104,6 +106,8 @@ impl Server {
             exporter: (!own).then(|| exporter.clone()),
             door: Door::new(config.limits.batches_max, config.limits.batch_idle),
         });
+        // A listener made by the standard library has room for 128. Listening again changes that.
+        SockRef::from(&listener).listen(BACKLOG)?;
         let limits = config.limits;
         let (watched, round_max) = (Arc::clone(&engine), config.round_max);
         let http = HttpServer::new(move || {
@@ -116,7 +120,6 @@ impl Server {
                 .configure(|services| routes(services, limits))
         })
         .workers(config.workers)
-        .backlog(BACKLOG)
         .max_connections(config.connections_max)
         .client_request_timeout(limits.request_timeout)
         .shutdown_timeout(SHUTDOWN_S)
