@@ -38,6 +38,17 @@ pub fn verify<'a>(
     Ok(Verified::mark(list))
 }
 
+/// The address that a status list token claims to be of, with nothing
+/// verified: enough to look for one among several.
+///
+/// # Errors
+/// What of the form or the limits refuses it.
+pub fn uri(bytes: &[u8]) -> Result<&str, Refusal> {
+    let envelope = Sign1::decode(bytes, STATUS_LEN_MAX, TYP, true)?;
+    let kid = envelope.kid.ok_or(Refusal::UnexpectedLabel)?;
+    StatusList::read(envelope.claims, (kid, envelope.algorithm)).map(|list| list.uri)
+}
+
 impl<'a> StatusList<'a> {
     /// `sub`: the address of the list, as keys name it.
     #[must_use]

@@ -23,7 +23,7 @@ mod encode;
 mod room;
 
 pub use bits::{Bits, Status, set};
-pub use decode::{StatusList, verify};
+pub use decode::{StatusList, uri, verify};
 #[cfg(feature = "alloc")]
 pub use encode::{Draft, to_be_signed};
 pub use room::Room;

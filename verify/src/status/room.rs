@@ -11,6 +11,7 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
 /// Room for one inflated list of at most `N` octets. A car has one, in static
 /// memory; looking an entry up takes about 11 KiB of stack beside it.
+#[repr(transparent)]
 pub struct Room<const N: usize = LIST_LEN_MAX>([u8; N]);
 
 impl<const N: usize> Room<N> {
