@@ -21,3 +21,4 @@ mod secrets;
 mod store;
 mod support;
 mod vectors;
+mod vehicle;

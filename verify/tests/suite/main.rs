@@ -7,6 +7,7 @@ mod car;
 mod claims;
 mod fixture;
 mod garage;
+mod hostile;
 mod jws;
 mod mutations;
 mod offline;
