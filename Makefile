@@ -60,6 +60,7 @@ $(PYTHON): tests/client/requirements.txt
 
 torture: export FOB_CRASHES = 200
 torture: export PROPTEST_CASES = 20000
+torture: export FOB_HOSTILE = 10000000
 torture: test
 
 # ---- measure -------------------------------------------------------------------------------

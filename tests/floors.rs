@@ -32,8 +32,11 @@ const HOMES: [(&str, &[&str]); 11] = [
     ("mimalloc", &["main.rs"]),
     ("clap", &["cli/"]),
     ("utoipa", &["http/"]),
-    ("hyper", &["cli/issue/"]),
-    ("tokio_rustls", &["cli/issue/"]),
+    (
+        "hyper",
+        &["cli/issue/", "cli/link.rs", "cli/vehicle/sync.rs"],
+    ),
+    ("tokio_rustls", &["cli/link.rs"]),
     ("csv_core", &["cli/issue/"]),
 ];
 

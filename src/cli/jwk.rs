@@ -49,23 +49,28 @@ pub(super) fn public_json(pair: &EcdsaKeyPair) -> Value {
 pub(super) fn read(path: &Path) -> anyhow::Result<(EcdsaKeyPair, Option<String>)> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let jwk: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let pair = from_json(&jwk).with_context(|| path.display().to_string())?;
+    Ok((pair, jwk.get("kid").and_then(Value::as_str).map(Into::into)))
+}
+
+/// The key pair of a private JWK.
+pub(super) fn from_json(jwk: &Value) -> anyhow::Result<EcdsaKeyPair> {
     let part = |name: &str| -> anyhow::Result<Vec<u8>> {
         jwk.get(name)
             .and_then(Value::as_str)
             .and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok())
-            .ok_or_else(|| anyhow!("{}: {name} is not there in base64url", path.display()))
+            .ok_or_else(|| anyhow!("{name} is not there in base64url"))
     };
     if jwk.get("crv").and_then(Value::as_str) != Some("P-256") {
-        bail!("{}: `fob sign` signs with P-256 keys", path.display());
+        bail!("fob signs with P-256 keys");
     }
     let point = [vec![4], part("x")?, part("y")?].concat();
-    let pair = EcdsaKeyPair::from_private_key_and_public_key(
+    EcdsaKeyPair::from_private_key_and_public_key(
         &ECDSA_P256_SHA256_FIXED_SIGNING,
         &part("d")?,
         &point,
     )
-    .map_err(|_| anyhow!("{}: it is not a P-256 key pair", path.display()))?;
-    Ok((pair, jwk.get("kid").and_then(Value::as_str).map(Into::into)))
+    .map_err(|_| anyhow!("it is not a P-256 key pair"))
 }
 
 /// Reads a private JWK, or makes one where there is none.

@@ -15,12 +15,15 @@ mod desk;
 mod init;
 mod issue;
 mod jwk;
+mod link;
 mod operate;
 mod place;
 mod serve;
 mod sign;
+mod sign_use;
 mod signing;
 mod socket;
+mod vehicle;
 mod verify;
 
 /// Issues virtual car keys: one HSM-signed key for each function of a vehicle.
@@ -85,6 +88,9 @@ enum Command {
     /// Sign what a phone signs, to try the API with curl
     #[command(subcommand)]
     Sign(sign::SignCommand),
+    /// A car to try keys with: its file, challenges, uses, and syncs
+    #[command(subcommand)]
+    Vehicle(vehicle::VehicleCommand),
     /// Measure: the HSM's ceiling, and issuing against it
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -114,6 +120,7 @@ pub fn run() -> ExitCode {
         },
         Command::Verify(args) => verify::run(&common, args),
         Command::Sign(command) => sign::run(&common, command),
+        Command::Vehicle(command) => vehicle::run(&common, command),
         Command::Bench(BenchCommand::Hsm(args)) => bench_hsm::run(&common, args),
         Command::Bench(BenchCommand::Issue(args)) => bench_issue::run(&common, args),
     };

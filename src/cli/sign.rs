@@ -11,7 +11,7 @@ use fob_verify::code_set::text_nonce;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 
-use super::{Common, jwk, place, print};
+use super::{Common, jwk, place, print, sign_use};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::time::Time;
 use crate::engine::ids::Ids;
@@ -23,6 +23,8 @@ pub(super) enum SignCommand {
     Command(CommandArgs),
     /// A borrower terminal's proof, or the whole body of a redemption
     Proof(ProofArgs),
+    /// A borrower phone's answer to a car's challenge
+    Use(sign_use::UseArgs),
 }
 
 #[derive(Args)]
@@ -86,6 +88,7 @@ pub(super) fn run(common: &Common, command: SignCommand) -> anyhow::Result<()> {
     match command {
         SignCommand::Command(args) => sign_command(common, args),
         SignCommand::Proof(args) => sign_proof(common, args),
+        SignCommand::Use(args) => sign_use::run(common, &args),
     }
 }
 

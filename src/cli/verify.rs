@@ -156,7 +156,7 @@ fn text(verdict: &Verdict) -> String {
 
 /// The keys in what was read: a bundle's JSON or many of them, one key's base64url, or one key's
 /// CBOR.
-fn keys(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+pub(super) fn keys(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     let answers: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(bytes)
         .into_iter()
         .collect();

@@ -1,7 +1,7 @@
 //! The public key of an issuer, or of the root, with the one algorithm it is
 //! used with.
 
-use crate::cbor::{Reader, Write};
+use crate::cbor::{Fixed, Reader, Write};
 use crate::public_key::label;
 use crate::{Algorithm, KID_LEN, PublicKey, Refusal};
 
@@ -69,14 +69,22 @@ impl IssuerKey {
     /// its thumbprint.
     #[must_use]
     pub fn kid(&self) -> [u8; KID_LEN] {
-        let thumbprint = self.thumbprint();
-        thumbprint.first_chunk().copied().unwrap_or_default()
+        self.public.kid()
     }
 
     /// Appends the deterministic encoding.
     #[cfg(feature = "alloc")]
     pub fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
         self.write(out);
+    }
+
+    /// Writes the deterministic encoding to the start of `out` and gives it.
+    pub fn encode_into<'a>(&self, out: &'a mut [u8; ISSUER_KEY_LEN_MAX]) -> &'a [u8] {
+        let mut encoded = Fixed::new();
+        self.write(&mut encoded);
+        let len = encoded.as_slice().len();
+        *out = encoded.into_array();
+        out.get(..len).unwrap_or(&[])
     }
 
     /// Reads an encoded key.
@@ -154,6 +162,7 @@ mod tests {
             let mut bytes = alloc::vec![];
             key.encode(&mut bytes);
             assert_eq!(bytes.len(), ISSUER_KEY_LEN_MAX);
+            assert_eq!(key.encode_into(&mut [0; ISSUER_KEY_LEN_MAX]), bytes);
             assert_eq!(IssuerKey::decode(&bytes), Ok(key));
             bytes.push(0);
             assert_eq!(IssuerKey::decode(&bytes), Err(Refusal::TooLong));

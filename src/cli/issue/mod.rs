@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `table` | orders as CSV |
 //! | `feed` | the orders' file into the body of a call |
-//! | `link` | the connection |
 //! | `pass` | the token |
 //! | `send` | calls, and calls again for what has no answer yet |
 //! | `answer` | lines of the server's answer, known by their beginning |
@@ -28,14 +27,14 @@ use crate::clock::{Clock as _, SystemClock};
 
 mod answer;
 mod feed;
-mod link;
+
 mod pass;
 mod record;
 mod send;
 mod table;
 
+use super::link::Server;
 use feed::Source;
-use link::Server;
 use pass::Issuer;
 use record::{LineSet, Output, Refusals, RunFile, beside};
 use send::{Run, Shared};

@@ -16,9 +16,9 @@ use serde_json::Value;
 use tokio::sync::mpsc::channel;
 use tokio::time::timeout;
 
+use super::super::link::{Orders, Server};
 use super::answer::Head;
 use super::feed::{Fed, Source, feed};
-use super::link::{Orders, Server};
 use super::pass::{Issuer, Pass};
 use super::record::{LineSet, Output, Refusals, Refused};
 use crate::clock::{Clock as _, SystemClock};

@@ -1,0 +1,57 @@
+//! `fob sign use`: the phone's answer to a car's challenge.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use aws_lc_rs::rand::SystemRandom;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use clap::Args;
+use fob_verify::Algorithm;
+use fob_verify::key::SignedKey;
+use fob_verify::use_proof::{Use, to_be_signed};
+use serde_json::json;
+
+use super::{Common, jwk, place, print, verify};
+
+#[derive(Args)]
+pub(super) struct UseArgs {
+    /// The borrower phone's private JWK
+    #[arg(long, value_name = "FILE")]
+    jwk: PathBuf,
+    /// A key (CBOR or base64url) or a bundle (JSON)
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The function, by name
+    #[arg(long, value_name = "NAME")]
+    function: String,
+    /// The car's challenge, base64url
+    #[arg(long)]
+    challenge: String,
+}
+
+pub(super) fn run(common: &Common, args: &UseArgs) -> anyhow::Result<()> {
+    let (pair, _) = jwk::read(&args.jwk)?;
+    let challenge = BASE64_URL_SAFE_NO_PAD
+        .decode(args.challenge.trim())
+        .context("--challenge is not base64url")?;
+    let keys =
+        verify::keys(&place::read(&args.key)?).with_context(|| args.key.display().to_string())?;
+    let of_function = keys
+        .iter()
+        .filter_map(|key| SignedKey::decode(key).ok())
+        .find(|key| key.unverified().function_name == args.function)
+        .with_context(|| format!("there is no key for {}", args.function))?;
+    let claims = Use {
+        key_id: of_function.unverified().key_id,
+        function_name: &args.function,
+        nonce: &challenge,
+    };
+    let message = to_be_signed(Algorithm::Es256, &claims).map_err(|why| anyhow!("{why}"))?;
+    let signature = pair
+        .sign(&SystemRandom::new(), message.message())
+        .map_err(|_| anyhow!("the proof was not signed"))?;
+    let proof = message.assemble(signature.as_ref().try_into()?);
+    let proof = BASE64_URL_SAFE_NO_PAD.encode(proof);
+    print(common, &json!({ "proof": proof }), |_| proof.clone())
+}
