@@ -94,6 +94,8 @@ impl Maker {
             pin: false,
             signing: None,
             state: AuthorizationState::Open,
+            redeemed: false,
+            amended: None,
             created_at: self.now,
             author: Author::Token(TokenId([9; 16])),
         }

@@ -182,19 +182,15 @@ impl Engine {
             shared.code_set_key.matches_nothing(claimed);
             return Err(unknown());
         };
-        let Authorization {
-            fleet,
-            version,
-            functions,
-            ..
-        } = &*authorization;
+        let fleet = authorization.fleet;
+        let (version, functions) = authorization.code_set();
         if !shared
             .code_set_key
-            .matches(claimed, *fleet, *version, functions)
+            .matches(claimed, fleet, version, functions)
         {
             return Err(unknown());
         }
-        let fleet = shared.book.fleet(*fleet).ok_or_else(unknown)?;
+        let fleet = shared.book.fleet(fleet).ok_or_else(unknown)?;
         Ok((authorization, fleet))
     }
 
@@ -204,9 +200,9 @@ impl Engine {
         let authorization = shared
             .book
             .authorization(presented.authorization.id)
-            .filter(|now| now.version == presented.authorization.version)
+            .filter(|now| now.code_set().0 == presented.authorization.code_set().0)
             .ok_or_else(|| Refusal::new(RefusalCode::CodeSetUnknown).field("code_set"))?;
-        if authorization.state == AuthorizationState::Redeemed {
+        if authorization.redeemed {
             return Ok(Admission::Redeemed);
         }
         shared.check_door()?;

@@ -150,6 +150,8 @@ impl Engine {
             pin: spec.pin,
             signing: spec.signing,
             state: AuthorizationState::Open,
+            redeemed: false,
+            amended: None,
             created_at: now,
             author,
         })
