@@ -69,8 +69,7 @@ impl IssuerKey {
     /// its thumbprint.
     #[must_use]
     pub fn kid(&self) -> [u8; KID_LEN] {
-        let thumbprint = self.thumbprint();
-        thumbprint.first_chunk().copied().unwrap_or_default()
+        self.public.kid()
     }
 
     /// Appends the deterministic encoding.

@@ -10,15 +10,14 @@
 //! | [`key`] | a virtual key, signed by itself or in a tree |
 //! | [`receipt`], [`tree`] | what proves that a key was signed in a tree |
 //! | [`trust`] | the trust list: which issuer keys a car believes, and when |
+//! | [`status`] | the status list: which keys are revoked or suspended |
+//! | [`sync`], [`ack`] | what a server tells a car, and the car's answer |
 //! | [`code_set`] | the text an owner hands on |
 //! | [`use_proof`] | the phone's answer to the car's challenge |
 //! | [`region`], [`window`] | where and when a key works |
 //! | [`check`] | the order in which a car asks its questions |
 //! | [`public_key`], [`issuer_key`], [`holder_key`] | public keys and their names |
 //! | [`sign1`], [`signature`] | the one signed shape, and how it is verified |
-//!
-//! Objects still to come have their place beside these: `status` (revocation),
-//! `sync` and `ack` (what a server tells a car, and the car's answer).
 //!
 //! The wire format is described, with every intermediate value, in
 //! `docs/protocol.md`.
@@ -40,6 +39,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod ack;
 mod algorithm;
 mod base32;
 mod cbor;
@@ -55,6 +55,8 @@ mod refusal;
 pub mod region;
 pub mod sign1;
 pub mod signature;
+pub mod status;
+pub mod sync;
 pub mod tree;
 pub mod trust;
 pub mod use_proof;
@@ -78,3 +80,6 @@ pub const KID_LEN: usize = 8;
 
 /// Octets in every id the server makes: key, bundle, fleet, code set.
 pub const ID_LEN: usize = 16;
+
+/// Octets of a SHA-256 digest.
+pub const DIGEST_LEN: usize = 32;

@@ -5,7 +5,7 @@
 //! its name, the thumbprint, does not.
 
 use crate::cbor::Write;
-use crate::{Algorithm, Refusal};
+use crate::{Algorithm, KID_LEN, Refusal};
 use p256::elliptic_curve::sec1::ToSec1Point;
 use sha2::{Digest, Sha256};
 
@@ -158,6 +158,14 @@ impl PublicKey {
             }
         }
         hash.finalize().into()
+    }
+
+    /// The `kid` in the headers of what this key signs: the first 8 octets of
+    /// its thumbprint.
+    #[must_use]
+    pub fn kid(&self) -> [u8; KID_LEN] {
+        let thumbprint = self.thumbprint();
+        thumbprint.first_chunk().copied().unwrap_or_default()
     }
 
     /// Everything of a COSE_Key up to and including `-2: x`.

@@ -95,6 +95,15 @@ refusals! {
     TrustListExpired = "trust_list_expired", "the trust list has expired";
     /// The car holds this trust list or a newer one.
     TrustListNotNewer = "trust_list_not_newer", "the trust list is not newer than the one held";
+    /// The stream in a status list does not inflate, or to more than a list
+    /// may hold.
+    BadCompression = "bad_compression", "the status list does not inflate within its limit";
+    /// The car holds this status list or a newer one.
+    StatusListNotNewer = "status_list_not_newer", "the status list is not newer than the one held";
+    /// The car has taken this sync or a newer one.
+    SyncNotNewer = "sync_not_newer", "the sync is not newer than the one taken last";
+    /// The sync is past its end.
+    SyncExpired = "sync_expired", "the sync has expired";
     /// The signature does not hold.
     BadSignature = "bad_signature", "the signature does not hold";
     /// The key's window has not begun.
@@ -109,6 +118,18 @@ refusals! {
     VehicleEpochSuperseded = "vehicle_epoch_superseded", "the vehicle was reset after this key was issued";
     /// A newer version of this bundle was seen.
     VersionSuperseded = "version_superseded", "a newer version of this bundle was seen";
+    /// The car holds no status list of the key's address.
+    StatusMissing = "status_missing", "the car has no status list for this key";
+    /// The status list is past its end.
+    StatusListExpired = "status_list_expired", "the status list has expired";
+    /// The status list ends before the key's entry.
+    StatusIndex = "status_index", "the key's entry is not on its status list";
+    /// The key's entry has a value that nobody defined.
+    UnknownStatus = "unknown_status", "the key's status is not one of those defined";
+    /// The key was revoked.
+    Revoked = "revoked", "the key was revoked";
+    /// The key is suspended.
+    Suspended = "suspended", "the key is suspended";
     /// The key has a region and the car does not know where it is.
     PositionUnknown = "position_unknown", "the key has a region and the position is unknown";
     /// The car is outside the key's region.

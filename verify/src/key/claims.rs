@@ -108,7 +108,7 @@ impl Claims<'_> {
 }
 
 /// Whether this is a vehicle id: 1–32 of `A-Z a-z 0-9 - _ .`.
-fn is_vehicle_id(id: &str) -> bool {
+pub(crate) fn is_vehicle_id(id: &str) -> bool {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
     (1..=VEHICLE_LEN_MAX).contains(&id.len()) && id.bytes().all(allowed)
 }

@@ -13,6 +13,7 @@ mod decode;
 mod encode;
 mod leaf;
 
+pub(crate) use claims::is_vehicle_id;
 pub use claims::{Claims, StatusRef};
 pub use decode::SignedKey;
 #[cfg(feature = "alloc")]

@@ -4,7 +4,7 @@ use super::{ENTRIES_MAX, Entry, TRUST_LEN_MAX, TYP, label};
 use crate::cbor::Reader;
 use crate::key::ISSUER_LEN_MAX;
 use crate::sign1::Sign1;
-use crate::{IssuerKey, KID_LEN, Refusal, Verified, Verifier};
+use crate::{Algorithm, IssuerKey, KID_LEN, Refusal, Verified, Verifier};
 
 /// A trust list, over the bytes it was read from.
 ///
@@ -110,6 +110,41 @@ impl<'a> TrustList<'a> {
     pub fn issuer_for(&self, kid: &[u8; KID_LEN]) -> Option<Entry> {
         let slot = self.slots().iter().find(|slot| slot.kid == *kid)?;
         slot.read()
+    }
+
+    /// The entry of an issuer key of this algorithm, if it is believed for
+    /// what was issued at `issued_at`.
+    pub(crate) fn entry_for(
+        &self,
+        kid: &[u8; KID_LEN],
+        algorithm: Algorithm,
+        issued_at: u64,
+    ) -> Result<Entry, Refusal> {
+        let entry = self.issuer_for(kid).ok_or(Refusal::UnknownIssuer)?;
+        if entry.key.algorithm() != algorithm {
+            return Err(Refusal::AlgorithmMismatch);
+        }
+        if !entry.covers(issued_at) {
+            return Err(Refusal::OutsideIssuerWindow);
+        }
+        Ok(entry)
+    }
+
+    /// Whether an issuer key on this list signed the envelope, whose claims
+    /// say `issued_at`, while it was believed.
+    pub(crate) fn check_signed(
+        &self,
+        envelope: &Sign1<'_>,
+        issued_at: u64,
+        verifier: &impl Verifier,
+    ) -> Result<(), Refusal> {
+        let kid = envelope.kid.ok_or(Refusal::UnexpectedLabel)?;
+        let entry = self.entry_for(&kid, envelope.algorithm, issued_at)?;
+        if envelope.holds(entry.key.public(), verifier) {
+            Ok(())
+        } else {
+            Err(Refusal::BadSignature)
+        }
     }
 
     /// Every entry, in the order of the list.

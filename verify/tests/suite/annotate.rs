@@ -16,6 +16,10 @@ pub(crate) enum Place {
     Key,
     Trust,
     Use,
+    Status,
+    Sync,
+    SyncMap,
+    Ack,
     Confirmation,
     CoseKey,
     Fob,
@@ -27,8 +31,9 @@ pub(crate) enum Place {
 }
 
 use Place::{
-    CodeSet, Confirmation, CoseKey, Entries, Entry, Fob, Header, InTree, Inclusion, Inclusions,
-    Key, Other, Proofs, Receipt, Sign1, Trust, TrustMap, Unprotected, Use,
+    Ack, CodeSet, Confirmation, CoseKey, Entries, Entry, Fob, Header, InTree, Inclusion,
+    Inclusions, Key, Other, Proofs, Receipt, Sign1, Status, Sync, SyncMap, Trust, TrustMap,
+    Unprotected, Use,
 };
 
 const NAMES: &[(Place, i64, &str, Place)] = &[
@@ -72,6 +77,22 @@ const NAMES: &[(Place, i64, &str, Place)] = &[
     (Entry, 1, "COSE_Key", CoseKey),
     (Entry, 2, "not before", Other),
     (Entry, 3, "not after", Other),
+    (Status, 2, "sub", Other),
+    (Status, 4, "exp", Other),
+    (Status, 6, "iat", Other),
+    (Status, 65_533, "status list", Other),
+    (Status, 65_534, "ttl", Other),
+    (Sync, 3, "aud", Other),
+    (Sync, 4, "exp", Other),
+    (Sync, 6, "iat", Other),
+    (Sync, -70_003, "sync", SyncMap),
+    (SyncMap, 1, "fleet", Other),
+    (SyncMap, 2, "vehicle epoch", Other),
+    (SyncMap, 3, "trust version", Other),
+    (SyncMap, 4, "status lists", Other),
+    (Ack, 3, "aud", Other),
+    (Ack, 6, "iat", Other),
+    (Ack, -70_004, "applied", Other),
     (Use, 7, "cti", Other),
     (Use, 9, "scope", Other),
     (Use, 10, "nonce", Other),
@@ -174,7 +195,10 @@ impl Printer<'_> {
 
     fn string(&mut self, place: Place, depth: usize, major: u8, len: u64, code: &str, name: &str) {
         let kind = if major == 2 { "bstr" } else { "tstr" };
-        if matches!(place, Header | Key | Trust | Use | Inclusion) {
+        if matches!(
+            place,
+            Header | Key | Trust | Use | Status | Sync | Ack | Inclusion
+        ) {
             self.line(depth, code, &format!("{name}bstr of {len} octets, holding"));
             return self.item(place, depth + 1, String::new(), String::new());
         }

@@ -1,11 +1,14 @@
 //! Fixed keys and one of every object. The private keys are printed in the
 //! vectors: they are for tests alone.
 
+use fob_verify::ack::{self, Ack};
 use fob_verify::code_set::CodeSet;
 use fob_verify::key::{self, Claims, StatusRef};
 use fob_verify::receipt;
 use fob_verify::region::{Circle, Polygon, Position, Region};
 use fob_verify::sign1::ToBeSigned;
+use fob_verify::status;
+use fob_verify::sync;
 use fob_verify::tree::{Hash, Section, Tree};
 use fob_verify::trust::{self, Draft, Entry};
 use fob_verify::use_proof::{self, Use};
@@ -66,8 +69,10 @@ pub(crate) const PHONE: Secret = secret("holder P-256", Algorithm::Esp256, 0x55)
 pub(crate) const ED_PHONE: Secret = secret("holder Ed25519", Algorithm::Ed25519, 0x66);
 pub(crate) const OWNER: Secret = secret("owner terminal P-256", Algorithm::Es256, 0x77);
 
-pub(crate) const SECRETS: [Secret; 8] = [
-    ROOT, NEXT_ROOT, ESP256, ES256, ED25519, PHONE, ED_PHONE, OWNER,
+pub(crate) const CAR: Secret = secret("vehicle P-256", Algorithm::Esp256, 0x99);
+
+pub(crate) const SECRETS: [Secret; 9] = [
+    ROOT, NEXT_ROOT, ESP256, ES256, ED25519, PHONE, ED_PHONE, OWNER, CAR,
 ];
 
 impl Secret {
@@ -296,6 +301,74 @@ pub(crate) fn trust_message() -> ToBeSigned {
 
 pub(crate) fn trust_list() -> Vec<u8> {
     ROOT.finish(&trust_message())
+}
+
+/// A list of 131072 entries as zlib makes it at level 9: 100 and 131071 are
+/// revoked, 4712 is suspended, all others are valid.
+pub(crate) const COMPRESSED: &str = "78daedd0310100300803b03265f8578502def12412922c2a00479e\
+     020000000000000000000000000000000000000000000000000000000000007eeb01f7020044";
+
+/// When the list and the sync of the examples are made: 2026-01-05T09:00:00Z.
+pub(crate) const LISTED: u64 = ISSUED + 9 * 3600;
+
+pub(crate) fn status_draft(compressed: &[u8]) -> status::Draft<'_> {
+    status::Draft {
+        uri: STATUS_URI,
+        expires: LISTED + 7 * 86_400,
+        issued_at: LISTED,
+        ttl_s: 3600,
+        compressed,
+    }
+}
+
+pub(crate) fn status_message() -> ToBeSigned {
+    let compressed = crate::annotate::unhex(COMPRESSED);
+    status::to_be_signed(
+        &status_draft(&compressed),
+        ESP256.algorithm,
+        &ESP256.issuer().kid(),
+    )
+    .unwrap()
+}
+
+pub(crate) fn status_list() -> Vec<u8> {
+    ESP256.finish(&status_message())
+}
+
+pub(crate) fn sync_draft() -> sync::Draft<'static> {
+    sync::Draft {
+        vehicle: VEHICLE,
+        expires: LISTED + 86_400,
+        issued_at: LISTED,
+        fleet: FLEET,
+        vehicle_epoch: 3,
+        trust_version: 7,
+        status_uris: &["https://fob.example/v1/status/12", STATUS_URI],
+    }
+}
+
+pub(crate) fn sync_message() -> ToBeSigned {
+    sync::to_be_signed(&sync_draft(), ESP256.algorithm, &ESP256.issuer().kid()).unwrap()
+}
+
+pub(crate) fn sync() -> Vec<u8> {
+    ESP256.finish(&sync_message())
+}
+
+pub(crate) fn the_ack() -> Ack<'static> {
+    Ack {
+        vehicle: VEHICLE,
+        issued_at: LISTED + 60,
+        applied: Some(sync::digest(&sync())),
+    }
+}
+
+pub(crate) fn ack_message() -> ToBeSigned {
+    ack::to_be_signed(&the_ack(), CAR.algorithm, &CAR.public()).unwrap()
+}
+
+pub(crate) fn ack() -> Vec<u8> {
+    CAR.finish(&ack_message())
 }
 
 pub(crate) fn the_use() -> Use<'static> {

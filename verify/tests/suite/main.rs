@@ -10,6 +10,8 @@ mod jws;
 mod mutations;
 mod oracle;
 mod receipt;
+mod status;
+mod sync;
 mod tree;
 mod trust;
 mod vectors;

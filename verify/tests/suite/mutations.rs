@@ -1,13 +1,14 @@
 //! No mutation of a valid object verifies, and no byte string panics.
 
-use crate::fixture::{self, ED25519, ES256, ESP256, NOW, PHONE, ROOT, Secret};
+use crate::fixture::{self, CAR, ED25519, ES256, ESP256, NOW, PHONE, ROOT, Secret};
+use fob_verify::ack::SignedAck;
 use fob_verify::code_set::CodeSet;
 use fob_verify::key::{self, SignedKey};
 use fob_verify::receipt;
 use fob_verify::sign1::assemble;
-use fob_verify::trust;
 use fob_verify::use_proof::UseProof;
 use fob_verify::{HolderKey, IssuerKey, RustCrypto};
+use fob_verify::{status, sync, trust};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -25,6 +26,9 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         (fixture::in_tree(&ESP256, 2, 1).assemble(), key_holds),
         (fixture::trust_list(), trust_holds),
         (fixture::proof(), proof_holds),
+        (fixture::status_list(), status_holds),
+        (fixture::sync(), sync_holds),
+        (fixture::ack(), ack_holds),
     ]
 });
 
@@ -42,6 +46,23 @@ fn proof_holds(bytes: &[u8]) -> bool {
     UseProof::decode(bytes).is_ok_and(|proof| {
         proof
             .verify(&PHONE.holder(), &expected, &RustCrypto)
+            .is_ok()
+    })
+}
+
+fn status_holds(bytes: &[u8]) -> bool {
+    let list = trust::verify(&TRUST, &[ROOT.issuer()], NOW, &RustCrypto).unwrap();
+    status::verify(bytes, &list, &RustCrypto).is_ok()
+}
+
+fn sync_holds(bytes: &[u8]) -> bool {
+    let list = trust::verify(&TRUST, &[ROOT.issuer()], NOW, &RustCrypto).unwrap();
+    sync::verify(bytes, &list, &RustCrypto).is_ok()
+}
+
+fn ack_holds(bytes: &[u8]) -> bool {
+    SignedAck::decode(bytes).is_ok_and(|ack| {
+        ack.verify(fixture::VEHICLE, &CAR.public(), &RustCrypto)
             .is_ok()
     })
 }
@@ -202,7 +223,7 @@ proptest! {
 
     #[test]
     fn no_beginning_with_a_random_end_verifies(
-        kind in 0..6usize,
+        kind in 0..9usize,
         cut in any::<prop::sample::Index>(),
         end in prop::collection::vec(any::<u8>(), 1..120),
     ) {
@@ -214,7 +235,7 @@ proptest! {
 
     #[test]
     fn no_random_edits_verify(
-        kind in 0..6usize,
+        kind in 0..9usize,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let (object, holds) = &KINDS[kind];

@@ -42,6 +42,19 @@ fn objects() -> Vec<(Vec<u8>, Secret, &'static str, bool)> {
             fob_verify::use_proof::TYP,
             false,
         ),
+        (
+            fixture::status_list(),
+            fixture::ESP256,
+            fob_verify::status::TYP,
+            true,
+        ),
+        (
+            fixture::sync(),
+            fixture::ESP256,
+            fob_verify::sync::TYP,
+            true,
+        ),
+        (fixture::ack(), fixture::CAR, fob_verify::ack::TYP, true),
     ]
 }
 

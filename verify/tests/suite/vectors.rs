@@ -35,6 +35,9 @@ fn the_annotated_form_holds_every_octet() {
         (full_key(), Place::Sign1, Place::Key),
         (fixture::trust_list(), Place::Sign1, Place::Trust),
         (fixture::proof(), Place::Sign1, Place::Use),
+        (fixture::status_list(), Place::Sign1, Place::Status),
+        (fixture::sync(), Place::Sign1, Place::Sync),
+        (fixture::ack(), Place::Sign1, Place::Ack),
         (tree_example().assemble(), Place::InTree, Place::Key),
     ] {
         assert_eq!(strip(&annotate(&object, place, payload)), object);
@@ -50,6 +53,9 @@ fn the_protocol_page_prints_these_vectors() {
         "tree-key",
         "trust-list",
         "use-proof",
+        "status-list",
+        "sync",
+        "ack",
         "code-set",
     ] {
         let (_, dump) = files()
@@ -64,6 +70,9 @@ fn the_protocol_page_prints_these_vectors() {
         "tree-key",
         "trust-list",
         "use-proof",
+        "status-list",
+        "sync",
+        "ack",
         "code-set",
         "command-jws",
         "proof-jws",
@@ -131,6 +140,27 @@ fn files() -> Vec<(String, String)> {
         &fixture::PHONE,
         Place::Use,
     ));
+    files.extend(object(
+        "status-list",
+        STATUS,
+        &fixture::status_message(),
+        &fixture::ESP256,
+        Place::Status,
+    ));
+    files.extend(object(
+        "sync",
+        SYNC,
+        &fixture::sync_message(),
+        &fixture::ESP256,
+        Place::Sync,
+    ));
+    files.extend(object(
+        "ack",
+        ACK,
+        &fixture::ack_message(),
+        &fixture::CAR,
+        Place::Ack,
+    ));
     files.extend(code_set());
     files.push((
         "command-jws.json".to_owned(),
@@ -149,6 +179,9 @@ const KEY_PLAIN: &str = "A virtual key with no claim that may be left out, Ed255
 const IN_TREE: &str = "The key of key-esp256, the second of three in a tree.";
 const TRUST: &str = "A trust list of three issuer keys that names the next root.";
 const USE: &str = "A use proof for the key in key-esp256.";
+const STATUS: &str = "A status list of 131072 entries: 100 and 131071 revoked, 4712 suspended.";
+const SYNC: &str = "A sync that names the status list in status-list and another.";
+const ACK: &str = "A car's ack of the sync in sync.";
 const CODES: &str = "A code set of three functions, its secret, its PIN and its nonce.";
 const COMMAND: &str = "An owner terminal's command.";
 const PROOF: &str = "A borrower terminal's proof for the code set in code-set.";
