@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &str, &str); 2] = [
 ];
 
 /// Heavy dependencies and where they may be named.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("actix_web", &["http/", "cli/serve.rs"]),
     ("cryptoki", &["hsm/"]),
     ("cryptoki_sys", &["hsm/"]),
@@ -35,6 +35,7 @@ const HOMES: [(&str, &[&str]); 11] = [
     ("hyper", &["cli/issue/"]),
     ("tokio_rustls", &["cli/issue/"]),
     ("csv_core", &["cli/issue/"]),
+    ("flate2", &["engine/"]),
 ];
 
 fn source() -> PathBuf {

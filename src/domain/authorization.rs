@@ -244,7 +244,10 @@ impl Authorization {
     /// Takes the limit off a function, where it has one.
     pub fn drop_limit(&mut self, function: FunctionCode) {
         if let Some(mut restrictions) = self.restrictions.take() {
-            let left = restrictions.max_uses.iter().filter(|(code, _)| *code != function);
+            let left = restrictions
+                .max_uses
+                .iter()
+                .filter(|(code, _)| *code != function);
             restrictions.max_uses = left.copied().collect();
             self.restrictions = restrictions.boxed();
         }

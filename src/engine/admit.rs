@@ -166,10 +166,17 @@ impl Engine {
     /// # Errors
     /// `proof_invalid`.
     pub fn bundle_reader(&self, id: &BundleId, proof: &str) -> Result<[u8; 32], Refusal> {
+        Ok(self.bundle_prover(id, proof)?.thumbprint())
+    }
+
+    /// The key of whoever has signed a proof over a bundle's id.
+    ///
+    /// # Errors
+    /// `proof_invalid`.
+    pub fn bundle_prover(&self, id: &BundleId, proof: &str) -> Result<HolderKey, Refusal> {
         let nonce = fob_verify::code_set::text_nonce(&id.to_string());
         let audience = &self.shared.settings.public_url;
-        let holder = jws::check_proof(proof, audience, &nonce, self.shared.clock.unix())?;
-        Ok(holder.thumbprint())
+        jws::check_proof(proof, audience, &nonce, self.shared.clock.unix())
     }
 
     /// The authorization a code set stands for. Says nothing about its state to somebody who does

@@ -37,9 +37,9 @@ pub enum Caller<'a> {
     Owner(&'a OwnerCommand),
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
     /// Its fleet.
-    pub fn fleet(&self) -> &Arc<FleetBook> {
+    pub fn fleet(self) -> &'a Arc<FleetBook> {
         match self {
             Self::BackEnd(caller, _) => &caller.fleet,
             Self::Owner(caller) => &caller.fleet,
@@ -94,6 +94,8 @@ pub struct Done {
     pub authorization: Arc<Authorization>,
     /// What was revoked and issued, and when that is certain.
     pub outcome: Outcome,
+    /// Status lists that have to say so.
+    pub(super) lists: Vec<ShardId>,
 }
 
 /// What is to become of an authorization.
@@ -109,7 +111,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// A plan by which nothing changes yet.
-    fn stay(now: &Authorization) -> Self {
+    pub(super) fn stay(now: &Authorization) -> Self {
         Self {
             next: now.clone(),
             marks: Vec::new(),
@@ -184,7 +186,19 @@ impl Engine {
         id: AuthorizationId,
         action: Action,
     ) -> Result<Done, Failure> {
-        self.amend(caller, id, |now, versions| {
+        let done = self.act_unlisted(caller, id, action).await?;
+        self.lists_fresh(done.lists.clone()).await?;
+        Ok(done)
+    }
+
+    /// The same, without waiting for the lists.
+    pub(super) async fn act_unlisted(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        action: Action,
+    ) -> Result<Done, Failure> {
+        self.amend_unlisted(caller, id, |now, versions| {
             self.plan_action(now, versions, action)
         })
         .await
@@ -223,8 +237,9 @@ impl Engine {
             let mut plan = Plan::stay(now);
             plan.raise_version()?;
             if !now.redeemed {
-                return Err(Refusal::new(RefusalCode::NotFound)
-                    .detail("nothing has been issued on it yet"));
+                return Err(
+                    Refusal::new(RefusalCode::NotFound).detail("nothing has been issued on it yet")
+                );
             }
             self.issue_again(caller.fleet(), plan, versions, Some(holder))
                 .map(Some)
@@ -237,11 +252,15 @@ impl Engine {
     ///
     /// # Errors
     /// `not_found`, as where there is no such key.
-    pub async fn revoke_key(&self, caller: Caller<'_>, key: KeyId) -> Result<Done, Failure> {
+    pub(super) async fn revoke_key_unlisted(
+        &self,
+        caller: Caller<'_>,
+        key: KeyId,
+    ) -> Result<Done, Failure> {
         let signed = self.bundle(key.bundle()).await?;
         let id = signed.map(|signed| signed.bundle.authorization);
         let id = id.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("key"))?;
-        self.amend(caller, id, |now, versions| {
+        self.amend_unlisted(caller, id, |now, versions| {
             let subjects = versions.iter().flat_map(|it| {
                 let bundle = &it.bundle;
                 bundle.subjects.iter().map(|one| (one, bundle.key_id(one)))
@@ -335,8 +354,21 @@ impl Engine {
         marks
     }
 
-    /// Amends as `plan` says, on what it is given to read, until that is what is committed.
+    /// Amends as `plan` says, on what it is given to read, until that is what is committed; and
+    /// waits for the lists.
     async fn amend(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        plan: impl Fn(&Authorization, &[SignedBundle]) -> Result<Option<Plan>, Refusal>,
+    ) -> Result<Done, Failure> {
+        let done = self.amend_unlisted(caller, id, plan).await?;
+        self.lists_fresh(done.lists.clone()).await?;
+        Ok(done)
+    }
+
+    /// The same, without waiting for the lists.
+    async fn amend_unlisted(
         &self,
         caller: Caller<'_>,
         id: AuthorizationId,
@@ -351,34 +383,33 @@ impl Engine {
             let plan = match plan(&now, &versions) {
                 Ok(Some(plan)) => plan,
                 Ok(None) => return self.unchanged(caller, now).await,
-                Err(refusal) => return self.answered_before(caller, id, refusal).await,
+                Err(refusal) => return self.answered_so(caller, id, refusal).await,
             };
             let (amendment, outcome) = self.spell_out(caller, &now, plan).await?;
             let amendment = Arc::new(amendment);
             let lists = lists_of(&amendment.marks);
-            let applied = self.write(vec![Write::Amend(Arc::clone(&amendment))]).await?;
+            let applied = self
+                .write(vec![Write::Amend(Arc::clone(&amendment))])
+                .await?;
             match applied.first() {
                 Some(Applied::Amended(_)) => {
-                    self.lists_fresh(lists).await?;
                     let authorization = Arc::clone(&amendment.authorization);
                     let authorization = self.book().authorization(id).unwrap_or(authorization);
                     return Ok(Done {
                         authorization,
                         outcome,
+                        lists,
                     });
                 }
                 Some(Applied::Repeated(_)) => {
                     let refusal = RefusalCode::VersionConflict.into();
-                    return self.answered_before(caller, id, refusal).await;
+                    return self.answered_so(caller, id, refusal).await;
                 }
                 Some(Applied::Conflict) => return Err(replayed().into()),
                 _ => {}
             }
         }
-        Err(self
-            .shared
-            .busy("what this rests on keeps changing")
-            .into())
+        Err(self.shared.busy("what this rests on keeps changing").into())
     }
 
     /// Every version of the bundle issued on an authorization, oldest first; none before it is
@@ -391,12 +422,12 @@ impl Engine {
             return Ok(Vec::new());
         }
         let id = authorization.id;
-        self.read(move |store| {
-            match store.bundle(crate::store::BundleKey::Authorization(id))? {
+        self.read(
+            move |store| match store.bundle(crate::store::BundleKey::Authorization(id))? {
                 Some(newest) => store.versions(newest.bundle.id),
                 None => Ok(Vec::new()),
-            }
-        })
+            },
+        )
         .await
     }
 
@@ -431,7 +462,9 @@ impl Engine {
             terminal,
             ..
         } = plan;
-        let revoked = marks.iter().filter(|(_, mark)| mark.to == KeyStatus::Revoked);
+        let revoked = marks
+            .iter()
+            .filter(|(_, mark)| mark.to == KeyStatus::Revoked);
         let revoked = revoked.map(|(id, _)| *id).collect();
         let mut marks: Vec<Mark> = marks.into_iter().map(|(_, mark)| mark).collect();
         let refused = marks.iter().filter(|mark| mark.to != KeyStatus::Valid);
@@ -501,21 +534,22 @@ impl Engine {
             return Ok(Done {
                 authorization: now,
                 outcome,
+                lists: Vec::new(),
             });
         }
         // A list may be older than what it is to say, if its signing failed then.
         let versions = self.versions_of(&now).await?;
         let uris = versions.iter().flat_map(|it| it.bundle.subjects.iter());
         let lists = uris.filter_map(|subject| ShardId::at(&subject.status_uri));
-        self.lists_fresh(lists.collect()).await?;
         Ok(Done {
             authorization: now,
             outcome: Outcome::nothing(),
+            lists: lists.collect(),
         })
     }
 
     /// What the rules refuse by now may have been answered before.
-    async fn answered_before(
+    async fn answered_so(
         &self,
         caller: Caller<'_>,
         id: AuthorizationId,
@@ -536,6 +570,7 @@ impl Engine {
             (Some(authorization), Some(outcome)) => Ok(Done {
                 authorization,
                 outcome,
+                lists: Vec::new(),
             }),
             _ => Err(refusal.into()),
         }

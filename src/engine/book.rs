@@ -13,9 +13,9 @@ use crossbeam::channel::bounded;
 
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
-    Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState, Fleet,
-    FleetId, FleetName, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId, Token,
-    TokenId, UnixTime, Vehicle, VehicleId,
+    Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
+    Fleet, FleetId, FleetName, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId,
+    Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{Amendment, Applied, Contact, Row, Store, StoreError, Write};
 
@@ -231,6 +231,16 @@ impl Book {
     /// An authorization.
     pub fn authorization(&self, id: AuthorizationId) -> Option<Arc<Authorization>> {
         self.authorizations.pin().get(&id).cloned()
+    }
+
+    /// The ids of the authorizations that `which` picks. Looks at every one.
+    pub fn authorizations_where(
+        &self,
+        which: impl Fn(&Authorization) -> bool,
+    ) -> Vec<AuthorizationId> {
+        let pinned = self.authorizations.pin();
+        let picked = pinned.values().filter(|held| which(held));
+        picked.map(|held| held.id).collect()
     }
 
     /// How many authorizations are held.

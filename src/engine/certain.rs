@@ -14,6 +14,17 @@ pub enum CertainBy {
     Contact(UnixTime),
 }
 
+impl CertainBy {
+    /// When both hold.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Now, certain) | (certain, Self::Now) => certain,
+            (Self::Contact(mine), Self::Contact(theirs)) => Self::Contact(mine.max(theirs)),
+        }
+    }
+}
+
 /// When the car refuses every key in `revoked`.
 ///
 /// Without contact a key ends with its own expiry. A car that has acknowledged a sync holds status

@@ -31,7 +31,7 @@ const LISTS_MAX: usize = 64;
 
 /// Seconds by which a list may be ahead of the clock: a list that changes again within a second is
 /// signed at once, for so many times, and then waits for the clock.
-const AHEAD_MAX_S: u64 = 2;
+const AHEAD_MAX_S: u64 = 10;
 
 /// How often the schedule is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -175,8 +175,11 @@ impl Lister {
                     Ask::Stop => return,
                 }
             }
-            let mut wanted: BTreeSet<ShardId> =
-                waiting.iter().flat_map(|(lists, _)| lists).copied().collect();
+            let mut wanted: BTreeSet<ShardId> = waiting
+                .iter()
+                .flat_map(|(lists, _)| lists)
+                .copied()
+                .collect();
             if scheduled {
                 wanted.extend(self.shared.book.statuses.marked());
                 wanted.extend(self.published.pin().keys().copied());

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::amend::{Caller, Plan, again, lists_of, replayed};
-use super::certain::CertainBy;
+use super::book::FleetBook;
 use super::outcome::Outcome;
 use super::{Engine, Failure};
 use crate::domain::change::Action;
@@ -70,7 +70,9 @@ impl Engine {
                 && let Some(outcome) = self.outcome_of(request).await?
             {
                 let epoch = known.epoch;
-                return self.answer_again(request, ResetDone { epoch, outcome }).await;
+                return self
+                    .answer_again(request, ResetDone { epoch, outcome })
+                    .await;
             }
             let from = known.epoch;
             let (amendments, outcome) = self.decide_reset(caller, vehicle, ends, from + 1).await?;
@@ -227,27 +229,35 @@ impl Engine {
         vehicle: &VehicleId,
     ) -> Result<Vec<Arc<Authorization>>, Failure> {
         let now = self.clock().unix();
+        let mut all = self.all_of_vehicle(caller.fleet(), vehicle).await?;
+        all.retain(|it| it.state != AuthorizationState::Cancelled && it.window.not_after > now);
+        Ok(all)
+    }
+
+    /// Every authorization of a vehicle.
+    pub(super) async fn all_of_vehicle(
+        &self,
+        fleet: &FleetBook,
+        vehicle: &VehicleId,
+    ) -> Result<Vec<Arc<Authorization>>, Failure> {
         let mut filter = AuthorizationFilter {
-            fleet: caller.fleet().fleet.id,
+            fleet: fleet.fleet.id,
             id: None,
             vehicle: Some(vehicle.clone()),
             state: None,
             expired: None,
-            now,
+            now: 0,
             after: None,
             limit: PAGE,
         };
-        let mut live = Vec::new();
+        let mut all = Vec::new();
         loop {
             let page = self.authorizations(filter.clone()).await?;
             filter.after = page.last().map(|last| last.id);
             let full = page.len() == PAGE as usize;
-            let open = page.into_iter().filter(|it| {
-                it.state != AuthorizationState::Cancelled && it.window.not_after > now
-            });
-            live.extend(open.map(Arc::new));
+            all.extend(page.into_iter().map(Arc::new));
             if !full {
-                return Ok(live);
+                return Ok(all);
             }
         }
     }
@@ -259,12 +269,7 @@ impl Outcome {
         let ids = |mine: &mut Vec<KeyId>, theirs: Vec<KeyId>| mine.extend(theirs);
         ids(&mut self.revoked, other.revoked);
         ids(&mut self.issued, other.issued);
-        self.certain_by = match (self.certain_by, other.certain_by) {
-            (CertainBy::Now, certain) | (certain, CertainBy::Now) => certain,
-            (CertainBy::Contact(mine), CertainBy::Contact(theirs)) => {
-                CertainBy::Contact(mine.max(theirs))
-            }
-        };
+        self.certain_by = self.certain_by.and(other.certain_by);
         self
     }
 }

@@ -1,22 +1,22 @@
-//! Everything that somebody has, or that a vehicle has, ended or suspended in one call: floor 3.
+//! Many ended in one call: what somebody has, what a vehicle has, or a list of targets. Floor 3.
 //!
 //! An identity is suspended first, so that nothing more is redeemed by it; what it has is looked up
-//! after that. Each authorization is amended under its own conditions, and the lists are signed
-//! once for all of them.
+//! after that. Each authorization is amended under its own conditions. Those of a chunk are
+//! committed together as they come, and the lists are signed once for all of them.
 
-use std::sync::Arc;
+use futures_util::future::join_all;
 
-use super::amend::{Caller, Done, lists_of};
+use super::amend::{Caller, Done};
 use super::outcome::Outcome;
 use super::{Engine, Failure};
 use crate::domain::change::Action;
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, BundleId, Identity, IdentityId, KeyId,
-    Refusal, RefusalCode, Status, VehicleId,
+    AuthorizationId, AuthorizationState, BundleId, Identity, IdentityId, KeyId, Refusal,
+    RefusalCode, Status, VehicleId,
 };
-use crate::store::{Applied, Write};
+use crate::store::Write;
 
-/// Authorizations amended in one transaction.
+/// Ends carried out side by side, whose lists are signed together.
 pub const CHUNK: usize = 64;
 
 /// What is to be revoked.
@@ -34,132 +34,69 @@ pub enum Target {
     Vehicle(VehicleId),
 }
 
-/// Authorizations that one target stands for, and which are yet to be ended.
-pub struct Sweep {
-    left: Vec<AuthorizationId>,
-    /// How many there were.
-    pub total: usize,
-    /// How many have been ended.
-    pub done: usize,
-    /// What that came to.
-    pub outcome: Outcome,
-}
-
-impl Sweep {
-    /// Whether nothing is left.
-    pub fn is_done(&self) -> bool {
-        self.left.is_empty()
-    }
+/// One thing to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A key.
+    Key(KeyId),
+    /// An authorization.
+    Authorization(AuthorizationId),
 }
 
 impl Engine {
-    /// Looks up what `target` stands for, and sees to it that it does not become more.
+    /// What `target` stands for, having seen to it that it does not become more.
     ///
     /// # Errors
-    /// `not_found`; `forbidden` where an owner terminal asks for an identity.
-    pub async fn begin_sweep(
-        &self,
-        caller: Caller<'_>,
-        target: &Target,
-    ) -> Result<Sweep, Failure> {
+    /// `not_found`; `forbidden` where an owner terminal asks for what it may not.
+    pub async fn ends_of(&self, caller: Caller<'_>, target: &Target) -> Result<Vec<End>, Failure> {
         let not_found = |field| Refusal::new(RefusalCode::NotFound).field(field);
-        let mut outcome = Outcome::nothing();
-        let left = match target {
-            Target::Key(id) => {
-                outcome = self.revoke_key(caller, *id).await?.outcome;
-                Vec::new()
-            }
+        Ok(match target {
+            Target::Key(id) => vec![End::Key(*id)],
+            Target::Authorization(id) => vec![End::Authorization(*id)],
             Target::Bundle(id) => {
                 let found = self.bundle(*id).await?;
                 let found = found.filter(|it| it.bundle.fleet == caller.fleet().fleet.id);
-                vec![found.ok_or_else(|| not_found("bundle"))?.bundle.authorization]
+                let bundle = found.ok_or_else(|| not_found("bundle"))?.bundle;
+                vec![End::Authorization(bundle.authorization)]
             }
-            Target::Authorization(id) => vec![*id],
             Target::Vehicle(id) => {
                 let known = caller.fleet().vehicle(id.as_str());
                 known.ok_or_else(|| not_found("vehicle"))?;
                 caller.check_owns(id)?;
                 let live = self.live_of_vehicle(caller, id).await?;
-                live.iter().map(|it| it.id).collect()
+                live.iter().map(|it| End::Authorization(it.id)).collect()
             }
             Target::Identity(id) => self.suspend_identity(caller, id).await?,
-        };
-        Ok(Sweep {
-            total: left.len(),
-            left,
-            done: 0,
-            outcome,
         })
     }
 
-    /// Ends the next few of a sweep. When it returns, they are durable and on the lists.
+    /// Ends a chunk: one answer for each, in their order. When it returns, what was ended is
+    /// durable and on the lists.
     ///
     /// # Errors
-    /// As [`Engine::act`]; what was ended before stays so.
-    pub async fn go_on(&self, caller: Caller<'_>, sweep: &mut Sweep) -> Result<(), Failure> {
-        let some = sweep.left.split_off(sweep.left.len().saturating_sub(CHUNK));
-        // One is a call like any other, and may be sent again as such.
-        if let ([only], 1) = (&some[..], sweep.total) {
-            let done = self.act(caller, *only, Action::Cancel).await?;
-            sweep.outcome = done.outcome;
-            sweep.done = 1;
-            return Ok(());
-        }
-        let count = some.len();
-        let outcome = self.cancel_all(caller, some).await?;
-        sweep.outcome = std::mem::replace(&mut sweep.outcome, Outcome::nothing()).with(outcome);
-        sweep.done += count;
-        Ok(())
-    }
-
-    /// Cancels authorizations in one transaction; those that have changed meanwhile, one by one.
-    async fn cancel_all(
+    /// Of each those of [`Engine::act`]; of all that the lists could not be signed.
+    pub async fn end(
         &self,
         caller: Caller<'_>,
-        ids: Vec<AuthorizationId>,
-    ) -> Result<Outcome, Failure> {
-        let fleet = caller.fleet();
-        let mut whole = Outcome::nothing();
-        let (mut writes, mut asked) = (Vec::new(), Vec::new());
-        let mut marks = Vec::new();
-        for id in ids {
-            let Some(now) = self.authorization(fleet.fleet.id, id).await? else {
-                continue;
-            };
-            caller.check_owns(&now.vehicle)?;
-            let versions = self.versions_of(&now).await?;
-            if let Some(plan) = self.plan_action(&now, &versions, Action::Cancel)? {
-                let (mut amendment, outcome) = self.amendment(fleet, &now, plan, None);
-                amendment.by = caller.by();
-                marks.extend_from_slice(&amendment.marks);
-                writes.push(Write::Amend(Arc::new(amendment)));
-                asked.push((id, outcome));
+        chunk: &[End],
+    ) -> Result<Vec<Result<Outcome, Failure>>, Failure> {
+        let one = async |end: &End| -> Result<Done, Failure> {
+            match end {
+                End::Key(id) => self.revoke_key_unlisted(caller, *id).await,
+                End::Authorization(id) => self.act_unlisted(caller, *id, Action::Cancel).await,
             }
-        }
-        if writes.is_empty() {
-            return Ok(whole);
-        }
-        let applied = self.write(writes).await?;
-        for ((id, outcome), applied) in asked.into_iter().zip(applied) {
-            whole = match applied {
-                Applied::Amended(_) => whole.with(outcome),
-                _ => whole.with(self.cancel_anew(caller, id).await?.outcome),
-            };
-        }
-        self.lists_fresh(lists_of(&marks)).await?;
-        Ok(whole)
-    }
-
-    async fn cancel_anew(
-        &self,
-        caller: Caller<'_>,
-        id: AuthorizationId,
-    ) -> Result<Done, Failure> {
-        let unnamed = match caller {
-            Caller::BackEnd(caller, _) => Caller::BackEnd(caller, None),
-            owner @ Caller::Owner(_) => owner,
         };
-        self.act(unnamed, id, Action::Cancel).await
+        let done = join_all(chunk.iter().map(one)).await;
+        let mut lists: Vec<_> = done
+            .iter()
+            .flatten()
+            .flat_map(|it| it.lists.clone())
+            .collect();
+        lists.sort_unstable();
+        lists.dedup();
+        self.lists_fresh(lists).await?;
+        let outcome = |done: Result<Done, Failure>| done.map(|done| done.outcome);
+        Ok(done.into_iter().map(outcome).collect())
     }
 
     /// Suspends an identity, and names what it has.
@@ -167,7 +104,7 @@ impl Engine {
         &self,
         caller: Caller<'_>,
         id: &IdentityId,
-    ) -> Result<Vec<AuthorizationId>, Failure> {
+    ) -> Result<Vec<End>, Failure> {
         if let Caller::Owner(_) = caller {
             return Err(Refusal::new(RefusalCode::Forbidden)
                 .detail("identities are the fleet's to revoke")
@@ -175,25 +112,23 @@ impl Engine {
         }
         let fleet = caller.fleet();
         let known = fleet.identity(id.as_str());
-        let known =
-            known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("identity"))?;
+        let known = known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("identity"))?;
         self.write(vec![Write::Identity(Identity {
             status: Status::Suspended,
             ..Identity::clone(&known)
         })])
         .await?;
-        let (fleet_id, identity) = (fleet.fleet.id, id.clone());
+        let (fleet, identity) = (fleet.fleet.id, id.clone());
         let held = self
-            .read(move |store| store.held_by(fleet_id, &identity))
+            .read(move |store| store.held_by(fleet, &identity))
             .await?;
-        let shared = Arc::clone(&self.shared);
-        let identity = id.clone();
+        let (engine, identity) = (std::sync::Arc::clone(&self.shared), id.clone());
         // Every authorization is looked at: that may take a while.
         let meant = tokio::task::spawn_blocking(move || {
-            shared.book.authorizations_where(|it| {
-                it.fleet == fleet_id
+            engine.book.authorizations_where(|it| {
+                it.fleet == fleet
                     && it.recipient().identity.as_ref() == Some(&identity)
-                    && matters(it)
+                    && it.state != AuthorizationState::Cancelled
             })
         });
         let meant = meant
@@ -202,11 +137,6 @@ impl Engine {
         let mut all: Vec<_> = held.into_iter().chain(meant).collect();
         all.sort_unstable();
         all.dedup();
-        Ok(all)
+        Ok(all.into_iter().map(End::Authorization).collect())
     }
-}
-
-/// Whether there is anything to end.
-fn matters(authorization: &Authorization) -> bool {
-    authorization.state != AuthorizationState::Cancelled
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::domain::status::SHARD_LEN;
-use crate::domain::{Bundle, KeyRecord, KeyStatus, Mark, ShardId, Subject, UnixTime};
+use crate::domain::{Bundle, KeyStatus, Mark, ShardId, UnixTime};
 use crate::store::Listed;
 
 /// Entries of two bits in one word.
@@ -49,11 +49,20 @@ impl Statuses {
 
     /// How each key of a bundle stands, in their order.
     pub fn of_bundle(&self, bundle: &Bundle) -> Vec<KeyStatus> {
-        let one = |(subject, key): (&Subject, &KeyRecord)| {
-            ShardId::at(&subject.status_uri)
-                .map_or(KeyStatus::Valid, |shard| self.of(shard, key.status_index))
-        };
-        bundle.each_key().map(one).collect()
+        let pinned = self.shards.pin();
+        // They nearly always share one list.
+        let mut last: Option<(&Arc<str>, Option<&Arc<Shard>>)> = None;
+        let mut standing = Vec::with_capacity(bundle.keys.len());
+        for (subject, key) in bundle.each_key() {
+            let uri = &subject.status_uri;
+            let shard = match last {
+                Some((known, shard)) if Arc::ptr_eq(known, uri) => shard,
+                _ => ShardId::at(uri).and_then(|id| pinned.get(&id)),
+            };
+            last = Some((uri, shard));
+            standing.push(shard.map_or(KeyStatus::Valid, |it| it.get(key.status_index)));
+        }
+        standing
     }
 
     /// The store's count of amendments; what they have marked can be read here.
@@ -203,7 +212,13 @@ mod tests {
         let statuses = Statuses::default();
         assert_eq!(statuses.of(SHARD, 5), Valid);
         let last = SHARD_LEN as u32 - 1;
-        let marks = [(0, Revoked), (5, Suspended), (31, Suspended), (32, Revoked), (last, Suspended)];
+        let marks = [
+            (0, Revoked),
+            (5, Suspended),
+            (31, Suspended),
+            (32, Revoked),
+            (last, Suspended),
+        ];
         statuses.mark(&marks.map(|(index, to)| mark(index, to)));
         for (index, to) in marks {
             assert_eq!(statuses.of(SHARD, index), to, "{index}");
@@ -219,7 +234,12 @@ mod tests {
             assert!(fob_verify::status::set(&mut expected, index, to));
         }
         assert_eq!(octets, expected, "as the format's own writer has it");
-        statuses.mark(&[mark(0, Valid), mark(5, Valid), mark(31, Revoked), mark(last + 1, Revoked)]);
+        statuses.mark(&[
+            mark(0, Valid),
+            mark(5, Valid),
+            mark(31, Revoked),
+            mark(last + 1, Revoked),
+        ]);
         assert_eq!(statuses.of(SHARD, 0), Revoked, "for good");
         assert_eq!(statuses.of(SHARD, 5), Valid);
         assert_eq!(statuses.of(SHARD, 31), Revoked);
@@ -236,7 +256,13 @@ mod tests {
         assert_eq!(statuses.shard(SHARD).octets(), loaded.shard(SHARD).octets());
         assert!(statuses.shard(SHARD).changes() > changes);
         statuses.become_as(&Statuses::default());
-        assert!(statuses.shard(SHARD).octets().iter().all(|octet| *octet == 0));
+        assert!(
+            statuses
+                .shard(SHARD)
+                .octets()
+                .iter()
+                .all(|octet| *octet == 0)
+        );
     }
 
     #[test]

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fob_verify::ack::{ACK_LEN_MAX, SignedAck};
+use fob_verify::ack::{ACK_LEN_MAX, Ack, SignedAck};
 use fob_verify::sync::{Draft, STATUS_URIS_MAX, digest, to_be_signed};
 use fob_verify::{RustCrypto, Verified};
 
 use super::book::FleetBook;
 use super::{Engine, Failure, hsm_unavailable, sign};
 use crate::domain::{
-    Authorization, AuthorizationState, Refusal, RefusalCode, ShardId, UnixTime, Vehicle, VehicleId,
+    Authorization, AuthorizationState, Bundle, Refusal, RefusalCode, ShardId, UnixTime, Vehicle,
+    VehicleId,
 };
 use crate::store::{Applied, Contact, Sent, Write};
 
@@ -25,6 +26,14 @@ const LIFETIME_S: u64 = 7 * 86_400;
 pub struct Synced {
     /// The sync, the trust list and the status lists it names, in this order.
     pub parts: Vec<Arc<[u8]>>,
+}
+
+/// What a phone carries to a car that has no network, beside a bundle.
+pub struct Staple {
+    /// The trust list.
+    pub trust: Arc<[u8]>,
+    /// The status lists of the bundle's keys.
+    pub lists: Vec<Arc<[u8]>>,
 }
 
 /// An authorization's end, as far as the car knows of it.
@@ -43,14 +52,24 @@ impl Engine {
     /// `malformed` for what is no acknowledgement, `unauthenticated` for one that is not of a
     /// vehicle of that id with a registered key.
     pub async fn sync(&self, vehicle: &str, ack: &[u8]) -> Result<Synced, Failure> {
-        let (fleet, known, applied) = self.believe_ack(vehicle, ack)?;
+        let (fleet, known, ack) = self.believe_ack(vehicle, ack)?;
         let before = fleet.contact(known.id.as_str());
+        // Or whoever has kept an old one could make the server forget what it sent last.
+        if before.is_some_and(|before| ack.issued_at <= before.heard_at) {
+            return Err(Refusal::new(RefusalCode::CommandReplayed)
+                .detail("an ack must be later than the one before")
+                .into());
+        }
         let acked = before.and_then(|before| {
-            let sent = Some(before.sent).filter(|sent| applied == Some(sent.digest));
+            let sent = Some(before.sent).filter(|sent| ack.applied == Some(sent.digest));
             sent.or(before.acked)
         });
         let (synced, sent) = self.tell(&fleet, &known).await?;
-        let contact = Contact { sent, acked };
+        let contact = Contact {
+            heard_at: ack.issued_at,
+            sent,
+            acked,
+        };
         let write = Write::Contact(fleet.fleet.id, known.id.clone(), contact);
         match self.write(vec![write]).await?.first() {
             Some(Applied::Done) => Ok(synced),
@@ -73,6 +92,23 @@ impl Engine {
         Ok(synced)
     }
 
+    /// The trust list, and fresh status lists of a bundle's keys; those that cannot be had now are
+    /// left out. `None` where there is no trust list.
+    pub async fn staple(&self, bundle: &Bundle) -> Option<Staple> {
+        let trust = Arc::clone(&self.book().trust()?.bytes);
+        let shards = bundle.subjects.iter();
+        let shards: BTreeSet<_> = shards
+            .filter_map(|subject| ShardId::at(&subject.status_uri))
+            .collect();
+        let mut lists = Vec::with_capacity(shards.len());
+        for id in shards {
+            if let Ok(Some(list)) = self.status_list(id).await {
+                lists.push(Arc::clone(&list.bytes));
+            }
+        }
+        Some(Staple { trust, lists })
+    }
+
     /// How far the end of an authorization has come; `None` where it has not ended, or nothing was
     /// issued on it.
     pub fn ended(&self, fleet: &FleetBook, authorization: &Authorization) -> Option<Ended> {
@@ -93,11 +129,11 @@ impl Engine {
 
     /// Vehicle ids are unique within a fleet, and an acknowledgement does not say which: the key
     /// tells.
-    fn believe_ack(
+    fn believe_ack<'a>(
         &self,
         vehicle: &str,
-        ack: &[u8],
-    ) -> Result<(Arc<FleetBook>, Arc<Vehicle>, Option<[u8; 32]>), Refusal> {
+        ack: &'a [u8],
+    ) -> Result<(Arc<FleetBook>, Arc<Vehicle>, Ack<'a>), Refusal> {
         if ack.len() > ACK_LEN_MAX {
             return Err(Refusal::malformed("body", "an ack is not as long as that"));
         }
@@ -116,7 +152,7 @@ impl Engine {
                 continue;
             };
             if ack.issued_at <= now + AHEAD_MAX_S {
-                return Ok((Arc::clone(&fleet), known, ack.applied.copied()));
+                return Ok((fleet, known, ack));
             }
             refusal = refusal.detail("it is from the future");
         }
@@ -143,9 +179,13 @@ impl Engine {
                 uris.push(id.uri(&self.settings().status_url));
             }
         }
-        let last = fleet.contact(vehicle.id.as_str()).map_or(0, |it| it.sent.at);
+        let last = fleet
+            .contact(vehicle.id.as_str())
+            .map_or(0, |it| it.sent.at);
         let at = self.clock().unix().max(last + 1);
-        let signed = self.sign_sync(fleet, vehicle, trust.version, uris, at).await?;
+        let signed = self
+            .sign_sync(fleet, vehicle, trust.version, uris, at)
+            .await?;
         let sent = Sent {
             digest: digest(&signed),
             revision,

@@ -91,6 +91,8 @@ pub struct Listed {
 /// What a car was sent last, and what it has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contact {
+    /// When it says it was heard last, by its own clock.
+    pub heard_at: UnixTime,
     /// What it was sent.
     pub sent: Sent,
     /// What it has acknowledged, where it has.

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fob::clock::{Clock, SystemClock};
-use fob::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
 use fob::domain::code_set::CodeSetKey;
+use fob::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
 use fob::engine::{Book, Engine, EngineSettings, Parts, jws};

@@ -58,10 +58,12 @@ CREATE TABLE status_lists (
     PRIMARY KEY (tag, shard)
 ) STRICT, WITHOUT ROWID;
 
--- What cars were sent last, and what they have acknowledged: SHA-256 of the sync, the count of
+-- When cars were heard last, by their clocks; what they were sent last, and what they have
+-- acknowledged: SHA-256 of the sync, the count of
 -- amendments and the time it was made at.
 CREATE TABLE contacts (
     vehicle INTEGER PRIMARY KEY,
+    heard_at INTEGER NOT NULL,
     sent BLOB NOT NULL,
     sent_revision INTEGER NOT NULL,
     sent_at INTEGER NOT NULL,

@@ -74,15 +74,20 @@ pub(super) fn contact(
     let Some(fleet) = fleet_number(connection, fleet)? else {
         return Ok(Applied::Stale);
     };
-    let Contact { sent, acked } = contact;
+    let Contact {
+        heard_at,
+        sent,
+        acked,
+    } = contact;
     let written = connection
         .prepare_cached(
             "INSERT OR REPLACE INTO contacts
-             SELECT number, ?3, ?4, ?5, ?6, ?7, ?8 FROM vehicles WHERE fleet = ?1 AND id = ?2",
+             SELECT number, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM vehicles WHERE fleet = ?1 AND id = ?2",
         )?
         .execute(params![
             fleet,
             vehicle.as_str(),
+            column(*heard_at)?,
             sent.digest,
             column(sent.revision)?,
             column(sent.at)?,
@@ -143,7 +148,7 @@ pub(super) fn load(
         Ok(())
     })?;
     let sql = "SELECT v.fleet, v.number, c.sent, c.sent_revision, c.sent_at, c.acked,
-               c.acked_revision, c.acked_at
+               c.acked_revision, c.acked_at, c.heard_at
                FROM contacts c CROSS JOIN vehicles v ON v.number = c.vehicle";
     rows(connection, sql, [], |row| {
         let acked = match row.get::<_, Option<[u8; 32]>>(5)? {
@@ -162,7 +167,11 @@ pub(super) fn load(
         each(Row::Contact(
             names.fleet(row.get(0)?)?,
             names.vehicle(row.get(1)?)?,
-            Contact { sent, acked },
+            Contact {
+                heard_at: number(row.get(8)?)?,
+                sent,
+                acked,
+            },
         ));
         Ok(())
     })?;
