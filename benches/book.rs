@@ -95,7 +95,6 @@ impl Maker {
             signing: None,
             state: AuthorizationState::Open,
             redeemed: false,
-            amended: None,
             created_at: self.now,
             author: Author::Token(TokenId([9; 16])),
         }

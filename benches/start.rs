@@ -90,7 +90,6 @@ fn authorize(ids: &Ids, fleet: &Fleet, n: u64) -> Write {
         signing: None,
         state: AuthorizationState::Open,
         redeemed: false,
-        amended: None,
         created_at: now,
         author: Author::Token(TokenId([9; 16])),
     });

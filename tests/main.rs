@@ -9,6 +9,7 @@
 
 mod api;
 mod batches;
+mod change;
 mod client;
 mod faults;
 mod floors;
@@ -18,6 +19,7 @@ mod issue;
 mod once;
 mod refusals;
 mod secrets;
+mod status;
 mod store;
 mod support;
 mod vectors;

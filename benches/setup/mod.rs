@@ -124,7 +124,6 @@ pub fn authorization(n: u64, functions: usize) -> Authorization {
         signing: None,
         state: AuthorizationState::Open,
         redeemed: false,
-        amended: None,
         created_at: window.not_before,
         author: Author::Token(TokenId([0; 16])),
     }

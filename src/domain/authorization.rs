@@ -92,7 +92,8 @@ static ANYBODY: Recipient = Recipient {
     terminal: None,
 };
 
-/// What narrows an authorization beyond vehicle, functions and window. Most have nothing of it.
+/// What narrows an authorization beyond vehicle, functions and window, and what was made of it
+/// later. Most have nothing of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Restrictions {
     /// Where the keys may be used.
@@ -103,6 +104,8 @@ pub struct Restrictions {
     pub max_uses: Box<[(FunctionCode, u32)]>,
     /// Whom the code set is for.
     pub recipient: Recipient,
+    /// What changes and endings have left on it.
+    pub amended: Option<Amended>,
 }
 
 impl Restrictions {
@@ -113,9 +116,13 @@ impl Restrictions {
             recurring,
             max_uses,
             recipient,
+            amended,
         } = &self;
-        let none =
-            region.is_none() && recurring.is_none() && max_uses.is_empty() && *recipient == ANYBODY;
+        let none = amended.is_none()
+            && region.is_none()
+            && recurring.is_none()
+            && max_uses.is_empty()
+            && *recipient == ANYBODY;
         (!none).then(|| Box::new(self))
     }
 }
@@ -168,8 +175,6 @@ pub struct Authorization {
     pub state: AuthorizationState,
     /// Whether its code set has been redeemed, whatever has become of it since.
     pub redeemed: bool,
-    /// What changes and endings have left on it.
-    pub amended: Option<Box<Amended>>,
     /// When it was made.
     pub created_at: UnixTime,
     /// Who gave the command.
@@ -201,9 +206,21 @@ impl Authorization {
         now >= self.redeem_by.min(self.window.not_after)
     }
 
+    /// What changes and endings have left on it.
+    pub fn amended(&self) -> Option<&Amended> {
+        self.restrictions.as_ref()?.amended.as_ref()
+    }
+
+    /// Notes what a change or an ending leaves on it.
+    pub fn set_amended(&mut self, amended: Option<Amended>) {
+        let mut restrictions = self.restrictions.take().unwrap_or_default();
+        restrictions.amended = amended;
+        self.restrictions = restrictions.boxed();
+    }
+
     /// Version and functions of the code set that stands for it.
     pub fn code_set(&self) -> (u32, &FunctionSet) {
-        let redeemed_with = self.amended.as_ref().and_then(|it| it.code_set.as_ref());
+        let redeemed_with = self.amended().and_then(|it| it.code_set.as_ref());
         match redeemed_with {
             Some((version, functions)) => (*version, functions),
             None => (self.version, &self.functions),
@@ -212,7 +229,7 @@ impl Authorization {
 
     /// The store's count of amendments at its last one; 0 where there was none.
     pub fn revision(&self) -> u64 {
-        self.amended.as_ref().map_or(0, |amended| amended.revision)
+        self.amended().map_or(0, |amended| amended.revision)
     }
 
     /// Where the keys may be used; `None` is everywhere.
@@ -287,7 +304,6 @@ pub(crate) mod tests {
             signing: None,
             state: AuthorizationState::Open,
             redeemed: false,
-            amended: None,
             created_at: 50,
             author: Author::Token(TokenId([9; 16])),
         }

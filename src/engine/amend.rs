@@ -131,7 +131,7 @@ impl Plan {
             let (version, functions) = next.code_set();
             let code_set = Some((version, functions.clone()));
             let revision = next.revision();
-            next.amended = Some(Box::new(Amended { revision, code_set }));
+            next.set_amended(Some(Amended { revision, code_set }));
         }
         next.version += 1;
         Ok(())
@@ -169,7 +169,9 @@ impl Engine {
             plan.next.functions = said.functions;
             plan.next.window = said.window;
             plan.next.redeem_by = said.redeem_by;
+            let amended = plan.next.amended().cloned();
             plan.next.restrictions = said.restrictions;
+            plan.next.set_amended(amended);
             self.issue_again(fleet, plan, versions, None).map(Some)
         })
         .await

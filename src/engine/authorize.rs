@@ -145,13 +145,13 @@ impl Engine {
                 recurring: None,
                 max_uses,
                 recipient,
+                amended: None,
             }
             .boxed(),
             pin: spec.pin,
             signing: spec.signing,
             state: AuthorizationState::Open,
             redeemed: false,
-            amended: None,
             created_at: now,
             author,
         })

@@ -281,8 +281,8 @@ impl Book {
     fn put_amended(&self, amendment: &Amendment, revision: u64) {
         self.statuses.mark(&amendment.marks);
         let mut authorization = Authorization::clone(&amendment.authorization);
-        let code_set = authorization.amended.take().and_then(|it| it.code_set);
-        authorization.amended = Some(Box::new(Amended { revision, code_set }));
+        let code_set = authorization.amended().and_then(|it| it.code_set.clone());
+        authorization.set_amended(Some(Amended { revision, code_set }));
         self.put_authorization(Arc::new(authorization));
     }
 

@@ -163,7 +163,6 @@ pub(super) fn authorization(number: u8) -> Authorization {
         signing: None,
         state: AuthorizationState::Open,
         redeemed: false,
-        amended: None,
         created_at: 50,
         author: Author::Token(TokenId([9; 16])),
     }

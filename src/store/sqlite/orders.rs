@@ -158,13 +158,13 @@ fn authorization(
                 .filter_map(|(subject, key)| Some((subject.function, key.max_uses?)))
                 .collect(),
             recipient: Recipient { identity, terminal },
+            amended: None,
         }
         .boxed(),
         pin: false,
         signing: None,
         state: AuthorizationState::Redeemed,
         redeemed: true,
-        amended: None,
         created_at: body.issued_at,
         author: Author::Token(author),
     }))

@@ -266,7 +266,7 @@ pub(super) fn authorization(row: &SqlRow<'_>, names: &Names) -> Result<Authoriza
     }
     let bytes = blob(row, 8)?;
     let body = authorization_body::decode(bytes)?;
-    let authorization = Authorization {
+    let mut authorization = Authorization {
         id: AuthorizationId(row.get(0)?),
         fleet: names.fleet(row.get(1)?)?,
         version: row.get(3)?,
@@ -282,11 +282,13 @@ pub(super) fn authorization(row: &SqlRow<'_>, names: &Names) -> Result<Authoriza
         signing: body.signing,
         state: words::read_state(row.get(4)?)?,
         redeemed: row.get::<_, Option<Place>>(9)?.is_some(),
-        amended: reissues::amended(row, 10, 11)?,
         created_at: body.created_at,
         author: body.author,
     };
     authorization_body::check(&authorization, bytes)?;
+    if let Some(amended) = reissues::amended(row, 10, 11)? {
+        authorization.set_amended(Some(amended));
+    }
     Ok(authorization)
 }
 

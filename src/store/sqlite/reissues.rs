@@ -84,7 +84,7 @@ pub(super) fn amended(
     row: &SqlRow<'_>,
     revision: usize,
     code_set: usize,
-) -> Result<Option<Box<Amended>>, StoreError> {
+) -> Result<Option<Amended>, StoreError> {
     let Some(revision) = row.get::<_, Option<i64>>(revision)? else {
         return Ok(None);
     };
@@ -92,10 +92,10 @@ pub(super) fn amended(
         Some(bytes) => Some(cbor::read("a code set", &bytes, read_code_set)?),
         None => None,
     };
-    Ok(Some(Box::new(Amended {
+    Ok(Some(Amended {
         revision: number(revision)?,
         code_set,
-    })))
+    }))
 }
 
 fn read_code_set(d: &mut Decoder<'_>) -> Read<(u32, FunctionSet)> {
@@ -108,8 +108,7 @@ pub(super) fn code_set_column(
     authorization: &Authorization,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let code_set = authorization
-        .amended
-        .as_ref()
+        .amended()
         .and_then(|amended| amended.code_set.as_ref());
     let Some((version, functions)) = code_set else {
         return Ok(None);

@@ -175,7 +175,8 @@ pub(super) fn load(
         ));
         Ok(())
     })?;
-    rows(connection, "SELECT value FROM revisions", [], |row| {
+    let sql = "SELECT value FROM revisions WHERE value > 0";
+    rows(connection, sql, [], |row| {
         each(Row::Revision(number(row.get(0)?)?));
         Ok(())
     })
