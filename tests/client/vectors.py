@@ -118,6 +118,15 @@ def check_code_set(report, folder):
     report.equal("code set: nonce", nonce, vector["nonce"])
 
 
+def check_status_list(report, folder, trust):
+    """Every entry is what the vector's description says."""
+    data = check_object(report, "status-list", folder)
+    uri = fob.cbor_decode(fob.cbor_decode(data).value[2])[2]
+    held = fob.StatusList.verify(data, trust, uri)
+    found = {at: held.at(at) for at in range(1 << 17) if held.at(at)}
+    report.equal("status-list: its entries", found, {100: 1, 4712: 2, 131071: 1})
+
+
 def check_jws(report, name, folder, keys):
     """The signature holds over the header and payload the vector shows."""
     vector = json.loads((folder / f"{name}.json").read_text())
@@ -155,6 +164,10 @@ def walk(report, folder):
         payload = fob.cbor_decode(fob.cbor_decode(use).value[2])
         fob.use_verify(use, opened["key-esp256"], payload[10])
         report.check("use-proof: proves the key it is for", True)
+    with report.section("status list, sync and ack"):
+        check_status_list(report, folder, trust)
+        for name in ("sync", "ack"):
+            check_object(report, name, folder)
     with report.section("code set"):
         check_code_set(report, folder)
     with report.section("JWS"):

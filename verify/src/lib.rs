@@ -15,7 +15,7 @@
 //! | [`code_set`] | the text an owner hands on |
 //! | [`use_proof`] | the phone's answer to the car's challenge |
 //! | [`region`], [`window`] | where and when a key works |
-//! | [`check`] | the order in which a car asks its questions |
+//! | [`vehicle`] | the vehicle's side: what a car asks, takes and remembers |
 //! | [`public_key`], [`issuer_key`], [`holder_key`] | public keys and their names |
 //! | [`sign1`], [`signature`] | the one signed shape, and how it is verified |
 //!
@@ -43,7 +43,6 @@ pub mod ack;
 mod algorithm;
 mod base32;
 mod cbor;
-pub mod check;
 pub mod code_set;
 mod geometry;
 pub mod holder_key;
@@ -60,6 +59,7 @@ pub mod sync;
 pub mod tree;
 pub mod trust;
 pub mod use_proof;
+pub mod vehicle;
 mod verified;
 pub mod window;
 

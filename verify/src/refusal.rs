@@ -98,12 +98,16 @@ refusals! {
     /// The stream in a status list does not inflate, or to more than a list
     /// may hold.
     BadCompression = "bad_compression", "the status list does not inflate within its limit";
+    /// The status list is of another address than the one asked for.
+    WrongStatusList = "wrong_status_list", "the status list is of another address";
     /// The car holds this status list or a newer one.
     StatusListNotNewer = "status_list_not_newer", "the status list is not newer than the one held";
     /// The car has taken this sync or a newer one.
     SyncNotNewer = "sync_not_newer", "the sync is not newer than the one taken last";
     /// The sync is past its end.
     SyncExpired = "sync_expired", "the sync has expired";
+    /// The sync names a newer trust list than the car holds.
+    TrustListBehind = "trust_list_behind", "the trust list is older than the sync says";
     /// The signature does not hold.
     BadSignature = "bad_signature", "the signature does not hold";
     /// The key's window has not begun.
@@ -120,6 +124,8 @@ refusals! {
     VersionSuperseded = "version_superseded", "a newer version of this bundle was seen";
     /// The car holds no status list of the key's address.
     StatusMissing = "status_missing", "the car has no status list for this key";
+    /// The status list is no longer fresh, and has to be here.
+    StatusListStale = "status_list_stale", "the status list is no longer fresh";
     /// The status list is past its end.
     StatusListExpired = "status_list_expired", "the status list has expired";
     /// The status list ends before the key's entry.

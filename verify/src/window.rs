@@ -16,6 +16,7 @@ use crate::cbor::{Reader, Write};
 pub const WINDOWS_MAX: usize = 16;
 
 const DAY_MIN: i64 = 24 * 60;
+const WEEK_S: u64 = 7 * 86_400;
 const UTC_OFFSET_MIN: i32 = -12 * 60;
 const UTC_OFFSET_MAX: i32 = 14 * 60;
 
@@ -87,17 +88,27 @@ impl Window {
     /// Whether it is open at `now`, in seconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn is_open(&self, now: u64) -> bool {
+        self.closes(now).is_some()
+    }
+
+    /// When it closes, in seconds since 1970-01-01T00:00:00Z, if it is open at
+    /// `now`.
+    fn closes(&self, now: u64) -> Option<u64> {
         let now = i64::try_from(now.min(crate::TIME_MAX)).unwrap_or(i64::MAX);
-        let local_min = (now / 60).saturating_add(i64::from(self.utc_offset_min));
+        let offset = i64::from(self.utc_offset_min);
+        let local_min = (now / 60).saturating_add(offset);
         let day = local_min.div_euclid(DAY_MIN);
         let minute = local_min.rem_euclid(DAY_MIN);
         let (start, end) = (i64::from(self.start_min), i64::from(self.end_min));
-        if end > start {
-            self.opens_on(day) && (start..end).contains(&minute)
+        let last_day = if end > start {
+            (self.opens_on(day) && (start..end).contains(&minute)).then_some(day)
+        } else if self.opens_on(day) && minute >= start {
+            Some(day.saturating_add(1))
         } else {
-            (self.opens_on(day) && minute >= start)
-                || (self.opens_on(day.saturating_sub(1)) && minute < end)
-        }
+            (self.opens_on(day.saturating_sub(1)) && minute < end).then_some(day)
+        };
+        let local_end = last_day?.saturating_mul(DAY_MIN).saturating_add(end);
+        u64::try_from(local_end.saturating_sub(offset).saturating_mul(60)).ok()
     }
 
     /// Whether it opens on this day, counted from 1970-01-01.
@@ -167,6 +178,26 @@ impl Recurring {
         self.windows().iter().any(|window| window.is_open(now))
     }
 
+    /// Whether at every moment from `earliest` to `latest`, both included,
+    /// some window is open. Windows recur weekly, so a longer time than a week
+    /// asks for no more than a week.
+    #[must_use]
+    pub fn is_open_throughout(&self, earliest: u64, latest: u64) -> bool {
+        let latest = latest.min(earliest.saturating_add(WEEK_S));
+        let mut now = earliest;
+        // Every step but the last goes to the end of a window, and each window
+        // ends at most eight times within a week.
+        for _ in 0..=WINDOWS_MAX * 8 {
+            let ends = self.windows().iter().filter_map(|w| w.closes(now));
+            match ends.max() {
+                None => return false,
+                Some(end) if end > latest => return true,
+                Some(end) => now = end,
+            }
+        }
+        false
+    }
+
     pub(crate) fn write(&self, out: &mut impl Write) {
         out.array(self.count);
         for window in self.windows() {
@@ -233,6 +264,47 @@ mod tests {
         assert!(
             !thursday_in_hawaii.is_open(u64::MAX) || thursday_in_hawaii.is_open(crate::TIME_MAX)
         );
+    }
+
+    #[test]
+    fn an_uncertain_moment_lies_in_windows_as_a_whole() {
+        let morning = Window::new(0x7f, 8 * 60, 12 * 60, 0).unwrap();
+        let noon = Window::new(0x7f, 12 * 60, 13 * 60, 0).unwrap();
+        let night = Window::new(0x7f, 22 * 60, 8 * 60, 0).unwrap();
+        let (eight, twelve) = (MONDAY + 8 * HOUR, MONDAY + 12 * HOUR);
+        let one = Recurring::new(&[morning]).unwrap();
+        assert!(one.is_open_throughout(eight, twelve - 1));
+        assert!(!one.is_open_throughout(eight - 1, twelve - 1));
+        assert!(!one.is_open_throughout(eight, twelve));
+        // Open at both ends, and closed for most of the time between.
+        assert!(!one.is_open_throughout(eight, eight + DAY));
+        let touching = Recurring::new(&[noon, morning]).unwrap();
+        assert!(touching.is_open_throughout(eight, twelve + HOUR - 1));
+        assert!(!touching.is_open_throughout(eight, twelve + HOUR));
+        let with_gap = Recurring::new(&[noon, morning, night]).unwrap();
+        assert!(!with_gap.is_open_throughout(eight, eight + DAY));
+        let day = Window::new(0x7f, 13 * 60, 22 * 60, 0).unwrap();
+        let always = Recurring::new(&[noon, morning, night, day]).unwrap();
+        assert!(always.is_open_throughout(eight, eight + 3650 * DAY));
+        assert!(!always.is_open_throughout(u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn a_moment_is_open_as_often_as_every_minute_of_it() {
+        let windows = [
+            Window::new(0b010_1010, 600, 700, 330).unwrap(),
+            Window::new(0b001_1111, 690, 60, -120).unwrap(),
+            Window::new(0b100_0001, 0, 0, 0).unwrap(),
+        ];
+        let recurring = Recurring::new(&windows).unwrap();
+        for start in (0..7 * 24 * 60).step_by(37) {
+            let earliest = MONDAY + start * 60;
+            for minutes in [0, 1, 61, 700, 1441] {
+                let latest = earliest + minutes * 60;
+                let each = (0..=minutes).all(|m| recurring.is_open(earliest + m * 60));
+                assert_eq!(recurring.is_open_throughout(earliest, latest), each);
+            }
+        }
     }
 
     #[test]

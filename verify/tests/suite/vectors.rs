@@ -10,6 +10,7 @@ use fob_verify::code_set::text_nonce;
 use fob_verify::sign1::ToBeSigned;
 use fob_verify::tree::node;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -48,6 +49,7 @@ fn the_annotated_form_holds_every_octet() {
 #[test]
 fn the_protocol_page_prints_these_vectors() {
     let page = fs::read_to_string(PROTOCOL).unwrap();
+    let files: HashMap<String, String> = files().into_iter().collect();
     for name in [
         "key-esp256",
         "tree-key",
@@ -58,10 +60,7 @@ fn the_protocol_page_prints_these_vectors() {
         "ack",
         "code-set",
     ] {
-        let (_, dump) = files()
-            .into_iter()
-            .find(|f| f.0 == format!("{name}.hex"))
-            .unwrap();
+        let dump = &files[&format!("{name}.hex")];
         let body = dump.split_once("\n\n").unwrap().1;
         assert!(page.contains(body), "the dump of {name}");
     }
@@ -77,10 +76,7 @@ fn the_protocol_page_prints_these_vectors() {
         "command-jws",
         "proof-jws",
     ] {
-        let (_, json) = files()
-            .into_iter()
-            .find(|f| f.0 == format!("{name}.json"))
-            .unwrap();
+        let json = &files[&format!("{name}.json")];
         for line in json.lines().filter(|line| line.contains(": \"")) {
             let (member, value) = line.split_once(": \"").unwrap();
             let value = value
@@ -97,80 +93,42 @@ fn the_protocol_page_prints_these_vectors() {
 
 fn files() -> Vec<(String, String)> {
     let mut files = vec![("keys.json".to_owned(), keys())];
-    let full = fixture::key_message(&fixture::ESP256, &fixture::full_claims());
-    let es256 = fixture::key_message(&fixture::ES256, &fixture::fiji_claims());
-    let ed25519 = fixture::key_message(&fixture::ED25519, &fixture::plain_claims());
-    let trust = fixture::trust_message();
-    let proof = fixture::proof_message();
-    files.extend(object(
-        "key-esp256",
-        KEY_FULL,
-        &full,
-        &fixture::ESP256,
-        Place::Key,
-    ));
-    files.extend(object(
-        "key-es256",
-        KEY_FIJI,
-        &es256,
-        &fixture::ES256,
-        Place::Key,
-    ));
-    files.extend(object(
-        "key-ed25519",
-        KEY_PLAIN,
-        &ed25519,
-        &fixture::ED25519,
-        Place::Key,
-    ));
+    for (name, about, message, signer, payload) in signed_objects() {
+        files.extend(object(name, about, &message, &signer, payload));
+    }
     files.extend(tree_key());
     files.push(("tree-es256.json".to_owned(), trees(&fixture::ES256)));
     files.push(("tree-esp256.json".to_owned(), trees(&fixture::ESP256)));
-    files.extend(object(
-        "trust-list",
-        TRUST,
-        &trust,
-        &fixture::ROOT,
-        Place::Trust,
-    ));
-    files.extend(object(
-        "use-proof",
-        USE,
-        &proof,
-        &fixture::PHONE,
-        Place::Use,
-    ));
-    files.extend(object(
-        "status-list",
-        STATUS,
-        &fixture::status_message(),
-        &fixture::ESP256,
-        Place::Status,
-    ));
-    files.extend(object(
-        "sync",
-        SYNC,
-        &fixture::sync_message(),
-        &fixture::ESP256,
-        Place::Sync,
-    ));
-    files.extend(object(
-        "ack",
-        ACK,
-        &fixture::ack_message(),
-        &fixture::CAR,
-        Place::Ack,
-    ));
     files.extend(code_set());
-    files.push((
-        "command-jws.json".to_owned(),
-        jws_file(COMMAND, &jws::command(), &fixture::OWNER),
-    ));
-    files.push((
-        "proof-jws.json".to_owned(),
-        jws_file(PROOF, &jws::proof(), &fixture::PHONE),
-    ));
+    let command = jws_file(COMMAND, &jws::command(), &fixture::OWNER);
+    files.push(("command-jws.json".to_owned(), command));
+    let proof = jws_file(PROOF, &jws::proof(), &fixture::PHONE);
+    files.push(("proof-jws.json".to_owned(), proof));
     files
+}
+
+/// Name, description, message and signer of an object, and what its claims
+/// are.
+type Signed = (&'static str, &'static str, ToBeSigned, Secret, Place);
+
+fn signed_objects() -> [Signed; 8] {
+    use fixture::{CAR, ED25519, ES256, ESP256, PHONE, ROOT};
+    let key = fixture::key_message;
+    let full = key(&ESP256, &fixture::full_claims());
+    let fiji = key(&ES256, &fixture::fiji_claims());
+    let plain = key(&ED25519, &fixture::plain_claims());
+    let (trust, proof) = (fixture::trust_message(), fixture::proof_message());
+    let (status, sync) = (fixture::status_message(), fixture::sync_message());
+    [
+        ("key-esp256", KEY_FULL, full, ESP256, Place::Key),
+        ("key-es256", KEY_FIJI, fiji, ES256, Place::Key),
+        ("key-ed25519", KEY_PLAIN, plain, ED25519, Place::Key),
+        ("trust-list", TRUST, trust, ROOT, Place::Trust),
+        ("use-proof", USE, proof, PHONE, Place::Use),
+        ("status-list", STATUS, status, ESP256, Place::Status),
+        ("sync", SYNC, sync, ESP256, Place::Sync),
+        ("ack", ACK, fixture::ack_message(), CAR, Place::Ack),
+    ]
 }
 
 const KEY_FULL: &str = "A virtual key with every claim, ESP256, P-256 holder.";
