@@ -468,9 +468,9 @@ impl Engine {
             .iter()
             .filter(|(_, mark)| mark.to == KeyStatus::Revoked);
         let revoked = revoked.map(|(id, _)| *id).collect();
+        let refused = marks.iter().filter(|(_, mark)| mark.to != KeyStatus::Valid);
+        let refused: Vec<_> = refused.copied().collect();
         let mut marks: Vec<Mark> = marks.into_iter().map(|(_, mark)| mark).collect();
-        let refused = marks.iter().filter(|mark| mark.to != KeyStatus::Valid);
-        let refused: Vec<Mark> = refused.copied().collect();
         let mut issued = Vec::new();
         let reissue = signed.map(|(signed, status_next)| {
             let bundle = &signed.bundle;

@@ -1,8 +1,10 @@
 //! When it is certain that a car refuses what was revoked: floor 3.
 
+use fob_verify::vehicle::{Patience, Policy};
+
 use super::Shared;
 use super::book::FleetBook;
-use crate::domain::{Mark, UnixTime, VehicleId};
+use crate::domain::{KeyId, Mark, UnixTime, VehicleId};
 
 /// From when on an amendment holds at the car, whatever anybody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,32 +27,37 @@ impl CertainBy {
     }
 }
 
-/// When the car refuses every key in `revoked`.
+/// When the car refuses every key in `refused`.
 ///
 /// Without contact a key ends with its own expiry. A car that has acknowledged a sync holds status
-/// lists and asks them, and no list lives longer than the last one that was signed before now.
+/// lists and asks them, each for as long as its policy says; and none of them is newer than the
+/// last one that was signed before now.
 pub(super) fn certain_by(
     shared: &Shared,
     fleet: &FleetBook,
     vehicle: &VehicleId,
-    revoked: &[Mark],
+    refused: &[(KeyId, Mark)],
 ) -> CertainBy {
-    let Some(expiry) = revoked.iter().map(|mark| mark.ends).max() else {
-        return CertainBy::Now;
-    };
     let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
-    if acked.is_none() {
-        return CertainBy::Contact(expiry);
-    }
-    let settings = &shared.settings;
     let now = shared.clock.unix();
-    let of_list = |mark: &Mark| {
+    let of_key = |(key, mark): &(KeyId, Mark)| {
         let signed = match shared.book.statuses.shard(mark.shard).issued_at() {
             0 => now,
             at => at,
         };
-        signed + settings.list_lifetime_s + settings.list_grace_s
+        let ends = signed.saturating_add(shared.settings.list_lifetime_s);
+        let listed = match Policy::STANDARD.patience(key.function()) {
+            Patience::Fresh | Patience::Valid => ends,
+            Patience::Expired(grace_s) => ends.saturating_add(grace_s.into()),
+            Patience::Offline => UnixTime::MAX,
+        };
+        match acked {
+            Some(_) => mark.ends.min(listed.max(now)),
+            None => mark.ends,
+        }
     };
-    let lists = revoked.iter().map(of_list).max().unwrap_or(now);
-    CertainBy::Contact(expiry.min(lists.max(now)))
+    match refused.iter().map(of_key).max() {
+        None => CertainBy::Now,
+        Some(latest) => CertainBy::Contact(latest),
+    }
 }

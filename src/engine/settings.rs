@@ -35,8 +35,6 @@ pub struct EngineSettings {
     pub list_ttl_s: u32,
     /// For how long a status list is believed at all, in seconds.
     pub list_lifetime_s: u64,
-    /// For how long cars take a status list for some functions after that, in seconds.
-    pub list_grace_s: u64,
     /// How long what is over is kept, in seconds.
     pub retain_for_s: u64,
     /// How long a caller waits before it is told to ask again.
@@ -62,7 +60,6 @@ impl EngineSettings {
             key_lifetime_max_s: 731 * 86_400,
             list_ttl_s: 3600,
             list_lifetime_s: 7 * 86_400,
-            list_grace_s: 0,
             retain_for_s: 90 * 86_400,
             answer_within: super::ANSWER_WITHIN,
             prepare_threads: std::thread::available_parallelism().map_or(2, usize::from),

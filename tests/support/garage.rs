@@ -31,8 +31,6 @@ pub struct Handed {
     pub version: u32,
     pub uri: String,
     pub index: u32,
-    pub not_before: u64,
-    pub not_after: u64,
     pub vehicle_epoch: u32,
 }
 
@@ -178,8 +176,6 @@ pub fn keys(bundle: &Value) -> Vec<Handed> {
             version: claims.version,
             uri: claims.status.uri.to_owned(),
             index: claims.status.index,
-            not_before: claims.not_before,
-            not_after: claims.expires,
             vehicle_epoch: claims.vehicle_epoch,
         }
     };
