@@ -283,15 +283,7 @@ fn an_order_is_changed_like_any_other_and_found_after_a_crash() {
     let listed = garage.done("GET", "/v1/authorizations?vehicle=DEMO-0001", &json!({}));
     assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(listed["items"][0]["version"], 2);
-    let address = garage
-        .server
-        .url
-        .strip_prefix("http://")
-        .unwrap()
-        .to_owned();
-    let gone = crate::support::Server::at(String::new());
-    std::mem::replace(&mut garage.server, gone).kill();
-    garage.server = garage.issuer.serve_at(&address);
+    garage.crash();
     assert_eq!(
         garage.bundle(id),
         after,

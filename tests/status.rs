@@ -440,18 +440,7 @@ fn what_was_revoked_survives_a_crash_and_so_does_the_time_of_the_list() {
         &json!({}),
     );
     let before = garage.server.get(&path, &[]).body;
-    let address = garage
-        .server
-        .url
-        .strip_prefix("http://")
-        .unwrap()
-        .to_owned();
-    let server = std::mem::replace(
-        &mut garage.server,
-        crate::support::Server::at(String::new()),
-    );
-    server.kill();
-    garage.server = garage.issuer.serve_at(&address);
+    garage.crash();
     for key in &handed {
         assert_eq!(garage.status(key), Status::Revoked);
     }
@@ -631,4 +620,38 @@ fn a_bundle_brings_lists_along_where_asked() {
             .refusal(),
         "malformed"
     );
+}
+
+#[test]
+fn a_crash_at_any_moment_of_a_revocation_leaves_all_of_it_or_nothing() {
+    let mut garage = Garage::new();
+    let phone = Phone::new();
+    for after_ms in [0, 1, 2, 3, 5, 8, 13, 40] {
+        let (made, bundle) = garage.issue("DEMO-0001", &TWO, "renter-1", &phone);
+        let id = text(&made["authorization"]).to_owned();
+        let (client, bearer) = (garage.server.client(), format!("Bearer {}", garage.token));
+        let path = format!("/v1/authorizations/{id}");
+        let asked = std::thread::spawn(move || {
+            let headers = [("authorization", bearer.as_str())];
+            client.json("DELETE", &path, &headers, &json!({}))
+        });
+        std::thread::sleep(Duration::from_millis(after_ms));
+        garage.crash();
+        let answered = asked
+            .join()
+            .unwrap()
+            .is_some_and(|answer| answer.status == 200);
+        let standing: Vec<_> = keys(&bundle).iter().map(|key| garage.status(key)).collect();
+        let state = garage.read(&id)["state"].clone();
+        if answered || state != "redeemed" {
+            assert_eq!(
+                standing,
+                [Status::Revoked; 2],
+                "after {after_ms} ms: {state}"
+            );
+            assert_eq!(state, "terminating");
+        } else {
+            assert_eq!(standing, [Status::Valid; 2], "after {after_ms} ms");
+        }
+    }
 }

@@ -33,7 +33,7 @@ use tempfile::TempDir;
 /// What code sets are derived from.
 pub const CODE_SET_KEY: [u8; 32] = [7; 32];
 
-const FLEET: FleetId = FleetId([1; 16]);
+pub const FLEET: FleetId = FleetId([1; 16]);
 const VEHICLES: u64 = 100;
 
 /// An issuer on a real token.

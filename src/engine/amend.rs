@@ -530,9 +530,7 @@ impl Engine {
         now: Arc<Authorization>,
     ) -> Result<Done, Failure> {
         // The same request again, most likely: then it is answered as before.
-        if let Some(request) = caller.request()
-            && let Some(outcome) = self.outcome_of(request).await?
-        {
+        if let Some(outcome) = self.recalled(caller, now.id).await? {
             return Ok(Done {
                 authorization: now,
                 outcome,
@@ -557,24 +555,31 @@ impl Engine {
         id: AuthorizationId,
         refusal: Refusal,
     ) -> Result<Done, Failure> {
-        let Some(request) = caller.request() else {
+        let Some(outcome) = self.recalled(caller, id).await? else {
             return Err(refusal.into());
+        };
+        let now = self.authorization(caller.fleet().fleet.id, id).await?;
+        Ok(Done {
+            authorization: now.ok_or(refusal)?,
+            outcome,
+            lists: Vec::new(),
+        })
+    }
+
+    /// What this request to amend that authorization was answered with, if it was.
+    async fn recalled(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+    ) -> Result<Option<Outcome>, Failure> {
+        let Some(request) = caller.request() else {
+            return Ok(None);
         };
         let applied = self.write(vec![Write::Recall(request)]).await?;
         match applied.first() {
-            Some(Applied::Repeated(answered)) if *answered == id => {}
-            Some(Applied::Repeated(_) | Applied::Conflict) => return Err(replayed().into()),
-            _ => return Err(refusal.into()),
-        }
-        let now = self.authorization(caller.fleet().fleet.id, id).await?;
-        let outcome = self.outcome_of(request).await?;
-        match (now, outcome) {
-            (Some(authorization), Some(outcome)) => Ok(Done {
-                authorization,
-                outcome,
-                lists: Vec::new(),
-            }),
-            _ => Err(refusal.into()),
+            Some(Applied::Repeated(answered)) if *answered == id => self.outcome_of(request).await,
+            Some(Applied::Repeated(_) | Applied::Conflict) => Err(replayed().into()),
+            _ => Ok(None),
         }
     }
 

@@ -290,3 +290,28 @@ fn compress(octets: &[u8]) -> Vec<u8> {
     let _ = encoder.write_all(octets);
     encoder.finish().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::status::{Permutation, SHARD_LEN};
+
+    /// The draft's size comparison has 1.4 KB for 100,000 entries of which 1 % are revoked.
+    #[test]
+    fn a_list_is_about_as_small_as_the_draft_says() {
+        let permutation = Permutation::new(&[3; 32], 0);
+        let mut octets = vec![0; fob_verify::status::LIST_LEN_MAX];
+        let revoked = fob_verify::status::Status::Revoked;
+        for counter in 0..SHARD_LEN / 100 {
+            assert!(fob_verify::status::set(
+                &mut octets,
+                permutation.index(counter),
+                revoked
+            ));
+        }
+        let draft = 1_400 * SHARD_LEN as usize / 100_000;
+        let len = compress(&octets).len();
+        assert!(len * 10 < draft * 11, "{len} octets against {draft}");
+        assert!(compress(&vec![0; octets.len()]).len() < 100);
+    }
+}

@@ -118,7 +118,11 @@ impl Engine {
             Some(contact.acked?.revision)
         };
         over.then(|| {
-            let expired = authorization.window.not_after <= self.clock().unix();
+            // Keys of a version before may last longer than the authorization does now.
+            let changed = authorization
+                .amended()
+                .is_some_and(|it| it.code_set.is_some());
+            let expired = !changed && authorization.window.not_after <= self.clock().unix();
             if expired || acked().is_some_and(|acked| acked >= authorization.revision()) {
                 Ended::Terminated
             } else {

@@ -244,7 +244,7 @@ async fn answer(
     if authorization.redeemed {
         let bundle = engine.bundle_of(authorization.id).await?;
         view.bundle = bundle.map(|found| found.bundle.id.to_string());
-    } else if code_set && authorization.state == AuthorizationState::Open {
+    } else if code_set && authorization.state != AuthorizationState::Cancelled {
         view.show_code_set(engine, authorization)?;
     }
     let body = AmendedView {

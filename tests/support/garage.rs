@@ -36,7 +36,12 @@ pub struct Handed {
 
 impl Garage {
     pub fn new() -> Self {
-        let issuer = Issuer::demo();
+        Self::with(&[])
+    }
+
+    /// Of an issuer made with these arguments too.
+    pub fn with(init: &[&str]) -> Self {
+        let issuer = Issuer::with(&[&["--demo"], init].concat());
         let server = issuer.serve();
         Self {
             owner: issuer.owner(),
@@ -45,6 +50,13 @@ impl Garage {
             issuer,
             server,
         }
+    }
+
+    /// Kills the server as a crash would, and starts another in its place.
+    pub fn crash(&mut self) {
+        let address = self.server.url.strip_prefix("http://").unwrap().to_owned();
+        std::mem::replace(&mut self.server, Server::at(String::new())).kill();
+        self.server = self.issuer.serve_at(&address);
     }
 
     /// Sends JSON with the token.

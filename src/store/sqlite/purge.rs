@@ -2,6 +2,8 @@
 //!
 //! The file does not shrink: what is freed is written to again. Contexts stay; there are few.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, params};
 
 use super::authorize::scope_column;
@@ -98,6 +100,8 @@ fn over_orders(
 ) -> Result<u32, StoreError> {
     let mut found = 0;
     let mut amended = Vec::new();
+    // Orders whose rows have just gone.
+    let gone: HashSet<Place> = places.iter().copied().collect();
     // Each pack has an order that is over, but for those of the last span.
     let sql = "SELECT number, format, body FROM packs INDEXED BY packs_by_end
                WHERE ends IS NOT NULL AND ends <= ?1 ORDER BY ends LIMIT ?2";
@@ -113,6 +117,9 @@ fn over_orders(
                 continue;
             }
             let place = packs::place(row.get(0)?, position);
+            if gone.contains(&place) {
+                continue;
+            }
             // Once amended, its authorization has a row, and goes with that.
             if reissues::has_row(connection, &body.id)? {
                 amended.push(place);
