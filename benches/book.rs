@@ -94,6 +94,7 @@ impl Maker {
             pin: false,
             signing: None,
             state: AuthorizationState::Open,
+            redeemed: false,
             created_at: self.now,
             author: Author::Token(TokenId([9; 16])),
         }

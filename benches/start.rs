@@ -89,6 +89,7 @@ fn authorize(ids: &Ids, fleet: &Fleet, n: u64) -> Write {
         pin: false,
         signing: None,
         state: AuthorizationState::Open,
+        redeemed: false,
         created_at: now,
         author: Author::Token(TokenId([9; 16])),
     });

@@ -121,6 +121,8 @@ struct EngineSection {
     waiters_max: Option<usize>,
     verify_one_in: Option<u64>,
     key_lifetime_max_days: Option<u64>,
+    status_list_ttl_s: Option<u32>,
+    status_list_lifetime_days: Option<u64>,
     answer_within_ms: Option<u64>,
     prepare_threads: Option<usize>,
 }
@@ -468,6 +470,19 @@ impl EngineSection {
                     self.key_lifetime_max_days,
                     731,
                     1..=36_525,
+                )?,
+            list_ttl_s: within(
+                "engine.status_list_ttl_s",
+                self.status_list_ttl_s,
+                default.list_ttl_s,
+                10..=86_400,
+            )?,
+            list_lifetime_s: days
+                * within(
+                    "engine.status_list_lifetime_days",
+                    self.status_list_lifetime_days,
+                    7,
+                    1..=366,
                 )?,
             retain_for_s: days
                 * within(

@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::support::Issuer;
+use crate::support::garage::{Garage, keys};
+use crate::support::{Issuer, Phone};
 use crate::vectors::unhex;
 
 /// The environment `make test` makes, or the one `FOB_PYTHON` names.
@@ -43,12 +44,10 @@ fn passed(done: &Output) {
 fn flow(init: &[&str]) {
     let issuer = Issuer::with(&[&["--demo"], init].concat());
     let server = issuer.serve();
-    let token = issuer.token("authorize,read,admin");
+    let token = issuer.token("authorize,read,admin,revoke");
     let done = script("flow.py")
         .args(["--url", &server.url, "--token", &token, "--dir"])
         .arg(issuer.path())
-        // Parts of the contract that are still to come.
-        .args(["--without", "status", "--without", "cancel"])
         .output()
         .unwrap();
     passed(&done);
@@ -67,6 +66,37 @@ fn the_same_with_ed25519_issuing_keys() {
 #[test]
 fn the_same_with_es256_as_its_older_name() {
     flow(&["--alg", "ES256"]);
+}
+
+#[test]
+fn libraries_by_others_read_the_status_lists_of_a_server() {
+    let garage = Garage::with(&["--alg", "ES256"]);
+    let phone = Phone::new();
+    let two = ["doors.unlock", "engine.start", "trunk.open"];
+    let (_, bundle) = garage.issue("DEMO-0001", &two, "renter-1", &phone);
+    let handed = keys(&bundle);
+    let (other, suspended) = garage.issue("DEMO-0001", &two, "renter-1", &phone);
+    let other = other["authorization"].as_str().unwrap();
+    let path = format!("/v1/authorizations/{other}/suspend");
+    garage.done("POST", &path, &serde_json::json!({}));
+    let revoked = serde_json::json!({"key": handed[1].id});
+    garage.done("POST", "/v1/revocations", &revoked);
+    let folder = tempfile::tempdir().unwrap();
+    let [issuer_file, list_file] = ["jwks", "list"].map(|name| folder.path().join(name));
+    let fetch = |path: &str| garage.server.get(path, &[]).body;
+    std::fs::write(&issuer_file, fetch("/.well-known/jwks.json")).unwrap();
+    let path = handed[0].uri.strip_prefix(&garage.server.url).unwrap();
+    std::fs::write(&list_file, fetch(path)).unwrap();
+    let mut check = script("status.py");
+    check
+        .args(["--url", &handed[0].uri, "--key"])
+        .arg(issuer_file);
+    check.arg(list_file).arg(format!("{}:0", handed[0].index));
+    check.arg(format!("{}:1", handed[1].index));
+    for key in keys(&suspended) {
+        check.arg(format!("{}:2", key.index));
+    }
+    passed(&check.output().unwrap());
 }
 
 fn vectors() -> PathBuf {

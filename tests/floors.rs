@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &str, &str); 2] = [
 ];
 
 /// Heavy dependencies and where they may be named.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("actix_web", &["http/", "cli/serve.rs"]),
     ("cryptoki", &["hsm/"]),
     ("cryptoki_sys", &["hsm/"]),
@@ -38,6 +38,7 @@ const HOMES: [(&str, &[&str]); 11] = [
     ),
     ("tokio_rustls", &["cli/link.rs"]),
     ("csv_core", &["cli/issue/"]),
+    ("flate2", &["engine/"]),
 ];
 
 fn source() -> PathBuf {

@@ -9,6 +9,7 @@
 
 mod api;
 mod batches;
+mod change;
 mod client;
 mod faults;
 mod floors;
@@ -19,6 +20,7 @@ mod once;
 mod overload;
 mod refusals;
 mod secrets;
+mod status;
 mod store;
 mod support;
 mod vectors;

@@ -9,9 +9,9 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fob::clock::{Clock, SystemClock};
+use fob::domain::ShardId;
 use fob::domain::code_set::CodeSetKey;
 use fob::domain::function::BUILT_IN;
-use fob::domain::status::shard_uri;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, Fleet,
     FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Status, Subject, TokenId,
@@ -33,7 +33,7 @@ use tempfile::TempDir;
 /// What code sets are derived from.
 pub const CODE_SET_KEY: [u8; 32] = [7; 32];
 
-const FLEET: FleetId = FleetId([1; 16]);
+pub const FLEET: FleetId = FleetId([1; 16]);
 const VEHICLES: u64 = 100;
 
 /// An issuer on a real token.
@@ -123,6 +123,7 @@ pub fn authorization(n: u64, functions: usize) -> Authorization {
         pin: false,
         signing: None,
         state: AuthorizationState::Open,
+        redeemed: false,
         created_at: window.not_before,
         author: Author::Token(TokenId([0; 16])),
     }
@@ -194,7 +195,11 @@ impl Issuer {
     pub fn bundle(&self, keys: usize) -> Bundle {
         let held = authorization(0, keys);
         let holder = Phone::new().key();
-        let uri: Arc<str> = shard_uri("http://fob.bench/v1/status", 0x926a_ece8, 0).into();
+        let shard = ShardId {
+            tag: 0x926a_ece8,
+            number: 0,
+        };
+        let uri: Arc<str> = shard.uri("http://fob.bench/v1/status").into();
         let subject = |(code, name): &(u16, &str)| Subject {
             function: *code,
             name: (*name).into(),

@@ -92,7 +92,8 @@ static ANYBODY: Recipient = Recipient {
     terminal: None,
 };
 
-/// What narrows an authorization beyond vehicle, functions and window. Most have nothing of it.
+/// What narrows an authorization beyond vehicle, functions and window, and what was made of it
+/// later. Most have nothing of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Restrictions {
     /// Where the keys may be used.
@@ -103,6 +104,8 @@ pub struct Restrictions {
     pub max_uses: Box<[(FunctionCode, u32)]>,
     /// Whom the code set is for.
     pub recipient: Recipient,
+    /// What changes and endings have left on it.
+    pub amended: Option<Amended>,
 }
 
 impl Restrictions {
@@ -113,9 +116,13 @@ impl Restrictions {
             recurring,
             max_uses,
             recipient,
+            amended,
         } = &self;
-        let none =
-            region.is_none() && recurring.is_none() && max_uses.is_empty() && *recipient == ANYBODY;
+        let none = amended.is_none()
+            && region.is_none()
+            && recurring.is_none()
+            && max_uses.is_empty()
+            && *recipient == ANYBODY;
         (!none).then(|| Box::new(self))
     }
 }
@@ -127,6 +134,16 @@ pub enum Author {
     Token(TokenId),
     /// An owner terminal, by signed command.
     Terminal(TerminalId),
+}
+
+/// What changes and endings have left on an authorization. Most have nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Amended {
+    /// The store's count of amendments at the last one of this authorization.
+    pub revision: u64,
+    /// Version and functions of the code set it was redeemed with, where a change has come since:
+    /// the same redemption again still brings that one.
+    pub code_set: Option<(u32, FunctionSet)>,
 }
 
 /// An owner's command: which vehicle, which functions, when, where, how often and for whom.
@@ -156,6 +173,8 @@ pub struct Authorization {
     pub signing: Option<Signing>,
     /// Where it stands.
     pub state: AuthorizationState,
+    /// Whether its code set has been redeemed, whatever has become of it since.
+    pub redeemed: bool,
     /// When it was made.
     pub created_at: UnixTime,
     /// Who gave the command.
@@ -168,6 +187,9 @@ impl Authorization {
     /// # Errors
     /// `code_set_redeemed`, `authorization_suspended`, `code_set_cancelled` or `code_set_expired`.
     pub fn check_open(&self, now: UnixTime) -> Result<(), Refusal> {
+        if self.redeemed {
+            return Err(RefusalCode::CodeSetRedeemed.into());
+        }
         match self.state {
             AuthorizationState::Redeemed => Err(RefusalCode::CodeSetRedeemed.into()),
             AuthorizationState::Suspended => Err(RefusalCode::AuthorizationSuspended.into()),
@@ -182,6 +204,32 @@ impl Authorization {
     /// Whether the time to redeem it has passed at `now`.
     pub fn expired(&self, now: UnixTime) -> bool {
         now >= self.redeem_by.min(self.window.not_after)
+    }
+
+    /// What changes and endings have left on it.
+    pub fn amended(&self) -> Option<&Amended> {
+        self.restrictions.as_ref()?.amended.as_ref()
+    }
+
+    /// Notes what a change or an ending leaves on it.
+    pub fn set_amended(&mut self, amended: Option<Amended>) {
+        let mut restrictions = self.restrictions.take().unwrap_or_default();
+        restrictions.amended = amended;
+        self.restrictions = restrictions.boxed();
+    }
+
+    /// Version and functions of the code set that stands for it.
+    pub fn code_set(&self) -> (u32, &FunctionSet) {
+        let redeemed_with = self.amended().and_then(|it| it.code_set.as_ref());
+        match redeemed_with {
+            Some((version, functions)) => (*version, functions),
+            None => (self.version, &self.functions),
+        }
+    }
+
+    /// The store's count of amendments at its last one; 0 where there was none.
+    pub fn revision(&self) -> u64 {
+        self.amended().map_or(0, |amended| amended.revision)
     }
 
     /// Where the keys may be used; `None` is everywhere.
@@ -208,6 +256,18 @@ impl Authorization {
         self.restrictions
             .as_ref()
             .map_or(&[], |restrictions| &restrictions.max_uses)
+    }
+
+    /// Takes the limit off a function, where it has one.
+    pub fn drop_limit(&mut self, function: FunctionCode) {
+        if let Some(mut restrictions) = self.restrictions.take() {
+            let left = restrictions
+                .max_uses
+                .iter()
+                .filter(|(code, _)| *code != function);
+            restrictions.max_uses = left.copied().collect();
+            self.restrictions = restrictions.boxed();
+        }
     }
 
     /// Whom the code set is for.
@@ -243,6 +303,7 @@ pub(crate) mod tests {
             pin: false,
             signing: None,
             state: AuthorizationState::Open,
+            redeemed: false,
             created_at: 50,
             author: Author::Token(TokenId([9; 16])),
         }

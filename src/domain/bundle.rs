@@ -112,3 +112,44 @@ impl Bundle {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::domain::Authorization;
+
+    /// What would be issued on an authorization, its keys counted from 7 on.
+    pub(crate) fn issued(authorization: &Authorization) -> Bundle {
+        let mut x = [0x66; 32];
+        x[0] = 0x58;
+        let subject = |function: &FunctionCode| Subject {
+            function: *function,
+            name: format!("function.{function}").into(),
+            status_uri: "https://fob.example/v1/status/00000001-0".into(),
+        };
+        let key = |(function, status_index): (&FunctionCode, u32)| KeyRecord {
+            max_uses: authorization.max_uses(*function),
+            status_index,
+        };
+        Bundle {
+            id: BundleId::new(1_790_000_000_123, 5),
+            authorization: authorization.id,
+            version: authorization.version,
+            fleet: authorization.fleet,
+            vehicle: authorization.vehicle.clone(),
+            vehicle_epoch: 0,
+            identity: IdentityId::parse("anna").expect("an identity"),
+            // Ed25519's base point (RFC 8032 §5.1).
+            holder: HolderKey::new_ed25519(&x).expect("a key"),
+            epoch: EpochId([5; 8]),
+            algorithm: Algorithm::Esp256,
+            issuer: "fob.example".into(),
+            issued_at: 100,
+            window: authorization.window,
+            region: authorization.region().copied().map(Box::new),
+            recurring: authorization.recurring().copied().map(Box::new),
+            subjects: authorization.functions.iter().map(subject).collect(),
+            keys: authorization.functions.iter().zip(7..).map(key).collect(),
+        }
+    }
+}

@@ -99,6 +99,11 @@ impl BundleId {
 }
 
 impl KeyId {
+    /// The function this key is for.
+    pub const fn function(&self) -> u16 {
+        u16::from_be_bytes([self.0[14], self.0[15]])
+    }
+
     /// The bundle this key belongs to.
     pub fn bundle(&self) -> BundleId {
         let mut id = self.0;

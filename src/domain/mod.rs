@@ -6,6 +6,7 @@
 
 pub mod authorization;
 pub mod bundle;
+pub mod change;
 pub mod code_set;
 pub mod epoch;
 pub mod fleet;
@@ -22,7 +23,7 @@ pub mod token;
 pub mod vehicle;
 
 pub use authorization::{
-    Author, Authorization, AuthorizationState, Recipient, Restrictions, Signing,
+    Amended, Author, Authorization, AuthorizationState, Recipient, Restrictions, Signing,
 };
 pub use bundle::{Bundle, KeyRecord, Subject};
 pub use code_set::CodeSet;
@@ -36,6 +37,7 @@ pub use id::{
 };
 pub use identity::{Identity, Licence, Status};
 pub use refusal::{Refusal, RefusalCode};
+pub use status::{KeyStatus, Mark, ShardId};
 pub use terminal::Terminal;
 pub use time::{UnixTime, Window};
 pub use token::{Scope, Scopes, Token};

@@ -4,7 +4,11 @@
 //! 17 bits go through a keyed permutation, so that an index says nothing about when its key was
 //! issued and none is used twice.
 
+use std::fmt;
+
 use aws_lc_rs::hmac;
+
+use super::time::UnixTime;
 
 /// Bits of an index within its shard.
 const INDEX_BITS: u32 = 17;
@@ -54,9 +58,93 @@ impl Permutation {
     }
 }
 
-/// The address of a shard's status list under `base` (the server's status address).
-pub fn shard_uri(base: &str, tag: u32, shard: u64) -> String {
-    format!("{base}/{tag:08x}-{shard}")
+/// How a key stands (Token Status List, status types).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyStatus {
+    /// Nobody has said otherwise.
+    #[default]
+    Valid,
+    /// It may not be used for now.
+    Suspended,
+    /// It may not be used any more.
+    Revoked,
+}
+
+impl KeyStatus {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Suspended => "suspended",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Its two bits in a status list.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Valid => 0,
+            Self::Revoked => 1,
+            Self::Suspended => 2,
+        }
+    }
+
+    /// What becomes of a key that stands so when it is to stand as `to`: what was revoked stays
+    /// revoked.
+    #[must_use]
+    pub fn then(self, to: Self) -> Self {
+        if self == Self::Revoked { self } else { to }
+    }
+}
+
+/// One status list of one fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId {
+    /// The fleet's tag.
+    pub tag: u32,
+    /// Which of the fleet's lists, from 0.
+    pub number: u64,
+}
+
+impl ShardId {
+    /// Reads what [`fmt::Display`] writes, and nothing else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (tag, number) = text.split_once('-')?;
+        let id = Self {
+            tag: u32::from_str_radix(tag, 16).ok()?,
+            number: number.parse().ok()?,
+        };
+        (id.to_string() == text).then_some(id)
+    }
+
+    /// The shard whose list is at the address `uri`.
+    pub fn at(uri: &str) -> Option<Self> {
+        Self::parse(uri.rsplit('/').next()?)
+    }
+
+    /// The address of its list under `base` (the server's status address).
+    pub fn uri(self, base: &str) -> String {
+        format!("{base}/{self}")
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.tag, self.number)
+    }
+}
+
+/// What one key is to stand as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The status list it is on.
+    pub shard: ShardId,
+    /// Its index there.
+    pub index: u32,
+    /// How it is to stand. [`KeyStatus::then`] says what comes of it.
+    pub to: KeyStatus,
+    /// When the key expires: then nobody needs the mark any more.
+    pub ends: UnixTime,
 }
 
 #[cfg(test)]
@@ -89,5 +177,39 @@ mod tests {
         assert!(neighbours < 4, "consecutive counters lie apart");
         assert_ne!(first[0], Permutation::new(&[5; 32], 1).index(0));
         assert_ne!(first[0], Permutation::new(&[6; 32], 0).index(0));
+    }
+
+    #[test]
+    fn a_shard_has_one_name() {
+        let id = ShardId {
+            tag: 0xab,
+            number: 12,
+        };
+        assert_eq!(id.to_string(), "000000ab-12");
+        assert_eq!(
+            ShardId::at(&id.uri("https://fob.example/v1/status")),
+            Some(id)
+        );
+        for other in [
+            "ab-12",
+            "000000AB-12",
+            "000000ab-012",
+            "000000ab-+1",
+            "000000ab",
+            "",
+        ] {
+            assert_eq!(ShardId::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_revoked_stays_revoked() {
+        use KeyStatus::{Revoked, Suspended, Valid};
+        assert_eq!(Valid.then(Suspended), Suspended);
+        assert_eq!(Suspended.then(Valid), Valid);
+        assert_eq!(Suspended.then(Revoked), Revoked);
+        for to in [Valid, Suspended, Revoked] {
+            assert_eq!(Revoked.then(to), Revoked);
+        }
     }
 }

@@ -170,10 +170,17 @@ impl Engine {
     /// # Errors
     /// `proof_invalid`.
     pub fn bundle_reader(&self, id: &BundleId, proof: &str) -> Result<[u8; 32], Refusal> {
+        Ok(self.bundle_prover(id, proof)?.thumbprint())
+    }
+
+    /// The key of whoever has signed a proof over a bundle's id.
+    ///
+    /// # Errors
+    /// `proof_invalid`.
+    pub fn bundle_prover(&self, id: &BundleId, proof: &str) -> Result<HolderKey, Refusal> {
         let nonce = fob_verify::code_set::text_nonce(&id.to_string());
         let audience = &self.shared.settings.public_url;
-        let holder = jws::check_proof(proof, audience, &nonce, self.shared.clock.unix())?;
-        Ok(holder.thumbprint())
+        jws::check_proof(proof, audience, &nonce, self.shared.clock.unix())
     }
 
     /// The authorization a code set stands for. Says nothing about its state to somebody who does
@@ -186,19 +193,15 @@ impl Engine {
             shared.code_set_key.matches_nothing(claimed);
             return Err(unknown());
         };
-        let Authorization {
-            fleet,
-            version,
-            functions,
-            ..
-        } = &*authorization;
+        let fleet = authorization.fleet;
+        let (version, functions) = authorization.code_set();
         if !shared
             .code_set_key
-            .matches(claimed, *fleet, *version, functions)
+            .matches(claimed, fleet, version, functions)
         {
             return Err(unknown());
         }
-        let fleet = shared.book.fleet(*fleet).ok_or_else(unknown)?;
+        let fleet = shared.book.fleet(fleet).ok_or_else(unknown)?;
         Ok((authorization, fleet))
     }
 
@@ -208,9 +211,9 @@ impl Engine {
         let authorization = shared
             .book
             .authorization(presented.authorization.id)
-            .filter(|now| now.version == presented.authorization.version)
+            .filter(|now| now.code_set().0 == presented.authorization.code_set().0)
             .ok_or_else(|| Refusal::new(RefusalCode::CodeSetUnknown).field("code_set"))?;
-        if authorization.state == AuthorizationState::Redeemed {
+        if authorization.redeemed {
             return Ok(Admission::Redeemed);
         }
         shared.check_door()?;

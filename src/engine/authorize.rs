@@ -145,11 +145,13 @@ impl Engine {
                 recurring: None,
                 max_uses,
                 recipient,
+                amended: None,
             }
             .boxed(),
             pin: spec.pin,
             signing: spec.signing,
             state: AuthorizationState::Open,
+            redeemed: false,
             created_at: now,
             author,
         })

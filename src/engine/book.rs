@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::bounded;
 
-use crate::domain::status::{Permutation, SHARD_LEN, shard_uri};
+use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState, Fleet,
-    FleetId, FleetName, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId, Token,
-    TokenId, UnixTime, Vehicle, VehicleId,
+    Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
+    Fleet, FleetId, FleetName, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId,
+    Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{Applied, Row, Store, StoreError, Write};
+use crate::store::{Amendment, Applied, Contact, Row, Store, StoreError, Write};
+
+use super::statuses::Statuses;
 
 type Map<K, V> = papaya::HashMap<K, V>;
 
@@ -32,6 +34,8 @@ pub struct Book {
     epochs: ArcSwap<Vec<Arc<Epoch>>>,
     active: ArcSwapOption<Epoch>,
     trust: ArcSwapOption<TrustList>,
+    /// How every key stands.
+    pub statuses: Statuses,
     /// Authorizations that were over before this time have been looked for. The writer's own.
     forgotten_before: AtomicU64,
 }
@@ -53,6 +57,7 @@ pub struct FleetBook {
     identities: Map<IdentityId, Arc<Identity>>,
     terminals: Map<TerminalId, Arc<Terminal>>,
     terminals_of: Map<IdentityId, Arc<[Arc<Terminal>]>>,
+    contacts: Map<VehicleId, Contact>,
     status_next: AtomicU64,
     shard: ArcSwapOption<Shard>,
     /// What keys of the functions in use stand for, by a hash of them: the bundles of a batch
@@ -91,11 +96,17 @@ impl Book {
     pub fn load(&self, store: &dyn Store) -> Result<(), StoreError> {
         self.forgotten_before.store(0, Ordering::Relaxed);
         let (rows, loads) = bounded::<Vec<Row>>(LOADS_WAITING);
+        let loaded = Statuses::default();
+        let statuses = &loaded;
         std::thread::scope(|scope| {
             let taker = std::thread::Builder::new().name("fob-load".into());
             taker
                 .spawn_scoped(scope, move || {
-                    loads.into_iter().flatten().for_each(|row| self.take(row));
+                    loads.into_iter().flatten().for_each(|row| match row {
+                        // Some that are held may be marked no more.
+                        Row::Status(mark) => statuses.mark(&[mark]),
+                        row => self.take(row),
+                    });
                 })
                 .map_err(|error| StoreError::Failed(format!("no thread to load with: {error}")))?;
             let mut load = Vec::with_capacity(LOAD_ROWS);
@@ -110,7 +121,9 @@ impl Book {
             let _ = rows.send(load);
             drop(rows);
             read
-        })
+        })?;
+        self.statuses.become_as(&loaded);
+        Ok(())
     }
 
     /// Takes in one row of the store.
@@ -126,11 +139,18 @@ impl Book {
             Row::Epoch(epoch) => self.put_epoch(epoch),
             Row::TrustList(version, bytes) => self.put_trust(version, bytes),
             Row::Authorization(authorization) => self.put_authorization(Arc::new(authorization)),
+            Row::Status(mark) => self.statuses.mark(&[mark]),
+            Row::Listed(list) => self.statuses.listed(&[list]),
+            Row::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
+            Row::Revision(revision) => self.statuses.amended(revision),
         }
     }
 
     /// Takes in one write that the store has answered.
     pub fn apply(&self, write: &Write, applied: Applied) {
+        if let Applied::Amended(revision) = applied {
+            return self.amend(write, revision);
+        }
         if applied != Applied::Done {
             if let (Write::Purge(before, _), Applied::Purged(count)) = (write, applied) {
                 self.forget(*before, count);
@@ -157,7 +177,14 @@ impl Book {
                     AuthorizationState::Redeemed,
                 );
             }
-            Write::Recall(_) | Write::PinAttempt(..) | Write::PinRight(..) | Write::Purge(..) => {}
+            Write::Listed(lists) => self.statuses.listed(&lists),
+            Write::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
+            Write::Recall(_)
+            | Write::PinAttempt(..)
+            | Write::PinRight(..)
+            | Write::Purge(..)
+            | Write::Amend(_)
+            | Write::Reset(_) => {}
         }
     }
 
@@ -206,6 +233,16 @@ impl Book {
         self.authorizations.pin().get(&id).cloned()
     }
 
+    /// The ids of the authorizations that `which` picks. Looks at every one.
+    pub fn authorizations_where(
+        &self,
+        which: impl Fn(&Authorization) -> bool,
+    ) -> Vec<AuthorizationId> {
+        let pinned = self.authorizations.pin();
+        let picked = pinned.values().filter(|held| which(held));
+        picked.map(|held| held.id).collect()
+    }
+
     /// How many authorizations are held.
     pub fn authorizations_len(&self) -> usize {
         self.authorizations.len()
@@ -224,6 +261,47 @@ impl Book {
     /// The newest trust list.
     pub fn trust(&self) -> Option<Arc<TrustList>> {
         self.trust.load_full()
+    }
+
+    /// Takes in an amendment, or a reset with all of its own.
+    fn amend(&self, write: &Write, revision: u64) {
+        match write {
+            Write::Amend(amendment) => self.put_amended(amendment, revision),
+            Write::Reset(reset) => {
+                self.raise_epoch(reset.fleet, &reset.vehicle, reset.from.saturating_add(1));
+                for amendment in &reset.amendments {
+                    self.put_amended(amendment, revision);
+                }
+            }
+            _ => {}
+        }
+        self.statuses.amended(revision);
+    }
+
+    fn put_amended(&self, amendment: &Amendment, revision: u64) {
+        self.statuses.mark(&amendment.marks);
+        let mut authorization = Authorization::clone(&amendment.authorization);
+        let code_set = authorization.amended().and_then(|it| it.code_set.clone());
+        authorization.set_amended(Some(Amended { revision, code_set }));
+        self.put_authorization(Arc::new(authorization));
+    }
+
+    fn raise_epoch(&self, fleet: FleetId, vehicle: &VehicleId, epoch: u32) {
+        let Some(book) = self.fleet(fleet) else {
+            return;
+        };
+        if let Some(known) = book.vehicle(vehicle.as_str()) {
+            self.put_vehicle(Vehicle {
+                epoch,
+                ..Vehicle::clone(&known)
+            });
+        }
+    }
+
+    fn put_contact(&self, fleet: FleetId, vehicle: VehicleId, contact: Contact) {
+        if let Some(book) = self.fleet(fleet) {
+            book.contacts.pin().insert(vehicle, contact);
+        }
     }
 
     fn put_fleet(&self, fleet: Fleet) {
@@ -343,6 +421,7 @@ impl Book {
         self.authorizations.pin().update(id, |known| {
             Arc::new(Authorization {
                 state,
+                redeemed: known.redeemed || state == AuthorizationState::Redeemed,
                 ..Authorization::clone(known)
             })
         });
@@ -391,6 +470,7 @@ impl FleetBook {
             identities: Map::new(),
             terminals: Map::new(),
             terminals_of: Map::new(),
+            contacts: Map::new(),
             shard: ArcSwapOption::empty(),
             subjects: std::array::from_fn(|_| ArcSwapOption::empty()),
         }
@@ -433,6 +513,16 @@ impl FleetBook {
             .get(identity)
             .cloned()
             .unwrap_or_default()
+    }
+
+    /// What a car was sent last and has acknowledged.
+    pub fn contact(&self, vehicle: &str) -> Option<Contact> {
+        self.contacts.pin().get(vehicle).copied()
+    }
+
+    /// Whether `number` is one of its status lists.
+    pub fn has_list(&self, number: u64) -> bool {
+        number <= self.status_next.load(Ordering::Relaxed) / SHARD_LEN
     }
 
     /// Counts out `count` status indexes and returns the counter before them.
@@ -508,7 +598,12 @@ impl FleetBook {
         let shard = Arc::new(Shard {
             number,
             permutation: Permutation::new(&self.fleet.status_key, number),
-            uri: shard_uri(base, self.fleet.tag, number).into(),
+            uri: ShardId {
+                tag: self.fleet.tag,
+                number,
+            }
+            .uri(base)
+            .into(),
         });
         self.shard.store(Some(Arc::clone(&shard)));
         shard
@@ -566,6 +661,7 @@ mod tests {
         book.set_state(open.id, AuthorizationState::Redeemed);
         let redeemed = Authorization {
             state: AuthorizationState::Redeemed,
+            redeemed: true,
             ..open
         };
         assert_eq!(book.authorization(redeemed.id).as_deref(), Some(&redeemed));

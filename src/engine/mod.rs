@@ -13,6 +13,9 @@
 //! | `turns` | attempts at a PIN, one after the other |
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
+//! | [`amend`], `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
+//! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
+//! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
 //! | [`keep`] | what has to happen with time: epochs, purging |
@@ -38,26 +41,35 @@ use crate::hsm::Signer;
 use crate::store::{Applied, Store, StoreError, Write};
 
 pub mod admit;
+pub mod amend;
 pub mod authenticate;
 pub mod authorize;
 pub mod batch;
 pub mod book;
+pub mod certain;
 pub mod commit;
 pub mod found;
 pub mod ids;
 pub mod jws;
 pub mod keep;
+pub mod lists;
 pub mod operate;
 pub mod orders;
+pub mod outcome;
 mod pace;
 pub mod prepare;
 pub mod read;
 pub mod rebuild;
 pub mod recover;
 pub mod registry;
+mod reissue;
 pub mod reserve;
+pub mod reset;
+pub mod revoke;
 pub mod settings;
 pub mod sign;
+pub mod statuses;
+pub mod sync;
 mod ticket;
 pub mod trust;
 mod turns;
@@ -156,6 +168,9 @@ pub struct Engine {
     /// Room for orders: a permit for each that is let in and has no outcome yet.
     order_room: Arc<Semaphore>,
     writes: Sender<commit::WriteJob>,
+    lists: lists::Desk,
+    /// Callers that may have bundles issued again at once.
+    reissues: Semaphore,
     threads: parking::Threads,
 }
 
@@ -228,10 +243,12 @@ impl Engine {
         let batcher = batch::Batcher::new(Arc::clone(&shared), items, chunks, prepared)?;
         let signing = sign::SigningThread::new(Arc::clone(&shared), to_sign, signed);
         let committer = commit::Committer::new(Arc::clone(&shared), batches, jobs);
+        let (lists, lister) = lists::desk(Arc::clone(&shared), writes.clone());
         let threads = parking::Threads::new([
             spawn("fob-prepare", Box::new(move || batcher.run()))?,
             spawn("fob-sign", Box::new(move || signing.run()))?,
             spawn("fob-commit", Box::new(move || committer.run()))?,
+            spawn("fob-lists", Box::new(move || lister.run()))?,
         ]);
         Ok(Self {
             order_room: Arc::new(Semaphore::new(room)),
@@ -239,6 +256,8 @@ impl Engine {
             walk_ins,
             orders,
             writes,
+            lists,
+            reissues: Semaphore::new(REISSUES_MAX),
             threads,
         })
     }
@@ -346,7 +365,7 @@ impl Engine {
     /// Drains, finishes what was let in, and ends the threads. Blocks until they have ended.
     pub fn shutdown(&self) {
         self.drain();
-        let Some([batcher, signing, committer]) = self.threads.take() else {
+        let Some([batcher, signing, committer, lister]) = self.threads.take() else {
             return;
         };
         let join = |thread: JoinHandle<()>| {
@@ -354,6 +373,9 @@ impl Engine {
                 tracing::error!("a thread of the engine has panicked");
             }
         };
+        // It has the committer write, so it ends before that does.
+        self.lists.stop();
+        join(lister);
         // In the order in which batches go: what one has finished must still find the next. Each
         // ends when the one before it has.
         drop(self.walk_ins.send(batch::Item::Stop));
@@ -438,6 +460,10 @@ pub(crate) fn shutting_down() -> Refusal {
     Refusal::new(RefusalCode::ShuttingDown).retry_after(5)
 }
 
+/// Callers that may have bundles issued again at once: what they have signed is little, and the
+/// stages are not to wait for it.
+const REISSUES_MAX: usize = 4;
+
 /// The default time after which a caller is told to ask again.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -448,9 +474,10 @@ mod parking {
 
     use super::JoinHandle;
 
-    type All = [JoinHandle<()>; 3];
+    type All = [JoinHandle<()>; 4];
 
-    /// The pipeline's threads, in the order in which a batch goes through them.
+    /// The pipeline's threads, in the order in which a batch goes through them, and the one that
+    /// signs status lists.
     pub(super) struct Threads(Mutex<Option<All>>);
 
     impl Threads {

@@ -34,6 +34,10 @@ pub struct EngineSettings {
     pub verify_one_in: u64,
     /// The furthest a key may reach beyond its issue, in seconds.
     pub key_lifetime_max_s: u64,
+    /// For how long a status list is fresh, in seconds; it is signed anew before half of that.
+    pub list_ttl_s: u32,
+    /// For how long a status list is believed at all, in seconds.
+    pub list_lifetime_s: u64,
     /// How long what is over is kept, in seconds.
     pub retain_for_s: u64,
     /// How long a caller waits before it is told to ask again.
@@ -58,6 +62,8 @@ impl EngineSettings {
             waiters_max: 1024,
             verify_one_in: 64,
             key_lifetime_max_s: 731 * 86_400,
+            list_ttl_s: 3600,
+            list_lifetime_s: 7 * 86_400,
             retain_for_s: 90 * 86_400,
             answer_within: super::ANSWER_WITHIN,
             prepare_threads: std::thread::available_parallelism().map_or(2, usize::from),

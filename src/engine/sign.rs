@@ -15,7 +15,7 @@ use super::prepare::{Prepared, PreparedBatch, PreparedTree, Unsigned};
 use super::reserve::Outcome;
 use super::ticket::Ticket;
 use super::{Shared, hsm_unavailable};
-use crate::domain::Epoch;
+use crate::domain::{Epoch, Refusal};
 use crate::hsm::{KeyRef, Signature, Signer, verify_signature};
 use crate::store::{Proof, Redemption, SignedBundle, TreeProof};
 
@@ -177,6 +177,44 @@ fn note_health(shared: &Shared, epoch: &Epoch, signs: Result<(), &str>) {
         match signs {
             Err(error) => tracing::error!(epoch = %epoch.id, error, "the HSM does not sign"),
             Ok(()) => tracing::info!(epoch = %epoch.id, "the HSM signs again"),
+        }
+    }
+}
+
+/// Has the epoch's key sign a few messages outside of any batch, and verifies every signature.
+/// Blocks for as long as the HSM takes. What goes through the stages does not wait for it: the HSM
+/// shares its sessions out between those who sign.
+///
+/// # Errors
+/// `hsm_unavailable`.
+pub(super) fn few(
+    shared: &Shared,
+    epoch: &Epoch,
+    messages: &[&[u8]],
+) -> Result<Vec<Signature>, Refusal> {
+    let key = KeyRef {
+        id: epoch.cka_id,
+        algorithm: epoch.key.algorithm(),
+    };
+    let answer = shared.signer.sign_all(&key, messages);
+    let answer = answer.map_err(|error| error.to_string());
+    let answer = answer.and_then(|signatures| one_for_each(signatures, messages.len()));
+    let answer = answer.and_then(|signatures| {
+        let mut signed = messages.iter().zip(&signatures);
+        if signed.all(|(message, signature)| verify_signature(&epoch.key, message, signature)) {
+            return Ok(signatures);
+        }
+        Err("a signature it made does not verify".into())
+    });
+    match answer {
+        Ok(signatures) => {
+            note_health(shared, epoch, Ok(()));
+            metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
+            Ok(signatures)
+        }
+        Err(error) => {
+            note_health(shared, epoch, Err(&error));
+            Err(hsm_unavailable())
         }
     }
 }

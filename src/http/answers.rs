@@ -15,6 +15,7 @@ use super::problem::Problem;
 use super::{caller, encode};
 use crate::domain::{Refusal, RefusalCode};
 use crate::engine::Failure;
+use crate::engine::statuses::Statuses;
 use crate::store::Redemption;
 
 /// The status of an order whose keys are there.
@@ -76,7 +77,12 @@ impl Form {
     }
 
     /// Appends an answer; the word for what became of the order comes back.
-    pub(super) fn write(self, out: &mut Vec<u8>, answer: Answer) -> &'static str {
+    pub(super) fn write(
+        self,
+        out: &mut Vec<u8>,
+        answer: Answer,
+        statuses: &Statuses,
+    ) -> &'static str {
         let Answer {
             line,
             reference,
@@ -85,7 +91,7 @@ impl Form {
         let start = out.len();
         let name = reference.as_deref();
         let failure = match outcome {
-            Ok(redemption) => match self.issued(out, line, name, &redemption) {
+            Ok(redemption) => match self.issued(out, line, name, (&redemption, statuses)) {
                 Ok(()) => return ISSUED,
                 Err(failure) => failure,
             },
@@ -117,13 +123,13 @@ impl Form {
         out: &mut Vec<u8>,
         line: u64,
         reference: Option<&str>,
-        redemption: &Redemption,
+        (redemption, statuses): (&Redemption, &Statuses),
     ) -> Result<(), Failure> {
         match self {
             Self::Lines => {
                 head(out, Some(line), reference, ISSUED);
                 out.extend_from_slice(b",\"bundle\":");
-                encode::json(out, &redemption.signed)?;
+                encode::json(out, &redemption.signed, statuses)?;
                 out.extend_from_slice(b"}\n");
                 Ok(())
             }
@@ -131,7 +137,7 @@ impl Form {
                 sequence_head(out, Some(line), reference)
                     .and_then(|mut out| out.str("bundle").map(drop))
                     .map_err(|error| Failure::Fault(error.to_string()))?;
-                encode::cbor(out, &redemption.signed)?;
+                encode::cbor(out, &redemption.signed, statuses, None)?;
                 Encoder::new(out)
                     .str("status")
                     .and_then(|out| out.str(ISSUED))
@@ -247,12 +253,15 @@ mod tests {
     #[test]
     fn an_issued_line_begins_with_what_it_is_and_ends_with_its_bundle() {
         let mut out = Vec::new();
-        assert_eq!(Form::Lines.write(&mut out, issued()), "issued");
+        assert_eq!(
+            Form::Lines.write(&mut out, issued(), &Statuses::default()),
+            "issued"
+        );
         let text = String::from_utf8(out).expect("text");
         let head = r#"{"line":12,"ref":"r \"1\"","status":"issued","bundle":{"bundle":""#;
         assert!(text.starts_with(head) && text.ends_with("]}}\n"), "{text}");
         let mut bundle = Vec::new();
-        encode::json(&mut bundle, &sample()).expect("a bundle");
+        encode::json(&mut bundle, &sample(), &Statuses::default()).expect("a bundle");
         let value: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value["bundle"].to_string().len(), bundle.len());
         assert!(
@@ -267,7 +276,7 @@ mod tests {
         let refusal = Refusal::malformed("vehicle", "no").retry_after(2);
         let mut out = Vec::new();
         assert_eq!(
-            Form::Lines.write(&mut out, answer(Err(refusal.into()))),
+            Form::Lines.write(&mut out, answer(Err(refusal.into())), &Statuses::default()),
             "malformed"
         );
         let text = String::from_utf8(out).expect("text");
@@ -293,7 +302,7 @@ mod tests {
         for form in [Form::Lines, Form::Sequence] {
             let mut out = Vec::new();
             let broken = answer(Ok(Arc::new(broken.clone())));
-            assert_eq!(form.write(&mut out, broken), "fault");
+            assert_eq!(form.write(&mut out, broken, &Statuses::default()), "fault");
             assert!(!String::from_utf8_lossy(&out).contains("signatures"));
         }
     }
@@ -301,10 +310,11 @@ mod tests {
     #[test]
     fn a_sequence_is_deterministic_cbor() {
         let mut out = Vec::new();
-        Form::Sequence.write(&mut out, issued());
+        let statuses = Statuses::default();
+        Form::Sequence.write(&mut out, issued(), &statuses);
         let refusal = Refusal::malformed("vehicle", "no").retry_after(2);
         let first = out.len();
-        Form::Sequence.write(&mut out, answer(Err(refusal.into())));
+        Form::Sequence.write(&mut out, answer(Err(refusal.into())), &statuses);
         let mut decoder = minicbor::Decoder::new(&out);
         let mut names = Vec::new();
         assert_eq!(decoder.map().expect("a map"), Some(4));

@@ -95,10 +95,7 @@ fn created(
 ) -> Result<HttpResponse, Problem> {
     let engine = &state.engine;
     let mut view = AuthorizationView::new(made, &fleet.catalogue(), engine.clock().unix());
-    let code_set = engine.code_set(made)?;
-    view.link = Some(format!("{}/k#{code_set}", engine.settings().public_url));
-    view.code_set = Some(code_set);
-    view.pin = engine.pin(made);
+    view.show_code_set(engine, made)?;
     Ok(HttpResponse::Created()
         .insert_header(("Location", format!("/v1/authorizations/{}", made.id)))
         .insert_header(("ETag", format!("\"{}\"", made.version)))
@@ -120,8 +117,9 @@ pub(super) async fn read(
     let id = AuthorizationId::parse(&id).ok_or_else(not_found)?;
     let found = engine.authorization(caller.fleet.fleet.id, id).await?;
     let found = found.ok_or_else(not_found)?;
-    let mut view = AuthorizationView::new(&found, &caller.fleet.catalogue(), engine.clock().unix());
-    if found.state == AuthorizationState::Redeemed {
+    let mut view = AuthorizationView::new(&found, &caller.fleet.catalogue(), engine.clock().unix())
+        .ended(engine.ended(&caller.fleet, &found));
+    if found.redeemed {
         view.bundle = engine
             .bundle_of(found.id)
             .await?
@@ -171,7 +169,10 @@ pub(super) async fn list(
         .flatten();
     let items = found
         .iter()
-        .map(|one| AuthorizationView::new(one, &catalogue, now))
+        .map(|one| {
+            let ended = state.engine.ended(&caller.fleet, one);
+            AuthorizationView::new(one, &catalogue, now).ended(ended)
+        })
         .collect();
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))

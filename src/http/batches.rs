@@ -52,7 +52,7 @@ pub(super) struct Door {
 }
 
 /// A batch call's place; given back when dropped.
-struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Door {
     /// A door for so many calls, whose clients may be silent for `idle` while they are waited for.
@@ -63,7 +63,7 @@ impl Door {
         }
     }
 
-    fn enter(&self, engine: &Engine) -> Result<Place, Refusal> {
+    pub(super) fn enter(&self, engine: &Engine) -> Result<Place, Refusal> {
         let permit = Arc::clone(&self.places)
             .try_acquire_owned()
             .map_err(|_| engine.shared.busy("as many batch calls as may be are open"))?;
@@ -127,7 +127,9 @@ const END: Bytes = Bytes::new();
 
 /// The answer's body: what arrives in the channel, until nobody can put anything there any more,
 /// or [`END`] does.
-fn pieces(mut waiting: Receiver<Bytes>) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
+pub(super) fn pieces(
+    mut waiting: Receiver<Bytes>,
+) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
     stream::poll_fn(move |cx| {
         let piece = waiting.poll_recv(cx);
         piece.map(|piece| piece.filter(|piece| *piece != END).map(Ok))
@@ -289,9 +291,9 @@ impl Run {
             };
             answers.extend(issued.into_iter().zip(outcomes).map(answer));
         }
-        let form = self.form;
+        let (form, engine) = (self.form, Arc::clone(&self.engine));
         // Megabytes of text: not on the worker, which has others to answer.
-        let written = tokio::task::spawn_blocking(move || write(form, answers)).await;
+        let written = tokio::task::spawn_blocking(move || write(form, answers, &engine)).await;
         written.unwrap_or_else(|error| {
             tracing::error!(%error, "answers that were not written");
             Bytes::new()
@@ -310,12 +312,12 @@ impl Run {
     }
 }
 
-fn write(form: Form, answers: Vec<Answer>) -> Bytes {
+fn write(form: Form, answers: Vec<Answer>, engine: &Engine) -> Bytes {
     let issued = answers.iter().filter(|one| one.outcome.is_ok()).count();
     let refused = answers.len() - issued;
     let mut out = Vec::with_capacity(issued * ISSUED_LEN + refused * REFUSED_LEN);
     for answer in answers {
-        let outcome = form.write(&mut out, answer);
+        let outcome = form.write(&mut out, answer, &engine.book().statuses);
         metrics::counter!("fob_orders_total", "outcome" => outcome).increment(1);
     }
     out.into()

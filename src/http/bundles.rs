@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::shapes::not_found;
 use super::{caller, encode};
 use crate::domain::time::Time;
-use crate::domain::{BundleId, Scope};
+use crate::domain::{BundleId, Refusal, Scope};
 use crate::store::SignedBundle;
 
 /// All keys of one redemption.
@@ -22,6 +22,10 @@ pub(super) struct BundleView {
     version: u32,
     vehicle: String,
     keys: Vec<KeyView>,
+    /// With `staple=true`: the trust list, base64url.
+    trust: Option<String>,
+    /// With `staple=true`: fresh status lists of the keys, base64url.
+    status_lists: Option<Vec<String>>,
 }
 
 /// One virtual key.
@@ -43,29 +47,49 @@ pub(super) struct KeyView {
 }
 
 /// A bundle as JSON, or as CBOR to whoever accepts that.
-pub(super) fn answer(
+pub(super) async fn answer(
+    state: &State,
     request: &HttpRequest,
     mut response: HttpResponseBuilder,
     signed: &SignedBundle,
 ) -> Result<HttpResponse, Problem> {
+    let statuses = &state.engine.book().statuses;
+    let staple = if asks_for_staple(request)? {
+        state.engine.staple(&signed.bundle).await
+    } else {
+        None
+    };
     response
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header(("Location", format!("/v1/bundles/{}", signed.bundle.id)));
     let mut bytes = Vec::new();
     let media_type = if caller::accepts(request, "application/cbor") {
-        encode::cbor(&mut bytes, signed)?;
+        encode::cbor(&mut bytes, signed, statuses, staple.as_ref())?;
         "application/cbor"
     } else {
-        encode::json(&mut bytes, signed)?;
+        encode::json(&mut bytes, signed, statuses)?;
+        if let Some(staple) = &staple {
+            encode::staple_json(&mut bytes, staple);
+        }
         "application/json"
     };
     Ok(response.content_type(media_type).body(bytes))
+}
+
+/// Whether the caller wants the trust list and the status lists with the bundle.
+fn asks_for_staple(request: &HttpRequest) -> Result<bool, Refusal> {
+    match request.query_string() {
+        "" | "staple=false" => Ok(false),
+        "staple=true" => Ok(true),
+        _ => Err(Refusal::malformed("query", "it takes staple=true")),
+    }
 }
 
 /// Read a bundle: with the fleet's token, or with a fresh proof of the terminal's key in
 /// `Fob-Proof`, its nonce over the bundle's id.
 #[utoipa::path(get, path = "/v1/bundles/{id}", tag = "borrower",
     params(("id" = String, Path, description = "UUID"),
+        ("staple" = Option<bool>, Query, description = "with trust list and status lists"),
         ("Fob-Proof" = Option<String>, Header, description = "compact JWS, as in a redemption")),
     security(("bearer" = ["read"]), ()),
     responses((status = 200, body = BundleView), (status = "4XX", description = "problem+json")))]
@@ -91,5 +115,6 @@ pub(super) async fn read(
             found.filter(|found| found.bundle.fleet == caller.fleet.fleet.id)
         }
     };
-    answer(&request, HttpResponse::Ok(), &found.ok_or_else(not_found)?)
+    let found = found.ok_or_else(not_found)?;
+    answer(&state, &request, HttpResponse::Ok(), &found).await
 }

@@ -34,6 +34,7 @@ pub(super) async fn preview(
 /// Redeem a code set: one key for each function, bound to the terminal that signed the proof. The
 /// same request again is answered with the same bundle.
 #[utoipa::path(post, path = "/v1/redemptions", tag = "borrower", request_body = RedemptionBody,
+    params(("staple" = Option<bool>, Query, description = "with trust list and status lists")),
     responses((status = 201, body = BundleView), (status = "4XX", description = "problem+json"),
         (status = 503, description = "problem+json; the same request may be sent again")))]
 pub(super) async fn redeem(
@@ -44,5 +45,11 @@ pub(super) async fn redeem(
     let body = Body::read(&request, payload).await?;
     let asked: RedemptionBody = json(&request, &body)?;
     let redemption = state.engine.redeem(asked.check()?).await?;
-    bundles::answer(&request, HttpResponse::Created(), &redemption.signed)
+    bundles::answer(
+        &state,
+        &request,
+        HttpResponse::Created(),
+        &redemption.signed,
+    )
+    .await
 }

@@ -12,13 +12,12 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use minicbor::Encoder;
 use uuid::Uuid;
 
-use crate::domain::Bundle;
 use crate::domain::time::Time;
+use crate::domain::{Bundle, KeyStatus};
+use crate::engine::statuses::Statuses;
+use crate::engine::sync::Staple;
 use crate::engine::{Failure, rebuild};
 use crate::store::SignedBundle;
-
-/// How a key stands that nobody has suspended or revoked.
-const VALID: &str = "valid";
 
 /// Bytes of a key's JSON, about: those of a key signed in a large tree.
 const KEY_LEN: usize = 1536;
@@ -30,7 +29,11 @@ const BUNDLE_FRAME_LEN: usize = 256;
 ///
 /// # Errors
 /// A fault where what is stored cannot be encoded.
-pub(super) fn json(out: &mut Vec<u8>, signed: &SignedBundle) -> Result<(), Failure> {
+pub(super) fn json(
+    out: &mut Vec<u8>,
+    signed: &SignedBundle,
+    statuses: &Statuses,
+) -> Result<(), Failure> {
     let bundle = &signed.bundle;
     let start = out.len();
     out.reserve(KEY_LEN * bundle.keys.len() + BUNDLE_FRAME_LEN);
@@ -44,10 +47,11 @@ pub(super) fn json(out: &mut Vec<u8>, signed: &SignedBundle) -> Result<(), Failu
     text(out, bundle.vehicle.as_str());
     out.extend_from_slice(b",\"keys\":[");
     let (not_before, not_after) = times(bundle);
-    let mut subjects = bundle.subjects.iter();
+    let standing = statuses.of_bundle(bundle);
+    let mut subjects = bundle.subjects.iter().zip(standing);
     let mut before = "{\"id\":\"";
     let written = rebuild::each_key(signed, |key| {
-        let Some(subject) = subjects.next() else {
+        let Some((subject, status)) = subjects.next() else {
             return;
         };
         out.extend_from_slice(before.as_bytes());
@@ -63,7 +67,7 @@ pub(super) fn json(out: &mut Vec<u8>, signed: &SignedBundle) -> Result<(), Failu
             "\",\"not_after\":\"",
             not_after.as_str(),
             "\",\"status\":\"",
-            VALID,
+            status.name(),
             "\"}",
         ] {
             out.extend_from_slice(part.as_bytes());
@@ -77,37 +81,71 @@ pub(super) fn json(out: &mut Vec<u8>, signed: &SignedBundle) -> Result<(), Failu
     Ok(())
 }
 
+/// Adds to a bundle in JSON, just written, what a car in a garage should see with it.
+pub(super) fn staple_json(out: &mut Vec<u8>, staple: &Staple) {
+    if out.pop().is_none() {
+        return;
+    }
+    out.extend_from_slice(b",\"trust\":\"");
+    base64url(out, &staple.trust);
+    out.extend_from_slice(b"\",\"status_lists\":[");
+    for (at, list) in staple.lists.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+        base64url(out, list);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"]}");
+}
+
 /// Appends the same map in deterministic CBOR (RFC 8949 §4.2.1), keys as bytes. Where it fails,
 /// nothing was appended.
 ///
 /// # Errors
 /// As [`json`].
-pub(super) fn cbor(out: &mut Vec<u8>, signed: &SignedBundle) -> Result<(), Failure> {
+pub(super) fn cbor(
+    out: &mut Vec<u8>,
+    signed: &SignedBundle,
+    statuses: &Statuses,
+    staple: Option<&Staple>,
+) -> Result<(), Failure> {
     let keys = rebuild::keys(signed)?;
-    map(&mut Encoder::new(out), &signed.bundle, &keys)
+    let standing = statuses.of_bundle(&signed.bundle);
+    let keys: Vec<_> = keys.into_iter().zip(standing).collect();
+    map(&mut Encoder::new(out), &signed.bundle, &keys, staple)
         .map_err(|error| Failure::Fault(error.to_string()))
 }
 
 fn map(
     out: &mut Encoder<&mut Vec<u8>>,
     bundle: &Bundle,
-    keys: &[Vec<u8>],
+    keys: &[(Vec<u8>, KeyStatus)],
+    staple: Option<&Staple>,
 ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
     let mut buffer = Uuid::encode_buffer();
     let (not_before, not_after) = times(bundle);
-    out.map(5)?.str("keys")?.array(keys.len() as u64)?;
-    for (subject, key) in bundle.subjects.iter().zip(keys) {
+    out.map(if staple.is_some() { 7 } else { 5 })?;
+    out.str("keys")?.array(keys.len() as u64)?;
+    for (subject, (key, status)) in bundle.subjects.iter().zip(keys) {
         let key_id = hyphenated(&bundle.key_id(subject).0, &mut buffer);
         out.map(6)?.str("id")?.str(key_id)?.str("key")?.bytes(key)?;
-        out.str("status")?.str(VALID)?;
+        out.str("status")?.str(status.name())?;
         out.str("function")?.str(&subject.name)?;
         out.str("not_after")?.str(&not_after)?;
         out.str("not_before")?.str(&not_before)?;
+    }
+    if let Some(staple) = staple {
+        out.str("trust")?.bytes(&staple.trust)?;
     }
     out.str("bundle")?
         .str(hyphenated(bundle.id.bytes(), &mut buffer))?;
     out.str("vehicle")?.str(bundle.vehicle.as_str())?;
     out.str("version")?.u32(bundle.version)?;
+    if let Some(staple) = staple {
+        out.str("status_lists")?.array(staple.lists.len() as u64)?;
+        for list in &staple.lists {
+            out.bytes(list)?;
+        }
+    }
     out.str("authorization")?
         .str(hyphenated(bundle.authorization.bytes(), &mut buffer))?;
     Ok(())
@@ -272,7 +310,7 @@ pub(super) mod tests {
     fn a_bundle_is_written_as_described_in_the_order_described() {
         let signed = sample();
         let mut out = Vec::new();
-        json(&mut out, &signed).expect("a bundle");
+        json(&mut out, &signed, &Statuses::default()).expect("a bundle");
         let value: Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(value, expected(&signed));
         let text = String::from_utf8(out).expect("text");
@@ -302,7 +340,9 @@ pub(super) mod tests {
         let mut signed = sample();
         signed.proof = Proof::Each(Vec::new());
         let mut out = b"before".to_vec();
-        assert!(json(&mut out, &signed).is_err() && cbor(&mut out, &signed).is_err());
+        let statuses = Statuses::default();
+        assert!(json(&mut out, &signed, &statuses).is_err());
+        assert!(cbor(&mut out, &signed, &statuses, None).is_err());
         assert_eq!(out, b"before");
     }
 }

@@ -59,7 +59,11 @@ fn jwk(epoch: &Epoch) -> Value {
 }
 
 /// An answer with a strong `ETag`, or a 304 to whoever has it.
-fn cacheable(request: &HttpRequest, content_type: &'static str, body: Vec<u8>) -> HttpResponse {
+pub(super) fn cacheable(
+    request: &HttpRequest,
+    content_type: &'static str,
+    body: Vec<u8>,
+) -> HttpResponse {
     let digest = digest(&SHA256, &body);
     let tag = format!(
         "\"{}\"",

@@ -19,17 +19,21 @@ use crate::domain::{Refusal, RefusalCode};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
 
+mod amendments;
 mod answers;
+mod asked;
 mod authorizations;
 mod batches;
 mod body;
 mod bundles;
 mod caller;
+mod cars;
 mod code_sets;
 mod encode;
 mod entries;
 mod keys;
 mod lines;
+mod merge;
 mod observe;
 mod openapi;
 mod operations;
@@ -37,6 +41,7 @@ mod orders;
 mod problem;
 mod region;
 mod registry;
+mod revocations;
 mod round;
 mod serve;
 mod shapes;
@@ -91,10 +96,35 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
                 web::post().to(authorizations::create),
             ],
         ))
-        .service(get(
+        .service(resource(
             "/v1/authorizations/{id}",
-            read().to(authorizations::read),
+            "DELETE, GET, HEAD, PATCH",
+            [
+                read().to(authorizations::read),
+                web::patch().to(amendments::change),
+                web::delete().to(amendments::cancel),
+            ],
         ))
+        .service(post(
+            "/v1/authorizations/{id}/suspend",
+            web::post().to(amendments::suspend),
+        ))
+        .service(post(
+            "/v1/authorizations/{id}/resume",
+            web::post().to(amendments::resume),
+        ))
+        .service(post(
+            "/v1/bundles/{id}/rebind",
+            web::post().to(amendments::rebind),
+        ))
+        .service(post("/v1/revocations", web::post().to(revocations::revoke)))
+        .service(post("/v1/vehicles/{id}/reset", web::post().to(cars::reset)))
+        .service(resource(
+            "/v1/vehicles/{id}/sync",
+            "GET, HEAD, POST",
+            [read().to(cars::sync_shown), web::post().to(cars::sync)],
+        ))
+        .service(get("/v1/status/{shard}", read().to(cars::status_list)))
         .service(resource(
             "/v1/code-sets/preview",
             "POST",
@@ -124,6 +154,10 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
 
 fn get(path: &str, route: Route) -> Resource {
     resource(path, "GET, HEAD", [route])
+}
+
+fn post(path: &str, route: Route) -> Resource {
+    resource(path, "POST", [route])
 }
 
 /// GET, and HEAD with it (RFC 9110 §9.1).

@@ -5,7 +5,10 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{authorizations, batches, bundles, code_sets, keys, operations, registry};
+use super::{
+    amendments, authorizations, batches, bundles, cars, code_sets, keys, operations, registry,
+    revocations,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +22,16 @@ use super::{authorizations, batches, bundles, code_sets, keys, operations, regis
         authorizations::create,
         authorizations::list,
         authorizations::read,
+        amendments::change,
+        amendments::suspend,
+        amendments::resume,
+        amendments::cancel,
+        amendments::rebind,
+        revocations::revoke,
+        cars::reset,
+        cars::sync,
+        cars::sync_shown,
+        cars::status_list,
         code_sets::preview,
         code_sets::redeem,
         batches::issue,

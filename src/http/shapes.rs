@@ -17,6 +17,8 @@ use crate::domain::{
 };
 use crate::engine::admit::RedemptionRequest;
 use crate::engine::authorize::AuthorizationSpec;
+use crate::engine::sync::Ended;
+use crate::engine::{Engine, Failure};
 
 /// A function, by code or by name.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -147,6 +149,39 @@ impl AuthorizationCommand {
     }
 }
 
+/// A change: each member given is merged over what the authorization says (RFC 7396).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape, for the document; merge.rs reads it")]
+pub(super) struct ChangeCommand {
+    /// Its functions, by name or code: all of them.
+    functions: Option<Vec<FunctionArg>>,
+    /// From when the keys may be used.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    not_before: Option<Time>,
+    /// Until when.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    not_after: Option<Time>,
+    /// Where they may be used; null is everywhere.
+    region: Option<RegionArg>,
+    /// How often each function may be used, by its name or code; null is without limit.
+    max_uses: Option<BTreeMap<String, Option<u32>>>,
+    /// Until when the code set may be redeemed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    redeem_by: Option<Time>,
+    /// The version it is at: in a signed command, and there alone.
+    version: Option<u32>,
+}
+
+/// Another terminal for a bundle: one of the two.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RebindCommand {
+    /// A registered terminal of the bundle's identity.
+    pub(super) terminal: Option<String>,
+    /// A proof of the new terminal's key, its nonce over the bundle's id: a compact JWS.
+    pub(super) proof: Option<String>,
+}
+
 /// How keys are to be signed.
 pub(super) fn signing(name: &str) -> Result<Signing, Refusal> {
     Signing::parse(name)
@@ -207,7 +242,8 @@ pub(super) struct AuthorizationView {
     recipient: RecipientArg,
     #[schema(value_type = String, format = DateTime)]
     redeem_by: Time,
-    /// `open`, `redeemed`, `suspended`, `cancelled` or `expired`.
+    /// `open`, `redeemed`, `suspended`, `cancelled` or `expired`; once keys were issued, instead of
+    /// `cancelled` it is `terminating` until the car has acknowledged, then `terminated`.
     state: &'static str,
     /// The bundle it was redeemed for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -260,6 +296,29 @@ impl AuthorizationView {
             },
             bundle: None,
         }
+    }
+
+    /// The same, with how far its end has come.
+    pub(super) fn ended(mut self, ended: Option<Ended>) -> Self {
+        match ended {
+            Some(Ended::Terminating) => self.state = "terminating",
+            Some(Ended::Terminated) => self.state = "terminated",
+            None => {}
+        }
+        self
+    }
+
+    /// Shows code set, link and PIN.
+    pub(super) fn show_code_set(
+        &mut self,
+        engine: &Engine,
+        authorization: &Authorization,
+    ) -> Result<(), Failure> {
+        let code_set = engine.code_set(authorization)?;
+        self.link = Some(format!("{}/k#{code_set}", engine.settings().public_url));
+        self.code_set = Some(code_set);
+        self.pin = engine.pin(authorization);
+        Ok(())
     }
 }
 

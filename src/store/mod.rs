@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, Fleet, FleetId,
-    FunctionCode, Identity, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
+    FunctionCode, Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime,
+    Vehicle, VehicleId,
 };
 use crate::hsm::Signature;
 
+mod amend;
 pub mod sqlite;
+
+pub use amend::{AmendRequest, Amendment, Contact, Listed, Reissue, Reset, Sent};
 
 /// A durable store.
 ///
@@ -27,11 +31,25 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError>;
 
     /// Hands everything the book is made of to `each`: settings, fleets, functions, vehicles,
-    /// identities, terminals, tokens, epochs, trust lists and authorizations, in this order.
+    /// identities, terminals, tokens, epochs, trust lists, authorizations, and what has become of
+    /// keys, in this order.
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError>;
 
     /// A signed bundle, by any of its names, as last committed.
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError>;
+
+    /// Every version of a bundle that was issued and is kept, oldest first.
+    fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError>;
+
+    /// The authorizations on which bundles were issued to an identity.
+    fn held_by(
+        &self,
+        fleet: FleetId,
+        identity: &IdentityId,
+    ) -> Result<Vec<AuthorizationId>, StoreError>;
+
+    /// What a request to amend was answered with ([`AmendRequest::outcome`]), by its scope.
+    fn outcome(&self, scope: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Every order that was answered under one `Idempotency-Key` ([`OrderRequest::call`]).
     fn answered(&self, call: &[u8; 32]) -> Result<Vec<AnsweredOrder>, StoreError>;
@@ -86,6 +104,14 @@ pub enum Write {
     /// A redemption or an order: the bundle, how it was signed, and the conditions under which it
     /// stands.
     Redeem(Arc<Redemption>),
+    /// A change of an authorization, or the end of one.
+    Amend(Arc<Amendment>),
+    /// A vehicle's reset.
+    Reset(Arc<Reset>),
+    /// Status lists are about to be given out.
+    Listed(Arc<[Listed]>),
+    /// What a car was sent and has acknowledged; [`Applied::Stale`] where there is no such vehicle.
+    Contact(FleetId, VehicleId, Contact),
     /// The end of everything that was over before this time: authorizations (with their bundles,
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
     /// so many in one go, and tokens that expired or were revoked before it.
@@ -217,6 +243,8 @@ pub enum Applied {
     /// Attempts at the PIN so far, this one included; it was not counted where the number is above
     /// [`crate::domain::authorization::PIN_ATTEMPTS_MAX`].
     PinAttempts(u32),
+    /// It is on disk, and is the amendment of this number.
+    Amended(u64),
     /// So many authorizations were purged.
     Purged(u32),
 }
@@ -244,6 +272,14 @@ pub enum Row {
     TrustList(u32, Arc<[u8]>),
     /// An authorization.
     Authorization(Authorization),
+    /// A key that is not valid.
+    Status(Mark),
+    /// When a status list was last signed.
+    Listed(Listed),
+    /// What a car was sent and has acknowledged.
+    Contact(FleetId, VehicleId, Contact),
+    /// How many amendments there were.
+    Revision(u64),
 }
 
 /// The names a bundle can be found by.

@@ -162,6 +162,7 @@ pub(super) fn authorization(number: u8) -> Authorization {
         pin: false,
         signing: None,
         state: AuthorizationState::Open,
+        redeemed: false,
         created_at: 50,
         author: Author::Token(TokenId([9; 16])),
     }
@@ -272,6 +273,7 @@ pub(super) fn ordered(order: &Redemption) -> Authorization {
         }
         .boxed(),
         state: AuthorizationState::Redeemed,
+        redeemed: true,
         created_at: bundle.issued_at,
         ..authorization(0)
     }

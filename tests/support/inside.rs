@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fob::clock::{Clock, SystemClock};
-use fob::domain::Authorization;
 use fob::domain::code_set::CodeSetKey;
+use fob::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
 use fob::engine::{Book, Engine, EngineSettings, Parts, jws};
@@ -150,6 +150,22 @@ impl Store for FaultyStore {
 
     fn answered(&self, call: &[u8; 32]) -> Result<Vec<AnsweredOrder>, StoreError> {
         self.store.answered(call)
+    }
+
+    fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
+        self.store.versions(bundle)
+    }
+
+    fn held_by(
+        &self,
+        fleet: FleetId,
+        identity: &IdentityId,
+    ) -> Result<Vec<AuthorizationId>, StoreError> {
+        self.store.held_by(fleet, identity)
+    }
+
+    fn outcome(&self, scope: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.outcome(scope)
     }
 
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError> {

@@ -59,6 +59,26 @@ impl Phone {
         encode(private.as_ref())
     }
 
+    /// Its public key.
+    pub fn key(&self) -> fob_verify::HolderKey {
+        fob_verify::HolderKey::from_sec1(self.pair.public_key().as_ref()).unwrap()
+    }
+
+    /// Its signature of these bytes, `r || s`.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let random = rand::SystemRandom::new();
+        let signature = self.pair.sign(&random, message).unwrap();
+        signature.as_ref().try_into().unwrap()
+    }
+
+    /// A command of the demo owner for another call.
+    pub fn command_to(&self, url: &str, method: &str, path: &str, command: &Value) -> String {
+        self.command_with(url, command, |_, claims| {
+            claims["htm"] = json!(method);
+            claims["htu"] = json!(format!("{url}{path}"));
+        })
+    }
+
     /// A compact JWS of anything.
     pub fn jws(&self, header: &Value, claims: &Value) -> String {
         let text = format!(

@@ -10,8 +10,8 @@ use super::IssueArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::function::{BUILT_IN, FunctionRef, OWN_FUNCTION_MIN};
 use crate::domain::{
-    Authorization, Epoch, Fleet, FleetSettings, FunctionCode, Identity, IdentityId, Refusal, Scope,
-    Status, Terminal, TerminalId, Vehicle, VehicleId,
+    Authorization, AuthorizationId, BundleId, Epoch, Fleet, FleetId, FleetSettings, FunctionCode,
+    Identity, IdentityId, Refusal, Scope, Status, Terminal, TerminalId, Vehicle, VehicleId,
 };
 use crate::engine::ids::Ids;
 use crate::engine::orders::{Order, OrderSpec};
@@ -211,6 +211,22 @@ impl Store for Counted {
 
     fn answered(&self, call: &[u8; 32]) -> Result<Vec<AnsweredOrder>, StoreError> {
         self.store.answered(call)
+    }
+
+    fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
+        self.store.versions(bundle)
+    }
+
+    fn held_by(
+        &self,
+        fleet: FleetId,
+        identity: &IdentityId,
+    ) -> Result<Vec<AuthorizationId>, StoreError> {
+        self.store.held_by(fleet, identity)
+    }
+
+    fn outcome(&self, scope: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.outcome(scope)
     }
 
     fn authorizations(

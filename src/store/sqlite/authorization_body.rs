@@ -117,6 +117,7 @@ fn read_restrictions(d: &mut Decoder<'_>) -> Read<Restrictions> {
             identity: cbor::optional(d, |d| IdentityId::parse(d.str()?).map_err(unnamed))?,
             terminal: cbor::optional(d, |d| TerminalId::parse(d.str()?).map_err(unnamed))?,
         },
+        amended: None,
     })
 }
 

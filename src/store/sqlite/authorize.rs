@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::column;
 use super::writer::Transaction;
-use super::{authorization_body, words};
+use super::{amend, authorization_body, words};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{Author, Authorization, AuthorizationId};
 use crate::store::{Applied, NewAuthorization, Request, StoreError};
@@ -94,7 +94,10 @@ pub(super) fn recall(connection: &Connection, request: &Request) -> Result<Appli
 }
 
 /// The answer to a request whose scope has been used.
-fn repeated(connection: &Connection, request: &Request) -> Result<Option<Applied>, StoreError> {
+pub(super) fn repeated(
+    connection: &Connection,
+    request: &Request,
+) -> Result<Option<Applied>, StoreError> {
     let found: Option<([u8; 16], [u8; 32])> = connection
         .prepare_cached(
             "SELECT a.id, substr(a.request, 33) FROM requests r
@@ -106,6 +109,10 @@ fn repeated(connection: &Connection, request: &Request) -> Result<Option<Applied
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
+    let found = match found {
+        Some(found) => Some(found),
+        None => amend::answered(connection, &request.scope)?,
+    };
     Ok(found.map(|(id, digest)| match digest == request.digest {
         true => Applied::Repeated(AuthorizationId(id)),
         false => Applied::Conflict,

@@ -159,6 +159,14 @@ impl Body {
         }
     }
 
+    /// The authorization it was issued on; an order's has its bundle's id.
+    pub(super) fn authorization(&self) -> AuthorizationId {
+        match self.basis {
+            Basis::Authorization(id) => id,
+            Basis::Order { .. } => AuthorizationId(self.id.0),
+        }
+    }
+
     /// Reads a body.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::hash::Hash;
 use rusqlite::{Connection, Params, Row as SqlRow};
 
 use super::error::corrupt;
-use super::{read, registry_rows};
+use super::{read, registry_rows, statuses};
 use crate::domain::{Author, Authorization, FleetId, IdentityId, Refusal, TerminalId, VehicleId};
 use crate::store::{Row, StoreError};
 
@@ -45,7 +45,8 @@ pub(super) fn load(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result
         names.share(&mut authorization);
         each(Row::Authorization(authorization));
         Ok(())
-    })
+    })?;
+    statuses::load(&snapshot, &names, each)
 }
 
 impl Names {

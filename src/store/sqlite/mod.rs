@@ -5,8 +5,8 @@
 //! it carries: whoever wants speed brings many at once.
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
-//! version, `writer` runs transactions and hands each write to `registry`, `authorize`, `redeem`
-//! or `purge`; `load`, `read` and `orders` answer questions. `bundle_body` and `authorization_body`
+//! version, `writer` runs transactions and hands each write to `registry`, `authorize`, `redeem`,
+//! `amend`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body` and `authorization_body`
 //! are the formats of what is kept as one piece, `packs` where bundles lie together, `contexts` what
 //! many of them have in common, `segments` what keeps index writes together. `standings` and `calls`
 //! are what the writer remembers, so that it need not ask for it.
@@ -14,6 +14,7 @@
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
 //! change outside the writer, and backups.
 
+mod amend;
 mod authorization_body;
 mod authorize;
 mod bundle_body;
@@ -31,9 +32,11 @@ mod read;
 mod redeem;
 mod registry;
 mod registry_rows;
+mod reissues;
 mod schema;
 mod segments;
 mod standings;
+mod statuses;
 mod words;
 mod writer;
 
@@ -48,7 +51,7 @@ use super::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
     Write,
 };
-use crate::domain::Authorization;
+use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
 
 /// A store in one SQLite file.
 pub struct Sqlite {
@@ -130,6 +133,25 @@ impl Store for Sqlite {
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError> {
         self.readers()?
             .lend(|connection| read::bundle(connection, by))
+    }
+
+    fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
+        self.readers()?
+            .lend(|connection| reissues::versions(connection, &bundle))
+    }
+
+    fn held_by(
+        &self,
+        fleet: FleetId,
+        identity: &IdentityId,
+    ) -> Result<Vec<AuthorizationId>, StoreError> {
+        self.readers()?
+            .lend(|connection| read::held_by(connection, &fleet, identity))
+    }
+
+    fn outcome(&self, scope: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.readers()?
+            .lend(|connection| amend::outcome(connection, scope))
     }
 
     fn answered(&self, call: &[u8; 32]) -> Result<Vec<AnsweredOrder>, StoreError> {

@@ -10,6 +10,7 @@ use super::contexts;
 use super::error::corrupt;
 use super::load::{Names, blob, named, rows, text};
 use super::packs::{self, Found, Place};
+use super::reissues;
 use crate::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, Recipient,
     Restrictions,
@@ -29,6 +30,10 @@ pub(super) fn authorizations(
     let mut take = |one: &Found| -> Result<bool, StoreError> {
         let body = Body::decode(&one.body)?;
         if filter.after.is_some_and(|after| body.id.0 <= after.0) {
+            return Ok(false);
+        }
+        // Once amended, an order's authorization has a row.
+        if reissues::has_row(connection, &body.id)? {
             return Ok(false);
         }
         let authorization = authorization(connection, one, body, names)?;
@@ -85,7 +90,7 @@ fn of_fleet(
 ) -> Result<(), StoreError> {
     // Packs begin in ascending order, but two of the same millisecond may overlap.
     let from = filter.after.as_ref().map_or(&[][..], |after| &after.0[..6]);
-    let sql = "SELECT epoch, first, format, body FROM packs INDEXED BY packs_by_fleet
+    let sql = "SELECT epoch, first, format, body, number FROM packs INDEXED BY packs_by_fleet
                WHERE fleet = ?1 AND first >= ?2 ORDER BY first";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![fleet, from])?;
@@ -97,8 +102,10 @@ fn of_fleet(
             break;
         }
         last = moment;
-        for body in packs::bodies(blob(row, 3)?)?.into_iter().flatten() {
+        for (position, body) in packs::bodies(blob(row, 3)?)?.into_iter().enumerate() {
+            let Some(body) = body else { continue };
             let one = Found {
+                place: packs::place(row.get(4)?, position),
                 fleet,
                 epoch: row.get(0)?,
                 body: body.to_vec(),
@@ -151,11 +158,13 @@ fn authorization(
                 .filter_map(|(subject, key)| Some((subject.function, key.max_uses?)))
                 .collect(),
             recipient: Recipient { identity, terminal },
+            amended: None,
         }
         .boxed(),
         pin: false,
         signing: None,
         state: AuthorizationState::Redeemed,
+        redeemed: true,
         created_at: body.issued_at,
         author: Author::Token(author),
     }))

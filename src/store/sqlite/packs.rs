@@ -9,7 +9,7 @@
 //! packs, and of those `first` names the right one but for rare neighbours, which are looked into
 //! too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decoder, Encoder};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -17,6 +17,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::bundle_body::{self, FORMAT};
 use super::error::corrupt;
 use super::load::blob;
+use super::reissues;
 use crate::domain::BundleId;
 use crate::store::StoreError;
 
@@ -242,8 +243,9 @@ impl Pack {
     }
 }
 
-/// A bundle as found, and of what fleet and epoch.
+/// A bundle as found, where, and of what fleet and epoch.
 pub(super) struct Found {
+    pub(super) place: Place,
     pub(super) fleet: i64,
     pub(super) epoch: i64,
     pub(super) body: Vec<u8>,
@@ -252,15 +254,17 @@ pub(super) struct Found {
 /// The bundle of that id.
 pub(super) fn find(connection: &Connection, id: &BundleId) -> Result<Option<Found>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT fleet, epoch, format, body FROM packs
+        "SELECT fleet, epoch, format, body, number FROM packs
          WHERE first <= ?1 AND first >= ?2 ORDER BY first DESC",
     )?;
     let mut rows = statement.query(params![id.bytes(), &id.0[..MILLISECONDS_LEN]])?;
     while let Some(row) = rows.next()? {
         check_format(row.get(2)?)?;
-        for body in bodies(blob(row, 3)?)?.into_iter().flatten() {
+        for (position, body) in bodies(blob(row, 3)?)?.into_iter().enumerate() {
+            let Some(body) = body else { continue };
             if bundle_body::id_of(body)? == *id {
                 return Ok(Some(Found {
+                    place: place(row.get(4)?, position),
                     fleet: row.get(0)?,
                     epoch: row.get(1)?,
                     body: body.to_vec(),
@@ -285,6 +289,7 @@ pub(super) fn at(connection: &Connection, place: Place) -> Result<Option<Found>,
         return Ok(None);
     };
     Ok(Some(Found {
+        place,
         fleet: row.get(0)?,
         epoch: row.get(1)?,
         body: body.to_vec(),
@@ -329,6 +334,15 @@ pub(super) fn remove(connection: &Connection, places: &[Place]) -> Result<(), St
     Ok(())
 }
 
+/// Notes anew when the first of the orders of these packs is over.
+pub(super) fn settle_ends(connection: &Connection, places: &[Place]) -> Result<(), StoreError> {
+    let packs: BTreeSet<i64> = places.iter().map(|place| pack_of(*place)).collect();
+    for number in packs {
+        remove_from(connection, number, &[])?;
+    }
+    Ok(())
+}
+
 fn remove_from(
     connection: &Connection,
     number: i64,
@@ -350,7 +364,7 @@ fn remove_from(
             *body = None;
             forget(connection, segment, place(number, position), &read)?;
         } else if let bundle_body::Basis::Order { .. } = read.basis {
-            let end = span(read.window.not_after);
+            let end = span(reissues::order_ends(connection, &read)?);
             ends = Some(ends.map_or(end, |known: i64| known.min(end)));
         }
     }

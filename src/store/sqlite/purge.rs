@@ -2,15 +2,17 @@
 //!
 //! The file does not shrink: what is freed is written to again. Contexts stay; there are few.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, params};
 
 use super::authorize::scope_column;
 use super::bundle_body::{Basis, Body};
-use super::calls;
 use super::error::column;
 use super::load::{blob, rows};
 use super::packs::{self, Place, span};
 use super::writer::Transaction;
+use super::{calls, reissues, statuses};
 use crate::domain::UnixTime;
 use crate::store::{Applied, StoreError};
 
@@ -35,6 +37,7 @@ pub(super) fn purge(
     if authorizations > 0 {
         transaction.segments.forget_empty(connection)?;
     }
+    statuses::purge(connection, before)?;
     calls::purge(connection, before)?;
     transaction.calls.forget();
     Ok(Applied::Purged(authorizations + orders))
@@ -73,9 +76,13 @@ fn purge_authorizations(
         connection
             .prepare_cached("DELETE FROM commands WHERE authorization = ?1")?
             .execute(params![id])?;
-        connection
-            .prepare_cached("DELETE FROM authorizations WHERE id = ?1")?
-            .execute(params![id])?;
+        for sql in [
+            "DELETE FROM reissues WHERE authorization = ?1",
+            "DELETE FROM amendments WHERE authorization = ?1",
+            "DELETE FROM authorizations WHERE id = ?1",
+        ] {
+            connection.prepare_cached(sql)?.execute(params![id])?;
+        }
         purged += 1;
     }
     Ok(purged)
@@ -92,6 +99,9 @@ fn over_orders(
     places: &mut Vec<Place>,
 ) -> Result<u32, StoreError> {
     let mut found = 0;
+    let mut amended = Vec::new();
+    // Orders whose rows have just gone.
+    let gone: HashSet<Place> = places.iter().copied().collect();
     // Each pack has an order that is over, but for those of the last span.
     let sql = "SELECT number, format, body FROM packs INDEXED BY packs_by_end
                WHERE ends IS NOT NULL AND ends <= ?1 ORDER BY ends LIMIT ?2";
@@ -103,12 +113,23 @@ fn over_orders(
                 continue;
             };
             let order = matches!(body.basis, Basis::Order { .. });
-            if order && body.window.not_after < before && found < at_most {
-                places.push(packs::place(row.get(0)?, position));
+            if !order || body.window.not_after >= before || found >= at_most {
+                continue;
+            }
+            let place = packs::place(row.get(0)?, position);
+            if gone.contains(&place) {
+                continue;
+            }
+            // Once amended, its authorization has a row, and goes with that.
+            if reissues::has_row(connection, &body.id)? {
+                amended.push(place);
+            } else {
+                places.push(place);
                 found += 1;
             }
         }
         Ok(())
     })?;
+    packs::settle_ends(connection, &amended)?;
     Ok(found)
 }

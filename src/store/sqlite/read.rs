@@ -6,7 +6,7 @@ use super::bundle_body::{Basis, Body};
 use super::error::{column, corrupt, number};
 use super::load::{Names, blob, named, rows, text};
 use super::packs::{self, Found, Place};
-use super::{authorization_body, contexts, orders, registry, words};
+use super::{authorization_body, contexts, orders, registry, reissues, words};
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, EpochId, FleetId,
     IdentityId, VehicleId, Window,
@@ -16,7 +16,7 @@ use crate::store::{AuthorizationFilter, BundleKey, SignedBundle, StoreError};
 /// The columns [`authorization`] reads, in its order.
 macro_rules! columns {
     () => {
-        "SELECT a.id, a.fleet, a.vehicle, a.version, a.state, a.not_after, a.redeem_by, a.format, a.body "
+        "SELECT a.id, a.fleet, a.vehicle, a.version, a.state, a.not_after, a.redeem_by, a.format, a.body, a.bundle, a.revision, a.code_set "
     };
 }
 
@@ -71,9 +71,11 @@ pub(super) fn bundle(
         BundleKey::Id(id) => packs::find(&snapshot, &id)?,
         BundleKey::Authorization(id) => by_authorization(&snapshot, &id)?,
     };
-    found
-        .map(|found| signed_bundle(&snapshot, &found))
-        .transpose()
+    let Some(found) = found else {
+        return Ok(None);
+    };
+    let newest = reissues::newest(&snapshot, found)?;
+    signed_bundle(&snapshot, &newest).map(Some)
 }
 
 /// An order's authorization has its bundle's id and no row of its own.
@@ -100,7 +102,10 @@ fn by_authorization(
     }
 }
 
-fn signed_bundle(connection: &Connection, found: &Found) -> Result<SignedBundle, StoreError> {
+pub(super) fn signed_bundle(
+    connection: &Connection,
+    found: &Found,
+) -> Result<SignedBundle, StoreError> {
     let body = Body::decode(&found.body)?;
     let subjects = contexts::subjects(connection, body.subjects)?;
     if subjects.len() != body.keys.len() {
@@ -145,6 +150,41 @@ fn signed_bundle(connection: &Connection, found: &Found) -> Result<SignedBundle,
         bundle,
         proof: body.proof,
     })
+}
+
+/// The authorizations of an identity's bundles.
+pub(super) fn held_by(
+    connection: &Connection,
+    fleet: &FleetId,
+    identity: &IdentityId,
+) -> Result<Vec<AuthorizationId>, StoreError> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut places: Vec<Place> = Vec::new();
+    let sql = "WITH RECURSIVE segments (number) AS (
+                   SELECT min(segment) FROM bundles_by_identity
+                   UNION ALL
+                   SELECT (SELECT min(segment) FROM bundles_by_identity WHERE segment > number)
+                   FROM segments WHERE number IS NOT NULL)
+               SELECT b.bundle FROM segments s
+               CROSS JOIN bundles_by_identity b ON b.segment = s.number AND b.identity =
+                   (SELECT i.number FROM identities i CROSS JOIN fleets f ON f.number = i.fleet
+                    WHERE f.id = ?1 AND i.id = ?2)";
+    rows(
+        &snapshot,
+        sql,
+        params![fleet.bytes(), identity.as_str()],
+        |row| {
+            places.push(row.get(0)?);
+            Ok(())
+        },
+    )?;
+    let mut held = Vec::with_capacity(places.len());
+    for place in places {
+        if let Some(found) = packs::at(&snapshot, place)? {
+            held.push(Body::decode(&found.body)?.authorization());
+        }
+    }
+    Ok(held)
 }
 
 fn redeemed_vehicle(connection: &Connection, id: &AuthorizationId) -> Result<i64, StoreError> {
@@ -226,7 +266,7 @@ pub(super) fn authorization(row: &SqlRow<'_>, names: &Names) -> Result<Authoriza
     }
     let bytes = blob(row, 8)?;
     let body = authorization_body::decode(bytes)?;
-    let authorization = Authorization {
+    let mut authorization = Authorization {
         id: AuthorizationId(row.get(0)?),
         fleet: names.fleet(row.get(1)?)?,
         version: row.get(3)?,
@@ -241,10 +281,14 @@ pub(super) fn authorization(row: &SqlRow<'_>, names: &Names) -> Result<Authoriza
         pin: body.pin,
         signing: body.signing,
         state: words::read_state(row.get(4)?)?,
+        redeemed: row.get::<_, Option<Place>>(9)?.is_some(),
         created_at: body.created_at,
         author: body.author,
     };
     authorization_body::check(&authorization, bytes)?;
+    if let Some(amended) = reissues::amended(row, 10, 11)? {
+        authorization.set_amended(Some(amended));
+    }
     Ok(authorization)
 }
 

@@ -8,7 +8,7 @@ use super::packs::{Item, span};
 use super::standings::Numbers;
 use super::words;
 use super::writer::Transaction;
-use crate::store::{Applied, Order, Proof, Redemption, StoreError};
+use crate::store::{Applied, Order, Proof, Redemption, SignedBundle, StoreError};
 
 /// Asks the conditions, then notes the bundle: it is written with the others of its transaction.
 /// An authorization that is redeemed is changed here and now.
@@ -24,7 +24,11 @@ pub(super) fn redeem(
     {
         return Ok(answer);
     }
-    let Some(numbers) = transaction.standings.of(connection, redemption)? else {
+    let Some(numbers) =
+        transaction
+            .standings
+            .of(connection, bundle, redemption.terminal.as_ref())?
+    else {
         return Ok(Applied::Stale);
     };
     let pending = &mut transaction.pending;
@@ -46,7 +50,7 @@ pub(super) fn redeem(
         }
         None => return Ok(Applied::Stale),
     };
-    note(transaction, redemption, &numbers, &basis)?;
+    note(transaction, &redemption.signed, &numbers, &basis)?;
     if let Some(request) = request {
         let end = bundle.window.not_after;
         let answers = &mut transaction.answers;
@@ -54,13 +58,23 @@ pub(super) fn redeem(
             .calls
             .answer(connection, answers, request, bundle.id, end)?;
     }
-    let next = column(redemption.status_next)?;
+    raise_status_next(transaction, numbers.fleet, redemption.status_next)?;
+    Ok(Applied::Done)
+}
+
+/// Notes that a fleet has counted out status indexes up to `next`.
+pub(super) fn raise_status_next(
+    transaction: &mut Transaction<'_>,
+    fleet: i64,
+    next: u64,
+) -> Result<(), StoreError> {
+    let next = column(next)?;
     transaction
         .status_next
-        .entry(numbers.fleet)
+        .entry(fleet)
         .and_modify(|known| *known = next.max(*known))
         .or_insert(next);
-    Ok(Applied::Done)
+    Ok(())
 }
 
 fn ordered(redemption: &Redemption, order: &Order, numbers: &Numbers) -> Basis {
@@ -115,12 +129,35 @@ fn mark_redeemed(
 /// Encodes the bundle and puts it into its pack.
 fn note(
     transaction: &mut Transaction<'_>,
-    redemption: &Redemption,
+    signed: &SignedBundle,
+    numbers: &Numbers,
+    basis: &Basis,
+) -> Result<(), StoreError> {
+    encode(transaction, signed, numbers, basis)?;
+    let order = match basis {
+        Basis::Order { vehicle, .. } => Some((*vehicle, span(signed.bundle.window.not_after))),
+        Basis::Authorization(_) => None,
+    };
+    transaction.packs.push(
+        &mut transaction.pending,
+        &Item {
+            id: signed.bundle.id,
+            identity: numbers.identity,
+            order,
+            body: transaction.scratch,
+        },
+    );
+    Ok(())
+}
+
+/// Encodes the bundle as bodies are kept, into the transaction's scratch.
+pub(super) fn encode(
+    transaction: &mut Transaction<'_>,
+    signed: &SignedBundle,
     numbers: &Numbers,
     basis: &Basis,
 ) -> Result<(), StoreError> {
     let connection = transaction.connection;
-    let signed = &redemption.signed;
     let bundle = &signed.bundle;
     let keys = bundle.keys.len();
     let signed_each = match &signed.proof {
@@ -152,19 +189,5 @@ fn note(
         proof: &signed.proof,
     };
     transaction.scratch.clear();
-    fields.write(transaction.scratch)?;
-    let order = match basis {
-        Basis::Order { vehicle, .. } => Some((*vehicle, span(bundle.window.not_after))),
-        Basis::Authorization(_) => None,
-    };
-    transaction.packs.push(
-        &mut transaction.pending,
-        &Item {
-            id: bundle.id,
-            identity: numbers.identity,
-            order,
-            body: transaction.scratch,
-        },
-    );
-    Ok(())
+    fields.write(transaction.scratch)
 }

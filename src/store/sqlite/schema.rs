@@ -13,7 +13,10 @@ const UNRELEASED: u32 = 1;
 
 /// The steps after [`UNRELEASED`]: each makes the next version of the one before. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 1] = [include_str!("schema_v2.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("schema_v2.sql"),
+    include_str!("schema_v3_status.sql"),
+];
 
 /// The version this program works with.
 #[cfg(test)]
@@ -96,24 +99,20 @@ mod tests {
         connection
             .execute("INSERT INTO settings VALUES ('issuer', 'fob')", [])
             .unwrap();
-        let steps = [
-            STEPS[0],
+        let later = [
             "ALTER TABLE settings ADD COLUMN note TEXT",
             "UPDATE settings SET note = 'x'",
         ];
+        let steps = [&STEPS[..], &later].concat();
         update_by(&mut connection, &steps).unwrap();
-        assert_eq!(version(&connection), Ok(4));
+        assert_eq!(version(&connection), Ok(VERSION + 2));
         let row: String = connection
             .query_row("SELECT value || note FROM settings", [], |row| row.get(0))
             .unwrap();
         assert_eq!(row, "fobx");
         assert!(matches!(
             update(&mut connection),
-            Err(StoreError::Schema {
-                found: 4,
-                known: 2,
-                ..
-            })
+            Err(StoreError::Schema { found, known: VERSION, .. }) if found == VERSION + 2
         ));
     }
 
@@ -121,11 +120,11 @@ mod tests {
     fn a_step_that_fails_leaves_the_store_as_it_was() {
         let mut connection = Connection::open_in_memory().unwrap();
         create(&mut connection).unwrap();
-        let steps = [
-            STEPS[0],
+        let later = [
             "ALTER TABLE settings ADD COLUMN note TEXT",
             "UPDATE nothing SET x = 1",
         ];
+        let steps = [&STEPS[..], &later].concat();
         assert!(matches!(
             update_by(&mut connection, &steps),
             Err(StoreError::Failed(_))

@@ -102,7 +102,8 @@ mod tests {
         let segment = segments.place(connection, id(number)).unwrap();
         connection
             .execute(
-                "INSERT INTO authorizations VALUES (?1, 1, ?2, 1, 1, 0, 0, NULL, 0, 0, NULL, 1, x'')",
+                "INSERT INTO authorizations VALUES (?1, 1, ?2, 1, 1, 0, 0, NULL, 0, 0, NULL, 1, x'', NULL,
+                 NULL)",
                 params![id(number).bytes(), segment],
             )
             .unwrap();

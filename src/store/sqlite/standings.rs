@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::words;
-use crate::domain::{EpochId, FleetId, IdentityId, TerminalId, VehicleId};
-use crate::store::{Redemption, StoreError};
+use crate::domain::{Bundle, EpochId, FleetId, IdentityId, TerminalId, VehicleId};
+use crate::store::StoreError;
 
 /// Vehicles, and identities, and terminals, remembered at most; then the memory starts over.
 const REMEMBERED_MAX: usize = 1 << 19;
@@ -66,14 +66,14 @@ impl Standings {
         Ok(())
     }
 
-    /// The numbers of what `redemption` rests on, if all of it stands: the conditions that
-    /// [`Redemption`] documents, apart from those on its authorization.
+    /// The numbers of what a bundle rests on, if all of it stands: the conditions that
+    /// [`crate::store::Redemption`] documents, apart from those on its authorization.
     pub(super) fn of(
         &mut self,
         connection: &Connection,
-        redemption: &Redemption,
+        bundle: &Bundle,
+        terminal: Option<&TerminalId>,
     ) -> Result<Option<Numbers>, StoreError> {
-        let bundle = &redemption.signed.bundle;
         let Some((epoch, true)) = self.epoch(connection, &bundle.epoch)? else {
             return Ok(None);
         };
@@ -89,7 +89,7 @@ impl Standings {
         let Some(identity) = identity.filter(|it| it.active) else {
             return Ok(None);
         };
-        let terminal = match &redemption.terminal {
+        let terminal = match terminal {
             None => true,
             Some(terminal) => fleet.terminal(connection, terminal)?,
         };

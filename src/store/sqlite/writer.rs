@@ -9,7 +9,7 @@ use super::contexts::Contexts;
 use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
-use super::{authorize, error, purge, redeem, registry};
+use super::{amend, authorize, error, purge, redeem, registry, statuses};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
@@ -177,6 +177,12 @@ impl Transaction<'_> {
             Write::PinAttempt(id, version) => authorize::pin_attempt(connection, id, *version),
             Write::PinRight(id, version) => authorize::pin_right(connection, id, *version),
             Write::Redeem(redemption) => redeem::redeem(self, redemption),
+            Write::Amend(amendment) => amend::amend(self, amendment),
+            Write::Reset(reset) => amend::reset(self, reset),
+            Write::Listed(lists) => statuses::listed(connection, lists),
+            Write::Contact(fleet, vehicle, contact) => {
+                statuses::contact(connection, fleet, vehicle, contact)
+            }
             Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
         }
     }

@@ -6,6 +6,7 @@
 use fob::domain::{FleetId, VehicleId};
 use fob::store::Store;
 
+pub(super) mod amend;
 pub(super) mod authorize;
 pub(super) mod conditions;
 pub(super) mod durability;
@@ -48,6 +49,12 @@ macro_rules! conformance {
             redeem: a_redemption_is_found_by_all_its_names, at_most_one, a_bundle_id_is_taken_once, every_field_comes_back,
                 the_counter_never_goes_down, later_writes_see_earlier_ones,
                 rivals_from_threads_get_one_bundle;
+            amend: an_amendment_comes_back_whole, each_condition_of_an_amendment_counts,
+                redemption_and_change_exclude_each_other, the_same_amendment_is_answered_once,
+                an_order_gets_a_row_when_it_is_amended, a_reset_is_done_whole_or_not_at_all,
+                what_is_revoked_stays_so, lists_and_contacts_are_kept,
+                amended_orders_are_purged_when_they_are_over,
+                a_command_of_a_suspended_terminal_does_not_count;
             orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;

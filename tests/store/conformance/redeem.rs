@@ -33,6 +33,7 @@ pub(crate) fn a_redemption_is_found_by_all_its_names<P: Place>() {
     }
     let redeemed = Authorization {
         state: AuthorizationState::Redeemed,
+        redeemed: true,
         ..authorization
     };
     assert_eq!(store.authorizations(&everything()).unwrap(), [redeemed]);

@@ -1,0 +1,656 @@
+//! Changes, suspensions and ends of one authorization and of every key issued on it: floor 3.
+//!
+//! What follows from an amendment is decided on what is read, under the condition that the
+//! authorization still stands so when it is committed; where it does not, it is decided anew. One
+//! transaction has all of it: the authorization, the bundle at its new version, and the marks of
+//! keys that are to be refused. The lists that say so are signed before the caller is answered.
+
+use std::sync::Arc;
+
+use fob_verify::HolderKey;
+
+use super::admit::check_vehicle;
+use super::authenticate::{BackEnd, OwnerCommand};
+use super::authorize::AuthorizationSpec;
+use super::book::FleetBook;
+use super::certain::{CertainBy, certain_by};
+use super::outcome::Outcome;
+use super::reissue::{Again, reissue};
+use super::{Engine, Failure};
+use crate::domain::change::{Action, check_changeable, grants};
+use crate::domain::id::VERSION_MAX;
+use crate::domain::{
+    Amended, Authorization, AuthorizationId, AuthorizationState, Bundle, KeyId, KeyRecord,
+    KeyStatus, Mark, Refusal, RefusalCode, ShardId, Status, Subject, TerminalId, VehicleId,
+};
+use crate::store::{AmendRequest, Amendment, Applied, Reissue, Request, SignedBundle, Write};
+
+/// Times an amendment is decided anew after its conditions did not hold.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Who amends.
+#[derive(Clone, Copy)]
+pub enum Caller<'a> {
+    /// A fleet's back end; with what makes its call one that may be sent again.
+    BackEnd(&'a BackEnd, Option<Request>),
+    /// An owner terminal.
+    Owner(&'a OwnerCommand),
+}
+
+impl<'a> Caller<'a> {
+    /// Its fleet.
+    pub fn fleet(self) -> &'a Arc<FleetBook> {
+        match self {
+            Self::BackEnd(caller, _) => &caller.fleet,
+            Self::Owner(caller) => &caller.fleet,
+        }
+    }
+
+    pub(super) fn by(&self) -> Option<TerminalId> {
+        match self {
+            Self::BackEnd(..) => None,
+            Self::Owner(caller) => Some(caller.terminal.id.clone()),
+        }
+    }
+
+    pub(super) fn request(&self) -> Option<Request> {
+        match self {
+            Self::BackEnd(_, request) => *request,
+            Self::Owner(caller) => Some(caller.request),
+        }
+    }
+
+    /// What is kept of the request once it is carried out.
+    pub(super) fn keep(&self, made_at: u64, outcome: Vec<u8>) -> Option<AmendRequest> {
+        Some(AmendRequest {
+            request: self.request()?,
+            command: match self {
+                Self::BackEnd(..) => None,
+                Self::Owner(caller) => Some(caller.evidence.clone()),
+            },
+            made_at,
+            outcome,
+        })
+    }
+
+    /// An owner terminal commands only what its identity owns.
+    pub(super) fn check_owns(&self, vehicle: &VehicleId) -> Result<(), Refusal> {
+        let Self::Owner(caller) = self else {
+            return Ok(());
+        };
+        let owned = caller.fleet.vehicle(vehicle.as_str());
+        if owned.is_some_and(|owned| owned.owner.as_ref() == Some(&caller.terminal.identity)) {
+            return Ok(());
+        }
+        Err(Refusal::new(RefusalCode::Forbidden)
+            .detail("an owner terminal commands only vehicles its identity owns"))
+    }
+}
+
+/// What became of an authorization.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// As it stands.
+    pub authorization: Arc<Authorization>,
+    /// What was revoked and issued, and when that is certain.
+    pub outcome: Outcome,
+    /// Status lists that have to say so.
+    pub(super) lists: Vec<ShardId>,
+}
+
+/// What is to become of an authorization.
+pub(super) struct Plan {
+    pub(super) next: Authorization,
+    /// Which keys are to stand otherwise.
+    pub(super) marks: Vec<(KeyId, Mark)>,
+    /// Its bundle, where it is issued again, and for whom.
+    pub(super) again: Option<(Bundle, HolderKey)>,
+    /// The registered terminal that must be active for it.
+    pub(super) terminal: Option<TerminalId>,
+}
+
+impl Plan {
+    /// A plan by which nothing changes yet.
+    pub(super) fn stay(now: &Authorization) -> Self {
+        Self {
+            next: now.clone(),
+            marks: Vec::new(),
+            again: None,
+            terminal: None,
+        }
+    }
+
+    /// The next version. Where it was redeemed, its code set stays what it was.
+    pub(super) fn raise_version(&mut self) -> Result<(), Refusal> {
+        let next = &mut self.next;
+        if next.version >= VERSION_MAX {
+            return Err(Refusal::new(RefusalCode::VersionConflict)
+                .detail("this authorization has been changed as often as may be"));
+        }
+        if next.redeemed {
+            let (version, functions) = next.code_set();
+            let code_set = Some((version, functions.clone()));
+            let revision = next.revision();
+            next.set_amended(Some(Amended { revision, code_set }));
+        }
+        next.version += 1;
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Changes an authorization at `version`. Before redemption the code set is replaced; after it
+    /// every function that remains is issued again, to the same terminal and under the same
+    /// bundle's id, and keys that grant more than the authorization now does are revoked.
+    ///
+    /// `spec` says what the authorization, as it stands, is to say.
+    ///
+    /// # Errors
+    /// `not_found`, `version_conflict`, `code_set_cancelled`, what the rules refuse, and
+    /// `hsm_unavailable`.
+    pub async fn change(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        version: u32,
+        spec: impl Fn(&Authorization) -> Result<AuthorizationSpec, Refusal>,
+    ) -> Result<Done, Failure> {
+        self.amend(caller, id, |now, versions| {
+            if now.version != version {
+                return Err(Refusal::new(RefusalCode::VersionConflict)
+                    .detail(format!("it is at version {}", now.version)));
+            }
+            check_changeable(now)?;
+            let fleet = caller.fleet();
+            let (author, at) = (now.author.clone(), self.clock().unix());
+            let said = self.draft_as(now.id, fleet, spec(now)?, author, at)?;
+            let mut plan = Plan::stay(now);
+            plan.raise_version()?;
+            plan.next.functions = said.functions;
+            plan.next.window = said.window;
+            plan.next.redeem_by = said.redeem_by;
+            let amended = plan.next.amended().cloned();
+            plan.next.restrictions = said.restrictions;
+            plan.next.set_amended(amended);
+            self.issue_again(fleet, plan, versions, None).map(Some)
+        })
+        .await
+    }
+
+    /// Suspends, resumes or cancels an authorization, and with it every key issued on it. Where it
+    /// stands so already, nothing happens.
+    ///
+    /// # Errors
+    /// `not_found`; `code_set_cancelled` where it is cancelled and that is not what is asked for.
+    pub async fn act(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        action: Action,
+    ) -> Result<Done, Failure> {
+        let done = self.act_unlisted(caller, id, action).await?;
+        self.lists_fresh(done.lists.clone()).await?;
+        Ok(done)
+    }
+
+    /// The same, without waiting for the lists.
+    pub(super) async fn act_unlisted(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        action: Action,
+    ) -> Result<Done, Failure> {
+        self.amend_unlisted(caller, id, |now, versions| {
+            self.plan_action(now, versions, action)
+        })
+        .await
+    }
+
+    /// What an action leads to; `None` where it stands so already.
+    pub(super) fn plan_action(
+        &self,
+        now: &Authorization,
+        versions: &[SignedBundle],
+        action: Action,
+    ) -> Result<Option<Plan>, Refusal> {
+        let Some(state) = action.leads_to(now)? else {
+            return Ok(None);
+        };
+        let mut plan = Plan::stay(now);
+        plan.next.state = state;
+        plan.marks = self.marks(versions, action.keys(), |_, _, _| true);
+        Ok(Some(plan))
+    }
+
+    /// Binds the keys of a bundle to another terminal of the same identity: every function is
+    /// issued again for it, and every key bound to the one before is revoked.
+    ///
+    /// # Errors
+    /// `not_found`; `terminal_mismatch` where the identity redeems with registered terminals and
+    /// this is none of them; `code_set_cancelled`, and as [`Engine::change`].
+    pub async fn rebind(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        holder: HolderKey,
+    ) -> Result<Done, Failure> {
+        self.amend(caller, id, |now, versions| {
+            check_changeable(now)?;
+            let mut plan = Plan::stay(now);
+            plan.raise_version()?;
+            if !now.redeemed {
+                return Err(
+                    Refusal::new(RefusalCode::NotFound).detail("nothing has been issued on it yet")
+                );
+            }
+            self.issue_again(caller.fleet(), plan, versions, Some(holder))
+                .map(Some)
+        })
+        .await
+    }
+
+    /// Takes one function off an authorization and revokes every key issued for it; the others
+    /// stay as they are. Without its last function it is cancelled.
+    ///
+    /// # Errors
+    /// `not_found`, as where there is no such key.
+    pub(super) async fn revoke_key_unlisted(
+        &self,
+        caller: Caller<'_>,
+        key: KeyId,
+    ) -> Result<Done, Failure> {
+        let signed = self.bundle(key.bundle()).await?;
+        let id = signed.map(|signed| signed.bundle.authorization);
+        let id = id.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("key"))?;
+        self.amend_unlisted(caller, id, |now, versions| {
+            let subjects = versions.iter().flat_map(|it| {
+                let bundle = &it.bundle;
+                bundle.subjects.iter().map(|one| (one, bundle.key_id(one)))
+            });
+            let mut subjects = subjects.filter(|(_, id)| *id == key);
+            let Some((subject, _)) = subjects.next() else {
+                return Err(Refusal::new(RefusalCode::NotFound).field("key"));
+            };
+            if now.state == AuthorizationState::Cancelled {
+                return Ok(None);
+            }
+            let function = subject.function;
+            let left = now.functions.iter().filter(|one| **one != function);
+            let left: Vec<_> = left.copied().collect();
+            if left.is_empty() {
+                return self.plan_action(now, versions, Action::Cancel);
+            }
+            let mut plan = Plan::stay(now);
+            let own = |_: &Bundle, subject: &Subject, _: &KeyRecord| subject.function == function;
+            plan.marks = self.marks(versions, KeyStatus::Revoked, own);
+            if plan.marks.is_empty() && left.len() == now.functions.len() {
+                return Ok(None);
+            }
+            plan.raise_version()?;
+            plan.next.functions = left.as_slice().into();
+            plan.next.drop_limit(function);
+            Ok(Some(plan))
+        })
+        .await
+    }
+
+    /// Completes a plan by which a bundle, where there is one, is issued again: which keys go, what
+    /// comes, and whether it may. With `holder` it goes to another terminal.
+    pub(super) fn issue_again(
+        &self,
+        fleet: &FleetBook,
+        mut plan: Plan,
+        versions: &[SignedBundle],
+        holder: Option<HolderKey>,
+    ) -> Result<Plan, Refusal> {
+        let Some(newest) = versions.last() else {
+            return Ok(plan);
+        };
+        let before = &newest.bundle;
+        check_vehicle(fleet, &plan.next)?;
+        let identity = fleet.identity(before.identity.as_str());
+        if identity.is_none_or(|identity| identity.status != Status::Active) {
+            return Err(RefusalCode::IdentitySuspended.into());
+        }
+        let to = holder.unwrap_or(before.holder);
+        plan.terminal = check_holder(fleet, before, &to, holder.is_some())?;
+        if let (Some(_), Some(restrictions)) = (&holder, plan.next.restrictions.as_mut())
+            && restrictions.recipient.terminal.is_some()
+        {
+            restrictions.recipient.terminal = plan.terminal.clone();
+        }
+        let next = &plan.next;
+        let stays = |bundle: &Bundle| bundle.holder == to;
+        let gone = |bundle: &Bundle, subject: &Subject, key: &KeyRecord| {
+            !grants(next, bundle, subject, key, stays(bundle))
+        };
+        plan.marks = self.marks(versions, KeyStatus::Revoked, gone);
+        plan.again = Some((before.clone(), to));
+        Ok(plan)
+    }
+
+    /// Marks for the keys that `which` picks, of every version, unless they have expired or stand
+    /// so already.
+    pub(super) fn marks(
+        &self,
+        versions: &[SignedBundle],
+        to: KeyStatus,
+        which: impl Fn(&Bundle, &Subject, &KeyRecord) -> bool,
+    ) -> Vec<(KeyId, Mark)> {
+        let now = self.clock().unix();
+        let mut marks = Vec::new();
+        for SignedBundle { bundle, .. } in versions {
+            if bundle.window.not_after <= now {
+                continue;
+            }
+            for (subject, key) in bundle.each_key() {
+                let Some(mark) = mark(bundle, subject, key, to) else {
+                    continue;
+                };
+                let before = self.book().statuses.of(mark.shard, mark.index);
+                if before != before.then(to) && which(bundle, subject, key) {
+                    marks.push((bundle.key_id(subject), mark));
+                }
+            }
+        }
+        marks
+    }
+
+    /// Amends as `plan` says, on what it is given to read, until that is what is committed; and
+    /// waits for the lists.
+    async fn amend(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        plan: impl Fn(&Authorization, &[SignedBundle]) -> Result<Option<Plan>, Refusal>,
+    ) -> Result<Done, Failure> {
+        let done = self.amend_unlisted(caller, id, plan).await?;
+        self.lists_fresh(done.lists.clone()).await?;
+        Ok(done)
+    }
+
+    /// The same, without waiting for the lists.
+    async fn amend_unlisted(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        plan: impl Fn(&Authorization, &[SignedBundle]) -> Result<Option<Plan>, Refusal>,
+    ) -> Result<Done, Failure> {
+        let fleet = caller.fleet().fleet.id;
+        for _ in 0..ATTEMPTS_MAX {
+            let now = self.authorization(fleet, id).await?;
+            let now = now.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
+            caller.check_owns(&now.vehicle)?;
+            let versions = self.versions_of(&now).await?;
+            let plan = match plan(&now, &versions) {
+                Ok(Some(plan)) => plan,
+                Ok(None) => return self.unchanged(caller, now).await,
+                Err(refusal) => return self.answered_so(caller, id, refusal).await,
+            };
+            let (amendment, outcome) = self.spell_out(caller, &now, plan).await?;
+            let amendment = Arc::new(amendment);
+            let lists = lists_of(&amendment.marks);
+            let applied = self
+                .write(vec![Write::Amend(Arc::clone(&amendment))])
+                .await?;
+            match applied.first() {
+                Some(Applied::Amended(_)) => {
+                    let authorization = Arc::clone(&amendment.authorization);
+                    let authorization = self.book().authorization(id).unwrap_or(authorization);
+                    return Ok(Done {
+                        authorization,
+                        outcome,
+                        lists,
+                    });
+                }
+                Some(Applied::Repeated(_)) => {
+                    let refusal = RefusalCode::VersionConflict.into();
+                    return self.answered_so(caller, id, refusal).await;
+                }
+                Some(Applied::Conflict) => return Err(replayed().into()),
+                _ => {}
+            }
+        }
+        Err(self.shared.busy("what this rests on keeps changing").into())
+    }
+
+    /// Every version of the bundle issued on an authorization, oldest first; none before it is
+    /// redeemed.
+    pub(super) async fn versions_of(
+        &self,
+        authorization: &Authorization,
+    ) -> Result<Vec<SignedBundle>, Failure> {
+        if !authorization.redeemed {
+            return Ok(Vec::new());
+        }
+        let id = authorization.id;
+        self.read(
+            move |store| match store.bundle(crate::store::BundleKey::Authorization(id))? {
+                Some(newest) => store.versions(newest.bundle.id),
+                None => Ok(Vec::new()),
+            },
+        )
+        .await
+    }
+
+    /// The write that carries a plan out, its new keys signed, and what it is answered with.
+    async fn spell_out(
+        &self,
+        caller: Caller<'_>,
+        now: &Authorization,
+        plan: Plan,
+    ) -> Result<(Amendment, Outcome), Failure> {
+        let fleet = caller.fleet();
+        let vehicle_epoch = fleet.vehicle(now.vehicle.as_str()).map_or(0, |it| it.epoch);
+        let all = again(&plan, vehicle_epoch).into_iter().collect();
+        let signed = self.sign_again(fleet, all).await?.into_iter().next();
+        let (mut amendment, outcome) = self.amendment(fleet, now, plan, signed);
+        amendment.by = caller.by();
+        amendment.request = caller.keep(self.clock().unix(), outcome.encode());
+        Ok((amendment, outcome))
+    }
+
+    /// The write that carries a plan out, and what it comes to; who asked is yet to be said.
+    pub(super) fn amendment(
+        &self,
+        fleet: &FleetBook,
+        now: &Authorization,
+        plan: Plan,
+        signed: Option<(SignedBundle, u64)>,
+    ) -> (Amendment, Outcome) {
+        let Plan {
+            next,
+            marks,
+            terminal,
+            ..
+        } = plan;
+        let revoked = marks
+            .iter()
+            .filter(|(_, mark)| mark.to == KeyStatus::Revoked);
+        let revoked = revoked.map(|(id, _)| *id).collect();
+        let refused = marks.iter().filter(|(_, mark)| mark.to != KeyStatus::Valid);
+        let refused: Vec<_> = refused.copied().collect();
+        let mut marks: Vec<Mark> = marks.into_iter().map(|(_, mark)| mark).collect();
+        let mut issued = Vec::new();
+        let reissue = signed.map(|(signed, status_next)| {
+            let bundle = &signed.bundle;
+            for (subject, key) in bundle.each_key() {
+                issued.push(bundle.key_id(subject));
+                // What is suspended stays so, in its new keys too.
+                if next.state == AuthorizationState::Suspended {
+                    marks.extend(mark(bundle, subject, key, KeyStatus::Suspended));
+                }
+            }
+            Reissue {
+                signed,
+                terminal,
+                status_next,
+            }
+        });
+        let outcome = Outcome {
+            certain_by: certain_by(&self.shared, fleet, &next.vehicle, &refused),
+            revoked,
+            issued,
+        };
+        let amendment = Amendment {
+            authorization: Arc::new(next),
+            from: (now.version, now.state),
+            reissue,
+            marks,
+            by: None,
+            request: None,
+        };
+        (amendment, outcome)
+    }
+
+    /// Has bundles issued again, off this thread, a few callers at a time.
+    pub(super) async fn sign_again(
+        &self,
+        fleet: &Arc<FleetBook>,
+        all: Vec<Again>,
+    ) -> Result<Vec<(SignedBundle, u64)>, Failure> {
+        if all.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.shared.check_door()?;
+        let turn = self.reissues.acquire().await;
+        let _turn = turn.map_err(|_| super::shutting_down())?;
+        let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
+        let signed = tokio::task::spawn_blocking(move || reissue(&shared, &fleet, &all));
+        let signed = signed
+            .await
+            .map_err(|error| Failure::Fault(format!("keys that were not signed: {error}")))?;
+        Ok(signed?)
+    }
+
+    /// An amendment after which all is as it was.
+    async fn unchanged(
+        &self,
+        caller: Caller<'_>,
+        now: Arc<Authorization>,
+    ) -> Result<Done, Failure> {
+        // The same request again, most likely: then it is answered as before.
+        if let Some(outcome) = self.recalled(caller, now.id).await? {
+            return Ok(Done {
+                authorization: now,
+                outcome,
+                lists: Vec::new(),
+            });
+        }
+        // A list may be older than what it is to say, if its signing failed then.
+        let versions = self.versions_of(&now).await?;
+        let uris = versions.iter().flat_map(|it| it.bundle.subjects.iter());
+        let lists = uris.filter_map(|subject| ShardId::at(&subject.status_uri));
+        Ok(Done {
+            authorization: now,
+            outcome: Outcome::nothing(),
+            lists: lists.collect(),
+        })
+    }
+
+    /// What the rules refuse by now may have been answered before.
+    async fn answered_so(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+        refusal: Refusal,
+    ) -> Result<Done, Failure> {
+        let Some(outcome) = self.recalled(caller, id).await? else {
+            return Err(refusal.into());
+        };
+        let now = self.authorization(caller.fleet().fleet.id, id).await?;
+        Ok(Done {
+            authorization: now.ok_or(refusal)?,
+            outcome,
+            lists: Vec::new(),
+        })
+    }
+
+    /// What this request to amend that authorization was answered with, if it was.
+    async fn recalled(
+        &self,
+        caller: Caller<'_>,
+        id: AuthorizationId,
+    ) -> Result<Option<Outcome>, Failure> {
+        let Some(request) = caller.request() else {
+            return Ok(None);
+        };
+        let applied = self.write(vec![Write::Recall(request)]).await?;
+        match applied.first() {
+            Some(Applied::Repeated(answered)) if *answered == id => self.outcome_of(request).await,
+            Some(Applied::Repeated(_) | Applied::Conflict) => Err(replayed().into()),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) async fn outcome_of(&self, request: Request) -> Result<Option<Outcome>, Failure> {
+        let found = self
+            .read(move |store| store.outcome(&request.scope))
+            .await?;
+        found.map(|bytes| Outcome::decode(&bytes)).transpose()
+    }
+}
+
+/// The bundle of a plan that is to be issued again.
+pub(super) fn again(plan: &Plan, vehicle_epoch: u32) -> Option<Again> {
+    let (before, holder) = plan.again.clone()?;
+    Some(Again {
+        authorization: plan.next.clone(),
+        before,
+        holder,
+        vehicle_epoch,
+    })
+}
+
+/// The lists on which the marks are.
+pub(super) fn lists_of(marks: &[Mark]) -> Vec<ShardId> {
+    let mut lists: Vec<_> = marks.iter().map(|mark| mark.shard).collect();
+    lists.sort_unstable();
+    lists.dedup();
+    lists
+}
+
+/// `command_replayed`, for a request whose identifier was used for something else.
+pub(super) fn replayed() -> Refusal {
+    Refusal::new(RefusalCode::CommandReplayed)
+        .detail("its jti or Idempotency-Key was used with other content")
+}
+
+fn mark(bundle: &Bundle, subject: &Subject, key: &KeyRecord, to: KeyStatus) -> Option<Mark> {
+    Some(Mark {
+        shard: ShardId::at(&subject.status_uri)?,
+        index: key.status_index,
+        to,
+        ends: bundle.window.not_after,
+    })
+}
+
+/// The registered terminal of that key, where it is one; whether keys may be bound to it.
+fn check_holder(
+    fleet: &FleetBook,
+    bundle: &Bundle,
+    holder: &HolderKey,
+    replaced: bool,
+) -> Result<Option<TerminalId>, Refusal> {
+    let mismatch = |why| Err(Refusal::new(RefusalCode::TerminalMismatch).detail(why));
+    let known = fleet.terminals_of(bundle.identity.as_str());
+    match known.iter().find(|terminal| terminal.key == *holder) {
+        Some(terminal) if terminal.status == Status::Active => Ok(Some(terminal.id.clone())),
+        Some(_) => mismatch("this terminal is suspended"),
+        None if replaced && !known.is_empty() => {
+            mismatch("this identity redeems with its registered terminals only")
+        }
+        None => Ok(None),
+    }
+}
+
+impl Outcome {
+    /// Where nothing had to be done.
+    pub(super) fn nothing() -> Self {
+        Self {
+            revoked: Vec::new(),
+            issued: Vec::new(),
+            certain_by: CertainBy::Now,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Bundles issued again: after a change, a reset, or a phone that was replaced. Floor 3.
+//!
+//! They do not go through the stages: they are few, their conditions are another's, and the caller
+//! waits for one transaction with everything in it. What is decided here is what Stage 3 decides
+//! for a first issue.
+
+use std::sync::Arc;
+
+use fob_verify::HolderKey;
+use fob_verify::key;
+
+use super::book::FleetBook;
+use super::{Shared, hsm_unavailable, sign};
+use crate::domain::{Authorization, Bundle, Epoch, KeyRecord, Refusal, RefusalCode, UnixTime};
+use crate::store::{Proof, SignedBundle};
+
+/// A bundle to issue again.
+pub(super) struct Again {
+    /// What it is issued on, as it becomes.
+    pub(super) authorization: Authorization,
+    /// The bundle as it stands.
+    pub(super) before: Bundle,
+    /// Whom its keys are bound to.
+    pub(super) holder: HolderKey,
+    /// The vehicle epoch its keys are of.
+    pub(super) vehicle_epoch: u32,
+}
+
+/// Issues bundles again, every key signed by itself, all in one call into the HSM. Each comes with
+/// the fleet's counter of status indexes after it. Blocks.
+///
+/// # Errors
+/// `hsm_unavailable`; `malformed` for keys that cannot be encoded.
+pub(super) fn reissue(
+    shared: &Shared,
+    fleet: &FleetBook,
+    all: &[Again],
+) -> Result<Vec<(SignedBundle, u64)>, Refusal> {
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = shared.clock.unix();
+    let epoch = shared.book.active_epoch();
+    let epoch = epoch.filter(|epoch| epoch.window.contains(now));
+    let epoch = epoch.ok_or_else(|| hsm_unavailable().detail("no issuing key is active"))?;
+    let issuer: Arc<str> = shared.book.setting("issuer").unwrap_or_default().into();
+    let protected = key::protected_header(epoch.key.algorithm(), &epoch.id.0);
+    let mut messages = Vec::new();
+    let mut bundles = Vec::with_capacity(all.len());
+    for again in all {
+        let (bundle, status_next) = decide(shared, fleet, again, (&epoch, &issuer), now);
+        for (subject, record) in bundle.each_key() {
+            let mut message = Vec::new();
+            key::to_be_signed(&mut message, &protected, &bundle.claims(subject, record)).map_err(
+                |why| {
+                    tracing::error!(bundle = %bundle.id, %why, "keys that cannot be encoded");
+                    Refusal::new(RefusalCode::Malformed).detail("its keys cannot be encoded")
+                },
+            )?;
+            messages.push(message);
+        }
+        bundles.push((bundle, status_next));
+    }
+    let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+    let mut signatures = sign::few(shared, &epoch, &messages)?.into_iter();
+    let sign = |(bundle, status_next): (Bundle, u64)| {
+        let own = signatures.by_ref().take(bundle.keys.len()).collect();
+        let proof = Proof::Each(own);
+        (SignedBundle { bundle, proof }, status_next)
+    };
+    metrics::counter!("fob_keys_issued_total").increment(messages.len() as u64);
+    Ok(bundles.into_iter().map(sign).collect())
+}
+
+/// Everything the keys will say, and the fleet's counter of status indexes after them.
+fn decide(
+    shared: &Shared,
+    fleet: &FleetBook,
+    again: &Again,
+    (epoch, issuer): (&Epoch, &Arc<str>),
+    now: UnixTime,
+) -> (Bundle, u64) {
+    let Again {
+        authorization,
+        before,
+        ..
+    } = again;
+    let base = &shared.settings.status_url;
+    let count = authorization.functions.len() as u64;
+    let first = fleet.next_status(count);
+    let indexes = fleet.status_indexes(base, first, count);
+    let keys = authorization.functions.iter().zip(indexes);
+    let bundle = Bundle {
+        id: before.id,
+        authorization: authorization.id,
+        version: authorization.version,
+        fleet: authorization.fleet,
+        vehicle: authorization.vehicle.clone(),
+        vehicle_epoch: again.vehicle_epoch,
+        identity: before.identity.clone(),
+        holder: again.holder,
+        epoch: epoch.id,
+        algorithm: epoch.key.algorithm(),
+        issuer: Arc::clone(issuer),
+        issued_at: now,
+        window: authorization.window,
+        region: authorization.region().copied().map(Box::new),
+        recurring: authorization.recurring().copied().map(Box::new),
+        subjects: fleet.subjects(base, &authorization.functions, first),
+        keys: keys
+            .map(|(function, status_index)| KeyRecord {
+                max_uses: authorization.max_uses(*function),
+                status_index,
+            })
+            .collect(),
+    };
+    (bundle, first + count)
+}

@@ -1,0 +1,275 @@
+//! A vehicle's reset, at the end of a rental or a change of owner: floor 3.
+//!
+//! Its epoch is raised by one, so that no key issued before is taken once the car knows; what is
+//! named ends with it, and every other bundle is issued again at the new epoch. One transaction has
+//! all of that. A bundle that was committed at the epoch before between looking and writing is
+//! found by looking once more: none can be committed at it after.
+
+use std::sync::Arc;
+
+use super::amend::{Caller, Plan, again, lists_of, replayed};
+use super::book::FleetBook;
+use super::outcome::Outcome;
+use super::{Engine, Failure};
+use crate::domain::change::Action;
+use crate::domain::{
+    Authorization, AuthorizationId, AuthorizationState, KeyId, Mark, Refusal, RefusalCode,
+    VehicleId,
+};
+use crate::store::{Amendment, Applied, AuthorizationFilter, Reset, SignedBundle, Write};
+
+/// Times a reset is decided anew after its conditions did not hold.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Authorizations read at once.
+const PAGE: u32 = 500;
+
+/// Which authorizations a reset ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// All of the vehicle's.
+    All,
+    /// These.
+    These(Vec<AuthorizationId>),
+}
+
+/// What a reset came to.
+#[derive(Clone, Debug)]
+pub struct ResetDone {
+    /// The vehicle's epoch.
+    pub epoch: u32,
+    /// What was revoked and issued, and when that is certain.
+    pub outcome: Outcome,
+}
+
+/// What is decided about one authorization.
+struct Decided {
+    now: Arc<Authorization>,
+    plan: Plan,
+}
+
+impl Engine {
+    /// Resets a vehicle: raises its epoch by one, ends the authorizations that are named and issues
+    /// the bundles of its others again.
+    ///
+    /// # Errors
+    /// `not_found` for a vehicle, or an authorization of it, that is not there; `hsm_unavailable`;
+    /// `busy` where what it rests on keeps changing.
+    pub async fn reset(
+        &self,
+        caller: Caller<'_>,
+        vehicle: &VehicleId,
+        ends: &Ends,
+    ) -> Result<ResetDone, Failure> {
+        let fleet = Arc::clone(caller.fleet());
+        for _ in 0..ATTEMPTS_MAX {
+            let known = fleet.vehicle(vehicle.as_str());
+            let known = known.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
+            caller.check_owns(vehicle)?;
+            if let Some(request) = caller.request()
+                && let Some(outcome) = self.outcome_of(request).await?
+            {
+                let epoch = known.epoch;
+                return self
+                    .answer_again(request, ResetDone { epoch, outcome })
+                    .await;
+            }
+            let from = known.epoch;
+            let (amendments, outcome) = self.decide_reset(caller, vehicle, ends, from + 1).await?;
+            let marks: Vec<Mark> = amendments.iter().flat_map(|it| it.marks.clone()).collect();
+            let reset = Reset {
+                fleet: fleet.fleet.id,
+                vehicle: vehicle.clone(),
+                from,
+                amendments,
+                by: caller.by(),
+                request: caller.keep(self.clock().unix(), outcome.encode()),
+            };
+            let applied = self.write(vec![Write::Reset(Arc::new(reset))]).await?;
+            match applied.first() {
+                Some(Applied::Amended(_)) => {
+                    let outcome = self.catch_up(caller, vehicle, from + 1, outcome).await?;
+                    self.lists_fresh(lists_of(&marks)).await?;
+                    let epoch = from + 1;
+                    return Ok(ResetDone { epoch, outcome });
+                }
+                Some(Applied::Conflict) => return Err(replayed().into()),
+                _ => {}
+            }
+        }
+        Err(self
+            .shared
+            .busy("what this vehicle has keeps changing")
+            .into())
+    }
+
+    async fn answer_again(
+        &self,
+        request: crate::store::Request,
+        done: ResetDone,
+    ) -> Result<ResetDone, Failure> {
+        let applied = self.write(vec![Write::Recall(request)]).await?;
+        match applied.first() {
+            Some(Applied::Repeated(_)) => Ok(done),
+            _ => Err(replayed().into()),
+        }
+    }
+
+    /// What a reset does to each authorization of the vehicle, new keys signed.
+    async fn decide_reset(
+        &self,
+        caller: Caller<'_>,
+        vehicle: &VehicleId,
+        ends: &Ends,
+        epoch: u32,
+    ) -> Result<(Vec<Arc<Amendment>>, Outcome), Failure> {
+        let live = self.live_of_vehicle(caller, vehicle).await?;
+        if let Ends::These(named) = ends {
+            let known = |id: &AuthorizationId| live.iter().any(|it| it.id == *id);
+            if let Some(unknown) = named.iter().find(|id| !known(id)) {
+                let refusal = Refusal::new(RefusalCode::NotFound).field("ends");
+                return Err(refusal
+                    .detail(format!("the vehicle has no authorization {unknown} to end"))
+                    .into());
+            }
+        }
+        let mut decided = Vec::new();
+        for now in live {
+            let versions = self.versions_of(&now).await?;
+            let ended = match ends {
+                Ends::All => true,
+                Ends::These(named) => named.contains(&now.id),
+            };
+            let plan = if ended {
+                self.plan_action(&now, &versions, Action::Cancel)?
+            } else {
+                self.plan_again(caller, &now, &versions)?
+            };
+            decided.extend(plan.map(|plan| Decided { now, plan }));
+        }
+        self.spell_out_all(caller, decided, epoch).await
+    }
+
+    /// The same keys again, at the next version; nothing for what was not redeemed, whose keys will
+    /// be of the new epoch, and for whoever may have none any more.
+    fn plan_again(
+        &self,
+        caller: Caller<'_>,
+        now: &Authorization,
+        versions: &[SignedBundle],
+    ) -> Result<Option<Plan>, Refusal> {
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        let mut plan = Plan::stay(now);
+        plan.raise_version()?;
+        match self.issue_again(caller.fleet(), plan, versions, None) {
+            Ok(plan) => Ok(Some(plan)),
+            Err(refusal) => {
+                tracing::info!(authorization = %now.id, %refusal, "a reset leaves it without keys");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn spell_out_all(
+        &self,
+        caller: Caller<'_>,
+        decided: Vec<Decided>,
+        epoch: u32,
+    ) -> Result<(Vec<Arc<Amendment>>, Outcome), Failure> {
+        let fleet = caller.fleet();
+        let all = decided.iter().filter_map(|it| again(&it.plan, epoch));
+        let mut signed = self.sign_again(fleet, all.collect()).await?.into_iter();
+        let mut whole = Outcome::nothing();
+        let mut amendments = Vec::with_capacity(decided.len());
+        for Decided { now, plan } in decided {
+            let own = plan.again.is_some().then(|| signed.next()).flatten();
+            let (amendment, outcome) = self.amendment(fleet, &now, plan, own);
+            whole = whole.with(outcome);
+            amendments.push(Arc::new(amendment));
+        }
+        Ok((amendments, whole))
+    }
+
+    /// Issues again what was committed at an earlier epoch after the reset had looked.
+    async fn catch_up(
+        &self,
+        caller: Caller<'_>,
+        vehicle: &VehicleId,
+        epoch: u32,
+        mut whole: Outcome,
+    ) -> Result<Outcome, Failure> {
+        for _ in 0..ATTEMPTS_MAX {
+            let mut decided = Vec::new();
+            for now in self.live_of_vehicle(caller, vehicle).await? {
+                let versions = self.versions_of(&now).await?;
+                let newest = versions.last().map(|it| it.bundle.vehicle_epoch);
+                if newest.is_some_and(|newest| newest < epoch)
+                    && let Some(plan) = self.plan_again(caller, &now, &versions)?
+                {
+                    decided.push(Decided { now, plan });
+                }
+            }
+            if decided.is_empty() {
+                return Ok(whole);
+            }
+            let (amendments, outcome) = self.spell_out_all(caller, decided, epoch).await?;
+            let writes = amendments.into_iter().map(Write::Amend).collect();
+            self.write(writes).await?;
+            whole = whole.with(outcome);
+        }
+        Ok(whole)
+    }
+
+    /// The authorizations of a vehicle that are not over.
+    pub(super) async fn live_of_vehicle(
+        &self,
+        caller: Caller<'_>,
+        vehicle: &VehicleId,
+    ) -> Result<Vec<Arc<Authorization>>, Failure> {
+        let now = self.clock().unix();
+        let mut all = self.all_of_vehicle(caller.fleet(), vehicle).await?;
+        all.retain(|it| it.state != AuthorizationState::Cancelled && it.window.not_after > now);
+        Ok(all)
+    }
+
+    /// Every authorization of a vehicle.
+    pub(super) async fn all_of_vehicle(
+        &self,
+        fleet: &FleetBook,
+        vehicle: &VehicleId,
+    ) -> Result<Vec<Arc<Authorization>>, Failure> {
+        let mut filter = AuthorizationFilter {
+            fleet: fleet.fleet.id,
+            id: None,
+            vehicle: Some(vehicle.clone()),
+            state: None,
+            expired: None,
+            now: 0,
+            after: None,
+            limit: PAGE,
+        };
+        let mut all = Vec::new();
+        loop {
+            let page = self.authorizations(filter.clone()).await?;
+            filter.after = page.last().map(|last| last.id);
+            let full = page.len() == PAGE as usize;
+            all.extend(page.into_iter().map(Arc::new));
+            if !full {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+impl Outcome {
+    /// Both in one.
+    pub(super) fn with(mut self, other: Self) -> Self {
+        let ids = |mine: &mut Vec<KeyId>, theirs: Vec<KeyId>| mine.extend(theirs);
+        ids(&mut self.revoked, other.revoked);
+        ids(&mut self.issued, other.issued);
+        self.certain_by = self.certain_by.and(other.certain_by);
+        self
+    }
+}

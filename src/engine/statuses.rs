@@ -1,0 +1,277 @@
+//! How every key stands, in memory: floor 3. Part of the book, so the committer alone writes it, and
+//! only what is durable; everybody reads it without a lock.
+//!
+//! A list takes memory once one of its keys has been revoked or suspended. Nothing here grows with
+//! the number of keys issued.
+//!
+//! Deliberately not here: signing lists (`lists.rs`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::domain::status::SHARD_LEN;
+use crate::domain::{Bundle, KeyStatus, Mark, ShardId, UnixTime};
+use crate::store::Listed;
+
+/// Entries of two bits in one word.
+const PER_WORD: u32 = 32;
+
+/// Words of one list.
+const WORDS: usize = SHARD_LEN as usize / PER_WORD as usize;
+
+/// How every key stands.
+#[derive(Default)]
+pub struct Statuses {
+    shards: papaya::HashMap<ShardId, Arc<Shard>>,
+    /// The store's count of amendments. Raised (release) after what they mark is written above, so
+    /// whoever reads it (acquire) sees all of that.
+    revision: AtomicU64,
+}
+
+/// One list.
+#[derive(Default)]
+pub(super) struct Shard {
+    words: OnceLock<Box<[AtomicU64]>>,
+    /// Counts changes. Raised (release) after each, read (acquire) before a copy is taken.
+    changes: AtomicU64,
+    /// When it was signed last, as far as is durable.
+    issued_at: AtomicU64,
+}
+
+impl Statuses {
+    /// How the key at `index` of a list stands.
+    pub fn of(&self, shard: ShardId, index: u32) -> KeyStatus {
+        self.shards
+            .pin()
+            .get(&shard)
+            .map_or(KeyStatus::Valid, |shard| shard.get(index))
+    }
+
+    /// How each key of a bundle stands, in their order.
+    pub fn of_bundle(&self, bundle: &Bundle) -> Vec<KeyStatus> {
+        let pinned = self.shards.pin();
+        // They nearly always share one list.
+        let mut last: Option<(&Arc<str>, Option<&Arc<Shard>>)> = None;
+        let mut standing = Vec::with_capacity(bundle.keys.len());
+        for (subject, key) in bundle.each_key() {
+            let uri = &subject.status_uri;
+            let shard = match last {
+                Some((known, shard)) if Arc::ptr_eq(known, uri) => shard,
+                _ => ShardId::at(uri).and_then(|id| pinned.get(&id)),
+            };
+            last = Some((uri, shard));
+            standing.push(shard.map_or(KeyStatus::Valid, |it| it.get(key.status_index)));
+        }
+        standing
+    }
+
+    /// The store's count of amendments; what they have marked can be read here.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Lists in which something has been marked since this process began, or was before.
+    pub(super) fn marked(&self) -> Vec<ShardId> {
+        let pinned = self.shards.pin();
+        let marked = pinned.iter().filter(|(_, shard)| shard.changes() > 0);
+        marked.map(|(id, _)| *id).collect()
+    }
+
+    /// One list, which may be empty.
+    pub(super) fn shard(&self, id: ShardId) -> Arc<Shard> {
+        Arc::clone(self.shards.pin().get_or_insert_with(id, Arc::default))
+    }
+
+    /// Takes in what has become durable.
+    pub(super) fn mark(&self, marks: &[Mark]) {
+        for mark in marks {
+            self.shard(mark.shard).set(mark.index, mark.to);
+        }
+    }
+
+    /// Takes in that lists are about to be given out.
+    pub(super) fn listed(&self, lists: &[Listed]) {
+        for list in lists {
+            let shard = self.shard(list.shard);
+            shard.issued_at.fetch_max(list.issued_at, Ordering::Relaxed);
+        }
+    }
+
+    /// Becomes what was loaded, list by list; what has changed counts as a change.
+    pub(super) fn become_as(&self, loaded: &Self) {
+        let pinned = loaded.shards.pin();
+        for (id, shard) in &pinned {
+            self.shard(*id).become_as(shard);
+        }
+        for (id, shard) in &self.shards.pin() {
+            if !pinned.contains_key(id) {
+                shard.become_as(&Shard::default());
+            }
+        }
+    }
+
+    /// Takes in that there were so many amendments.
+    pub(super) fn amended(&self, revision: u64) {
+        self.revision.fetch_max(revision, Ordering::Release);
+    }
+}
+
+impl Shard {
+    /// How often it has changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// When it was signed last; 0 where it never was.
+    pub(super) fn issued_at(&self) -> UnixTime {
+        self.issued_at.load(Ordering::Relaxed)
+    }
+
+    /// The whole list, four entries to an octet, the first in its lowest bits
+    /// (draft-ietf-oauth-status-list §4.1).
+    pub(super) fn octets(&self) -> Vec<u8> {
+        match self.words.get() {
+            None => vec![0; WORDS * size_of::<u64>()],
+            Some(words) => {
+                let octets = words
+                    .iter()
+                    .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
+                octets.collect()
+            }
+        }
+    }
+
+    fn become_as(&self, loaded: &Self) {
+        if self.words.get().is_none() && loaded.words.get().is_none() {
+            return;
+        }
+        let mut changed = false;
+        for (at, word) in self.words().iter().enumerate() {
+            let to = loaded.words.get().map(|words| &words[at]);
+            let to = to.map_or(0, |word| word.load(Ordering::Relaxed));
+            changed |= word.swap(to, Ordering::Relaxed) != to;
+        }
+        if changed {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        self.words
+            .get_or_init(|| (0..WORDS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn get(&self, index: u32) -> KeyStatus {
+        let Some(words) = self.words.get() else {
+            return KeyStatus::Valid;
+        };
+        let word = words.get((index / PER_WORD) as usize);
+        let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
+        match word >> (2 * (index % PER_WORD)) & 3 {
+            0 => KeyStatus::Valid,
+            2 => KeyStatus::Suspended,
+            _ => KeyStatus::Revoked,
+        }
+    }
+
+    /// One thread writes, so reading and writing need not be one step.
+    fn set(&self, index: u32, to: KeyStatus) {
+        let before = self.get(index);
+        let to = before.then(to);
+        if to == before {
+            return;
+        }
+        let Some(word) = self.words().get((index / PER_WORD) as usize) else {
+            return;
+        };
+        let shift = 2 * (index % PER_WORD);
+        let others = word.load(Ordering::Relaxed) & !(3 << shift);
+        word.store(others | u64::from(to.bits()) << shift, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId { tag: 1, number: 0 };
+
+    fn mark(index: u32, to: KeyStatus) -> Mark {
+        Mark {
+            shard: SHARD,
+            index,
+            to,
+            ends: 0,
+        }
+    }
+
+    #[test]
+    fn a_list_is_the_sum_of_its_marks() {
+        use KeyStatus::{Revoked, Suspended, Valid};
+        let statuses = Statuses::default();
+        assert_eq!(statuses.of(SHARD, 5), Valid);
+        let last = SHARD_LEN as u32 - 1;
+        let marks = [
+            (0, Revoked),
+            (5, Suspended),
+            (31, Suspended),
+            (32, Revoked),
+            (last, Suspended),
+        ];
+        statuses.mark(&marks.map(|(index, to)| mark(index, to)));
+        for (index, to) in marks {
+            assert_eq!(statuses.of(SHARD, index), to, "{index}");
+        }
+        let octets = statuses.shard(SHARD).octets();
+        assert_eq!(octets.len(), 32 * 1024);
+        let mut expected = vec![0; octets.len()];
+        for (index, to) in marks {
+            let to = match to {
+                Revoked => fob_verify::status::Status::Revoked,
+                _ => fob_verify::status::Status::Suspended,
+            };
+            assert!(fob_verify::status::set(&mut expected, index, to));
+        }
+        assert_eq!(octets, expected, "as the format's own writer has it");
+        statuses.mark(&[
+            mark(0, Valid),
+            mark(5, Valid),
+            mark(31, Revoked),
+            mark(last + 1, Revoked),
+        ]);
+        assert_eq!(statuses.of(SHARD, 0), Revoked, "for good");
+        assert_eq!(statuses.of(SHARD, 5), Valid);
+        assert_eq!(statuses.of(SHARD, 31), Revoked);
+        assert_eq!(statuses.of(SHARD, last + 1), Valid, "no such key");
+    }
+
+    #[test]
+    fn loaded_again_it_is_what_was_loaded() {
+        let (statuses, loaded) = (Statuses::default(), Statuses::default());
+        statuses.mark(&[mark(1, KeyStatus::Suspended), mark(2, KeyStatus::Revoked)]);
+        loaded.mark(&[mark(2, KeyStatus::Revoked), mark(3, KeyStatus::Revoked)]);
+        let changes = statuses.shard(SHARD).changes();
+        statuses.become_as(&loaded);
+        assert_eq!(statuses.shard(SHARD).octets(), loaded.shard(SHARD).octets());
+        assert!(statuses.shard(SHARD).changes() > changes);
+        statuses.become_as(&Statuses::default());
+        assert!(
+            statuses
+                .shard(SHARD)
+                .octets()
+                .iter()
+                .all(|octet| *octet == 0)
+        );
+    }
+
+    #[test]
+    fn only_what_changes_counts() {
+        let statuses = Statuses::default();
+        statuses.mark(&[mark(1, KeyStatus::Valid)]);
+        assert!(statuses.marked().is_empty());
+        statuses.mark(&[mark(1, KeyStatus::Revoked), mark(1, KeyStatus::Suspended)]);
+        assert_eq!(statuses.shard(SHARD).changes(), 1);
+        assert_eq!(statuses.marked(), [SHARD]);
+    }
+}

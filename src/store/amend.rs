@@ -1,0 +1,111 @@
+//! Writes that amend what was authorized and issued: changes, suspensions, ends, resets; and what
+//! cars are told of it.
+
+use std::sync::Arc;
+
+use super::{Request, SignedBundle};
+use crate::domain::{
+    Authorization, AuthorizationState, FleetId, Mark, ShardId, TerminalId, UnixTime, VehicleId,
+};
+
+/// An authorization as it becomes, with all that follows from it, in one piece.
+///
+/// Conditions, all of them or [`super::Applied::Stale`]: the authorization is at version and state
+/// `from`; the terminal `by` and its identity, where one is named, are active; with `reissue` those
+/// of a redemption, apart from the authorization's own. An order's authorization has no row until
+/// its first amendment makes one.
+///
+/// Where `request` was answered before, nothing is written: [`super::Applied::Repeated`] for the
+/// same digest, [`super::Applied::Conflict`] for another. Done, it is answered
+/// [`super::Applied::Amended`].
+#[derive(Clone, Debug)]
+pub struct Amendment {
+    /// As it becomes. Its [`Authorization::revision`] is what the store counts, not what is given.
+    pub authorization: Arc<Authorization>,
+    /// Version and state it must have.
+    pub from: (u32, AuthorizationState),
+    /// Its bundle at the new version, where it is issued again.
+    pub reissue: Option<Reissue>,
+    /// Keys that are to stand otherwise.
+    pub marks: Vec<Mark>,
+    /// The owner terminal that commanded it, where it was one.
+    pub by: Option<TerminalId>,
+    /// What makes it one that may be sent again, and is kept of it.
+    pub request: Option<AmendRequest>,
+}
+
+/// A bundle issued again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reissue {
+    /// The bundle, signed.
+    pub signed: SignedBundle,
+    /// The registered terminal it is bound to, where it is one that must be active.
+    pub terminal: Option<TerminalId>,
+    /// The fleet's counter of status indexes after this bundle.
+    pub status_next: u64,
+}
+
+/// A request to amend that may be sent again.
+#[derive(Clone, Debug)]
+pub struct AmendRequest {
+    /// Who asked what.
+    pub request: Request,
+    /// The signed command, kept as evidence.
+    pub command: Option<String>,
+    /// When it was made.
+    pub made_at: UnixTime,
+    /// What it is answered with; the same request again is answered so too.
+    pub outcome: Vec<u8>,
+}
+
+/// The reset of a vehicle: its epoch raised by one, and amendments that go with it, all or none.
+///
+/// Conditions: the vehicle is at epoch `from`, and those of each amendment at the raised epoch.
+/// Answered like an [`Amendment`].
+#[derive(Clone, Debug)]
+pub struct Reset {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The vehicle.
+    pub vehicle: VehicleId,
+    /// The epoch it must be at.
+    pub from: u32,
+    /// What goes with it.
+    pub amendments: Vec<Arc<Amendment>>,
+    /// The owner terminal that commanded it, where it was one.
+    pub by: Option<TerminalId>,
+    /// What makes it one that may be sent again, and is kept of it.
+    pub request: Option<AmendRequest>,
+}
+
+/// When a status list was signed, to be written before it is given out: the next must be later,
+/// whatever the clock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Which list.
+    pub shard: ShardId,
+    /// Its `iat`.
+    pub issued_at: UnixTime,
+}
+
+/// What a car was sent last, and what it has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// When it says it was heard last, by its own clock.
+    pub heard_at: UnixTime,
+    /// What it was sent.
+    pub sent: Sent,
+    /// What it has acknowledged, where it has.
+    pub acked: Option<Sent>,
+}
+
+/// One sync that was sent to a car.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its SHA-256.
+    pub digest: [u8; 32],
+    /// The store's count of amendments that it and the status lists beside it include.
+    pub revision: u64,
+    /// When it was made.
+    pub at: UnixTime,
+}

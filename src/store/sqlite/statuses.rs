@@ -1,0 +1,183 @@
+//! Keys that are not valid, when status lists were signed, and what cars know: floor 2,
+//! `store/sqlite`.
+//!
+//! A key has a row only while it is revoked or suspended, so what is written and loaded grows with
+//! those alone and not with the keys issued.
+
+use rusqlite::{Connection, params};
+
+use super::error::{column, corrupt, number};
+use super::load::{Names, rows};
+use super::packs::span;
+use super::registry::fleet_number;
+use crate::domain::{FleetId, KeyStatus, Mark, ShardId, UnixTime, VehicleId};
+use crate::store::{Applied, Contact, Listed, Row, Sent, StoreError};
+
+const REVOKED: i64 = 1;
+const SUSPENDED: i64 = 2;
+
+/// Writes the marks: what is revoked stays so.
+pub(super) fn mark(connection: &Connection, marks: &[Mark]) -> Result<(), StoreError> {
+    for mark in marks {
+        let place = (mark.shard.tag, column(mark.shard.number)?, mark.index);
+        let sql = match mark.to {
+            KeyStatus::Valid => {
+                connection
+                    .prepare_cached(
+                        "DELETE FROM statuses
+                         WHERE tag = ?1 AND shard = ?2 AND position = ?3 AND status = 2",
+                    )?
+                    .execute(place)?;
+                continue;
+            }
+            KeyStatus::Suspended => {
+                "INSERT INTO statuses VALUES (?1, ?2, ?3, 2, ?4) ON CONFLICT DO NOTHING"
+            }
+            KeyStatus::Revoked => {
+                "INSERT INTO statuses VALUES (?1, ?2, ?3, 1, ?4)
+                 ON CONFLICT DO UPDATE SET status = 1"
+            }
+        };
+        connection.prepare_cached(sql)?.execute(params![
+            place.0,
+            place.1,
+            place.2,
+            span(mark.ends)
+        ])?;
+    }
+    Ok(())
+}
+
+/// Notes when lists are signed. None goes back.
+pub(super) fn listed(connection: &Connection, lists: &[Listed]) -> Result<Applied, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO status_lists VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET issued_at = max(issued_at, excluded.issued_at)",
+    )?;
+    for list in lists {
+        statement.execute(params![
+            list.shard.tag,
+            column(list.shard.number)?,
+            column(list.issued_at)?
+        ])?;
+    }
+    Ok(Applied::Done)
+}
+
+/// Notes what a car was sent and has acknowledged.
+pub(super) fn contact(
+    connection: &Connection,
+    fleet: &FleetId,
+    vehicle: &VehicleId,
+    contact: &Contact,
+) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, fleet)? else {
+        return Ok(Applied::Stale);
+    };
+    let Contact {
+        heard_at,
+        sent,
+        acked,
+    } = contact;
+    let written = connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO contacts
+             SELECT number, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM vehicles WHERE fleet = ?1 AND id = ?2",
+        )?
+        .execute(params![
+            fleet,
+            vehicle.as_str(),
+            column(*heard_at)?,
+            sent.digest,
+            column(sent.revision)?,
+            column(sent.at)?,
+            acked.map(|acked| acked.digest),
+            acked.map(|acked| column(acked.revision)).transpose()?,
+            acked.map(|acked| column(acked.at)).transpose()?,
+        ])?;
+    Ok(if written == 1 {
+        Applied::Done
+    } else {
+        Applied::Stale
+    })
+}
+
+/// Deletes marks of keys that expired before `before`.
+pub(super) fn purge(connection: &Connection, before: UnixTime) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM statuses WHERE ends < ?1")?
+        .execute(params![span(before)])?;
+    connection
+        .prepare_cached("DELETE FROM amendments WHERE authorization IS NULL AND made_at < ?1")?
+        .execute(params![column(before)?])?;
+    Ok(())
+}
+
+/// Hands all of it to `each`.
+pub(super) fn load(
+    connection: &Connection,
+    names: &Names,
+    each: &mut dyn FnMut(Row),
+) -> Result<(), StoreError> {
+    let sql = "SELECT tag, shard, position, status, ends FROM statuses";
+    rows(connection, sql, [], |row| {
+        each(Row::Status(Mark {
+            shard: ShardId {
+                tag: row.get(0)?,
+                number: number(row.get(1)?)?,
+            },
+            index: row.get(2)?,
+            to: match row.get(3)? {
+                REVOKED => KeyStatus::Revoked,
+                SUSPENDED => KeyStatus::Suspended,
+                _ => return Err(corrupt("an unknown status of a key")),
+            },
+            ends: number(row.get::<_, i64>(4)? << 16)?,
+        }));
+        Ok(())
+    })?;
+    let sql = "SELECT tag, shard, issued_at FROM status_lists";
+    rows(connection, sql, [], |row| {
+        each(Row::Listed(Listed {
+            shard: ShardId {
+                tag: row.get(0)?,
+                number: number(row.get(1)?)?,
+            },
+            issued_at: number(row.get(2)?)?,
+        }));
+        Ok(())
+    })?;
+    let sql = "SELECT v.fleet, v.number, c.sent, c.sent_revision, c.sent_at, c.acked,
+               c.acked_revision, c.acked_at, c.heard_at
+               FROM contacts c CROSS JOIN vehicles v ON v.number = c.vehicle";
+    rows(connection, sql, [], |row| {
+        let acked = match row.get::<_, Option<[u8; 32]>>(5)? {
+            None => None,
+            Some(digest) => Some(Sent {
+                digest,
+                revision: number(row.get(6)?)?,
+                at: number(row.get(7)?)?,
+            }),
+        };
+        let sent = Sent {
+            digest: row.get(2)?,
+            revision: number(row.get(3)?)?,
+            at: number(row.get(4)?)?,
+        };
+        each(Row::Contact(
+            names.fleet(row.get(0)?)?,
+            names.vehicle(row.get(1)?)?,
+            Contact {
+                heard_at: number(row.get(8)?)?,
+                sent,
+                acked,
+            },
+        ));
+        Ok(())
+    })?;
+    let sql = "SELECT value FROM revisions WHERE value > 0";
+    rows(connection, sql, [], |row| {
+        each(Row::Revision(number(row.get(0)?)?));
+        Ok(())
+    })
+}
