@@ -11,16 +11,20 @@ use serde::Serialize;
 
 mod bench_hsm;
 mod bench_issue;
+mod ceremony;
 mod desk;
+mod epoch;
 mod init;
 mod issue;
 mod jwk;
 mod operate;
+mod operator;
 mod place;
 mod serve;
 mod sign;
 mod signing;
 mod socket;
+mod steps;
 mod verify;
 
 /// Issues virtual car keys: one HSM-signed key for each function of a vehicle.
@@ -72,9 +76,12 @@ enum Command {
     /// Create, list and revoke bearer tokens
     #[command(subcommand)]
     Token(operate::TokenCommand),
-    /// List issuing epochs
+    /// Prepare, rotate, revoke and list issuing epochs; read the records; follow the root
     #[command(subcommand)]
-    Epoch(operate::EpochCommand),
+    Epoch(epoch::EpochCommand),
+    /// Register the operators whose approval dual control asks for
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
     /// Ask how the HSM is
     #[command(subcommand)]
     Hsm(operate::HsmCommand),
@@ -106,7 +113,8 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),
-        Command::Epoch(command) => operate::epoch(&common, command),
+        Command::Epoch(command) => epoch::run(&common, command),
+        Command::Operator(command) => operator::run(&common, command),
         Command::Hsm(command) => operate::hsm(&common, command),
         Command::Issue(args) => match issue::run(&common, &args) {
             Ok(code) => return code,

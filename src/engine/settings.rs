@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Signing;
+use crate::domain::{Schedule, Signing};
 
 /// Addresses and bounds. Every queue, batch and wait has one.
 #[derive(Clone, Debug)]
@@ -31,6 +31,10 @@ pub struct EngineSettings {
     pub verify_one_in: u64,
     /// The furthest a key may reach beyond its issue, in seconds.
     pub key_lifetime_max_s: u64,
+    /// When epochs rotate, and when to say that too few are prepared.
+    pub schedule: Schedule,
+    /// A step of an operator takes effect only with the signed approval of another.
+    pub dual_control: bool,
     /// How long what is over is kept, in seconds.
     pub retain_for_s: u64,
     /// How long a caller waits before it is told to ask again.
@@ -54,6 +58,12 @@ impl EngineSettings {
             waiters_max: 1024,
             verify_one_in: 64,
             key_lifetime_max_s: 731 * 86_400,
+            schedule: Schedule {
+                rotate_every_s: None,
+                overlap_s: 30 * 86_400,
+                warn_before_s: 30 * 86_400,
+            },
+            dual_control: false,
             retain_for_s: 90 * 86_400,
             answer_within: super::ANSWER_WITHIN,
             prepare_threads: std::thread::available_parallelism().map_or(2, usize::from),

@@ -267,6 +267,7 @@ fn found(token: &Token, store: &Sqlite, owner: &Phone) {
         algorithm: Algorithm::Esp256,
         epoch_lifetime_s: 86_400,
         key_lifetime_max_s: 86_400,
+        operator: "test",
         now: clock.unix(),
     };
     let mut writes = founding.found().unwrap().writes;

@@ -13,7 +13,10 @@ const UNRELEASED: u32 = 1;
 
 /// The steps after [`UNRELEASED`]: each makes the next version of the one before. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 1] = [include_str!("schema_v2.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("schema_v2.sql"),
+    include_str!("schema_v3_epochs.sql"),
+];
 
 /// The version this program works with.
 #[cfg(test)]
@@ -92,7 +95,7 @@ mod tests {
     #[test]
     fn an_older_store_takes_the_missing_steps_and_keeps_its_rows() {
         let mut connection = Connection::open_in_memory().unwrap();
-        create(&mut connection).unwrap();
+        migrate(&mut connection, UNRELEASED, &STEPS[..1]).unwrap();
         connection
             .execute("INSERT INTO settings VALUES ('issuer', 'fob')", [])
             .unwrap();
@@ -111,7 +114,7 @@ mod tests {
             update(&mut connection),
             Err(StoreError::Schema {
                 found: 4,
-                known: 2,
+                known: VERSION,
                 ..
             })
         ));
@@ -121,11 +124,11 @@ mod tests {
     fn a_step_that_fails_leaves_the_store_as_it_was() {
         let mut connection = Connection::open_in_memory().unwrap();
         create(&mut connection).unwrap();
-        let steps = [
-            STEPS[0],
+        let mut steps = STEPS.to_vec();
+        steps.extend([
             "ALTER TABLE settings ADD COLUMN note TEXT",
             "UPDATE nothing SET x = 1",
-        ];
+        ]);
         assert!(matches!(
             update_by(&mut connection, &steps),
             Err(StoreError::Failed(_))
