@@ -337,7 +337,7 @@ fn history(all: &[Record]) -> String {
 fn step_text(step: &Step) -> String {
     let name = |step: &Step| {
         let value = serde_json::to_value(step).unwrap_or_default();
-        value["name"].as_str().unwrap_or_default().to_owned()
+        value["kind"].as_str().unwrap_or_default().to_owned()
     };
     match step {
         Step::Activate { epoch } | Step::Retire { epoch } | Step::Revoke { epoch } => {

@@ -33,7 +33,7 @@ pub struct CkaId(pub [u8; 16]);
 
 /// What an operator asks for, or the server does by its schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
     /// The issuer begins: root, first epochs, first trust list.
     Found,
