@@ -10,6 +10,7 @@
 mod api;
 mod batches;
 mod client;
+mod epochs;
 mod faults;
 mod floors;
 mod hostile;

@@ -9,7 +9,7 @@ use super::operate::ask;
 use super::place;
 use super::steps::{Ask, Taken, Told};
 use crate::config::Config;
-use crate::domain::record::{CkaId, PublicKey, Who};
+use crate::domain::record::{CkaId, KeyNote, PublicKey, Who};
 use crate::domain::{EpochId, RootKey, Step};
 use crate::engine::ceremony::{Draft, Signed};
 use crate::hsm::{KeyRef, Token};
@@ -43,10 +43,11 @@ pub(super) fn take(config: &Config, step: Step, who: Who) -> anyhow::Result<Take
         Some(token) => token,
         None => place::root_token(config)?,
     };
-    let signed = sign(&token, &draft)?;
+    let root = draft.root().cloned();
+    let signed = sign(&token, *draft)?;
     match told(config, Ask::Conclude(Box::new(signed)))? {
         Told::Taken(taken) => {
-            if let Some(root) = draft.root() {
+            if let Some(root) = &root {
                 place::write_root(config, root)?;
             }
             Ok(taken)
@@ -63,13 +64,10 @@ pub(super) fn told(config: &Config, question: Ask) -> anyhow::Result<Told> {
     }
 }
 
-fn sign(token: &Token, draft: &Draft) -> anyhow::Result<Signed> {
-    let root = draft.root().context("the draft names no root")?;
+fn sign(token: &Token, mut draft: Draft) -> anyhow::Result<Signed> {
+    let root = draft.root().context("the draft names no root")?.clone();
     let PublicKey(public) = root.key;
-    let key = KeyRef {
-        id: root.cka_id.0,
-        algorithm: public.algorithm(),
-    };
+    let key = key_ref(root.cka_id, public.algorithm());
     let found = token.public_key(&key).with_context(|| {
         let serial = &root.token;
         format!("the root's key is in the token of serial {serial}; does [root] name it?")
@@ -78,6 +76,19 @@ fn sign(token: &Token, draft: &Draft) -> anyhow::Result<Signed> {
         found.public() == public.public(),
         "the key in the root's token is not the root's"
     );
+    // What this token says of its keys, nobody else can write into the record.
+    let identity = token.identity()?;
+    let named = draft.record.after.next_root.clone();
+    for one in [root].into_iter().chain(named) {
+        let PublicKey(public) = one.key;
+        let attributes = token.key_attributes(&key_ref(one.cka_id, public.algorithm()));
+        draft.record.keys.push(KeyNote {
+            kid: EpochId(public.kid()),
+            token: one.token,
+            attributes: serde_json::to_value(attributes.ok())?,
+        });
+    }
+    draft.record.tokens.push(identity.into());
     Ok(draft.sign(token, &key, &public)?)
 }
 

@@ -123,7 +123,7 @@ fn other_versions_and_other_files_are_refused() {
     for (found, advised) in [
         (0, "initialise again"),
         (1, "initialise again"),
-        (3, "newer program"),
+        (4, "newer program"),
         (9, "newer program"),
     ] {
         folder
@@ -133,7 +133,7 @@ fn other_versions_and_other_files_are_refused() {
         match open(&folder.file()) {
             Err(StoreError::Schema {
                 found: said,
-                known: 2,
+                known: 3,
                 advice,
             }) => {
                 assert_eq!(said, found);
@@ -144,7 +144,7 @@ fn other_versions_and_other_files_are_refused() {
     }
     folder
         .connection()
-        .pragma_update(None, "user_version", 2)
+        .pragma_update(None, "user_version", 3)
         .unwrap();
     open(&folder.file()).unwrap();
     folder
