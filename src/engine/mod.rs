@@ -15,7 +15,7 @@
 //! | [`authenticate`] | who calls |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
-//! | [`rotate`], [`ceremony`] | the life of epochs; what of it the root signs |
+//! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
 //! | [`keep`] | what has to happen with time: epochs, purging |
 //! | [`found`], [`trust`] | a new issuer: keys, first epoch, first trust list |
@@ -48,6 +48,7 @@ pub mod ceremony;
 pub mod commit;
 pub mod consent;
 pub mod found;
+mod generate;
 pub mod ids;
 pub mod jws;
 pub mod keep;

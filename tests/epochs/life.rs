@@ -122,7 +122,7 @@ fn a_revoked_epoch_is_believed_no_more_and_another_signs() {
         let refused = believed(&list(&server), &roots, &before);
         assert_eq!(refused, Err(Refusal::UnknownIssuer));
         assert_ne!(active(&issuer), revoked);
-        assert_eq!(epochs(&issuer, "revoked"), [revoked.clone()]);
+        assert_eq!(epochs(&issuer, "revoked"), std::slice::from_ref(&revoked));
         let refused = issuer.fob_fails(&["epoch", "revoke", &revoked]);
         assert!(refused.contains("already"), "{refused}");
         let known = server.get("/.well-known/jwks.json", &[]).text();
