@@ -98,12 +98,15 @@ pub(super) fn adopt_root(config: &Config, book: &Book) -> anyhow::Result<()> {
         return Ok(());
     }
     let path = config.dir.join(ROOT_FILE);
-    let key =
-        IssuerKey::decode(&read(&path)?).map_err(|why| anyhow!("{}: {why}", path.display()))?;
-    let id = book.setting("root_cka_id").unwrap_or_default();
+    let id = book.setting("root_cka_id");
+    let (Ok(key), Some(cka_id)) = (std::fs::read(&path), id.as_deref().and_then(CkaId::parse))
+    else {
+        return Ok(());
+    };
+    let key = IssuerKey::decode(&key).map_err(|why| anyhow!("{}: {why}", path.display()))?;
     book.adopt_root(RootKey {
         key: PublicKey(key),
-        cka_id: CkaId::parse(&id).context("the store does not name the root's key")?,
+        cka_id,
         token: config.root.serial.clone().unwrap_or_default(),
     });
     Ok(())

@@ -50,27 +50,31 @@ pub(super) fn run(common: &Common, args: ServeArgs) -> anyhow::Result<()> {
     let exporter = Exporter::install()?;
     let server = Server::start(listener, Arc::clone(&engine), exporter, &config.server)?;
     let system = actix_web::rt::System::new();
-    let parts = (Arc::clone(&engine), token as Arc<dyn Custody>);
+    let parts = (Arc::clone(&engine), Arc::clone(&token) as Arc<dyn Custody>);
     let ended = system.block_on(serve(common, &config, bound, parts, server));
     drop(system);
-    close(engine);
+    close(engine, &token);
     ended
 }
 
 /// Closes the token before the process ends. A worker that is still ending may be the last to
-/// hold the engine; were it to close the token's sessions while the process runs its exit
-/// handlers, the module would find its own library taken down under it.
-fn close(mut engine: Arc<Engine>) {
+/// hold the engine, or the token; were it to close the token's sessions while the process runs its
+/// exit handlers, the module would find its own library taken down under it.
+fn close(engine: Arc<Engine>, token: &Arc<Token>) {
+    let mut engine = Some(engine);
     let patience = CLOSE_WITHIN.as_millis() / CLOSE_STEP.as_millis();
     for _ in 0..patience {
-        match Arc::try_unwrap(engine) {
-            Ok(engine) => return drop(engine),
-            Err(shared) => engine = shared,
+        match engine.take().map(Arc::try_unwrap) {
+            Some(Err(shared)) => engine = Some(shared),
+            Some(Ok(alone)) => drop(alone),
+            None if Arc::strong_count(token) == 1 => return,
+            None => {}
         }
         std::thread::sleep(CLOSE_STEP);
     }
     tracing::warn!("something still holds the engine; the token is left open");
     std::mem::forget(engine);
+    std::mem::forget(Arc::clone(token));
 }
 
 /// Opens store, token and keys, and starts the engine.

@@ -274,9 +274,9 @@ impl Desk<'_> {
                     to: EpochState::Retired,
                 });
             }
+            self.check_room(epochs, new.len() + 1)?;
             new.extend(self.make_active(&token.serial)?);
         }
-        self.check_room(epochs, new.len().max(1))?;
         Ok((changes, new))
     }
 
