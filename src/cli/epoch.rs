@@ -18,6 +18,22 @@ use crate::domain::{EpochId, Record, Step, UnixTime};
 use crate::engine::records::{self, Ends};
 use crate::engine::rotate::ACTIVE_S;
 
+/// The whole plan, in short.
+pub(super) const HELP: &str = "\
+An epoch is the term of one issuing key pair. `prepare` makes some ahead, with the root's token at \
+hand; the server then lets one after the other sign, by the schedule of [epochs] in fob.toml or as \
+`activate` and `rotate` say, without the root. `revoke` ends one that is compromised. Every step is \
+in force when the command returns, costs no request, and leaves a signed record.\n\n    \
+    fob epoch prepare --count 4     with the root's token\n    \
+    fob epoch rotate                without it\n    \
+    fob epoch status                until when that will do";
+
+const PREPARE_HELP: &str = "\
+Do this well before the epochs are needed: cars refuse the keys of an epoch until they have a trust \
+list that names it.\n\n    \
+    fob epoch prepare --count 4\n    \
+    fob epoch prepare --window 2027-01-01T00:00:00Z/2027-07-01T00:00:00Z";
+
 #[derive(Subcommand)]
 pub(super) enum EpochCommand {
     /// List all epochs
@@ -25,11 +41,7 @@ pub(super) enum EpochCommand {
     /// Say how epochs and root stand: until when all goes on without the root, and what is left over
     Status,
     /// Make epochs and have the root list them: they wait for their turn (needs the root's token)
-    #[command(after_help = "\
-Do this well before the epochs are needed: cars refuse the keys of an epoch until they have a trust \
-list that names it. With a schedule ([epochs] rotate_every) the server takes them up by itself.\n\n\
-  fob epoch prepare --count 4\n  \
-  fob epoch prepare --window 2027-01-01T00:00:00Z/2027-07-01T00:00:00Z")]
+    #[command(after_help = PREPARE_HELP)]
     Prepare(PrepareArgs),
     /// Let a prepared epoch sign from now on; the one that did retires
     Activate(StepArgs),

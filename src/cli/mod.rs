@@ -77,7 +77,7 @@ enum Command {
     #[command(subcommand)]
     Token(operate::TokenCommand),
     /// Prepare, rotate, revoke and list issuing epochs; read the records; follow the root
-    #[command(subcommand)]
+    #[command(subcommand, after_help = epoch::HELP)]
     Epoch(epoch::EpochCommand),
     /// Register the operators whose approval dual control asks for
     #[command(subcommand)]
