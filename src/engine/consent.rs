@@ -21,7 +21,8 @@ pub const APPROVAL_TYP: &str = "fob-approval+jwt";
 /// The longest a proposal may stay open, in seconds.
 pub const PROPOSAL_LIFETIME_MAX_S: u64 = 30 * 86_400;
 
-/// Operators that there must be before one can be added only by proposal and approval.
+/// Operators that there must be before one can be added only by proposal and approval, and that
+/// stay under dual control.
 const OPERATORS_MIN: usize = 2;
 
 /// What an operator signs to propose a step.
@@ -96,6 +97,15 @@ pub(super) fn check(desk: &Desk<'_>, step: &Step, who: &Who) -> Result<(), Refus
             return Err(forbidden("the proposal says something else"));
         }
         return Ok(());
+    }
+    let operators = desk.book.standing().operators.len();
+    if matches!(step, Step::RemoveOperator { .. })
+        && desk.settings.dual_control
+        && operators <= OPERATORS_MIN
+    {
+        return Err(forbidden(
+            "under dual control two operators stay: add another one first",
+        ));
     }
     match &who.approval {
         Some(approval) => check_approval(desk, step, who, approval),

@@ -51,7 +51,6 @@ fn a_step_takes_effect_with_the_approval_of_another() {
         &["epoch", "prepare"],
         &["epoch", "revoke", &before],
         &["epoch", "root-name"],
-        &["operator", "remove", "anna"],
     ] {
         let refused = issuer.fob_fails(step);
         assert!(refused.contains("dual control is on"), "{refused}");
@@ -165,8 +164,19 @@ fn operators_beyond_two_come_and_go_by_approval() {
     let add = ["operator", "add", "carl", "--jwk", file.to_str().unwrap()];
     let refused = issuer.fob_fails(&add);
     assert!(refused.contains("dual control is on"), "{refused}");
-    let number = propose(&issuer, &add);
     let ben = key(&issuer, "ben");
+    let alone = propose(&issuer, &["operator", "remove", "ben"]);
+    let refused = issuer.fob_fails(&[
+        "epoch",
+        "approve",
+        &alone,
+        "--operator",
+        "ben",
+        "--key",
+        &ben,
+    ]);
+    assert!(refused.contains("two operators stay"), "{refused}");
+    let number = propose(&issuer, &add);
     let approve = [
         "epoch",
         "approve",
