@@ -285,6 +285,8 @@ pub struct Standing {
     pub number: u64,
     /// Its digest.
     pub digest: Digest,
+    /// The `kid` of the root the issuer began with: its name in tokens, whatever follows it.
+    pub founder: Option<EpochId>,
     /// The root.
     pub root: Option<RootKey>,
     /// The root that is to follow it.
@@ -300,6 +302,7 @@ impl Standing {
     pub fn apply(&mut self, record: &Record, digest: Digest) {
         self.number = record.number;
         self.digest = digest;
+        self.begin_with(record.after.root.as_ref());
         self.root.clone_from(&record.after.root);
         self.next_root.clone_from(&record.after.next_root);
         self.operators.clone_from(&record.after.operators);
@@ -315,6 +318,12 @@ impl Standing {
                 jws: jws.clone(),
             });
         }
+    }
+
+    /// Remembers the first root there is.
+    pub fn begin_with(&mut self, root: Option<&RootKey>) {
+        let kid = root.map(|root| EpochId(root.key.0.kid()));
+        self.founder = self.founder.or(kid);
     }
 
     /// The operator of that name.

@@ -240,6 +240,7 @@ impl Book {
     /// Says what the root is where no record does: the issuer is older than records.
     pub fn adopt_root(&self, root: RootKey) {
         let mut standing = Standing::clone(&self.standing.load());
+        standing.begin_with(Some(&root));
         standing.root.get_or_insert(root);
         self.standing.store(Arc::new(standing));
     }

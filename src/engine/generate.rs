@@ -36,9 +36,8 @@ impl Desk<'_> {
 
     /// The label of new key pairs: who looks into a token with other tools finds whose they are.
     fn label(&self) -> String {
-        let root = self.book.standing().root.clone();
-        let kid = root.map(|root| EpochId(root.key.0.kid()));
-        format!("fob-epoch {}", kid.unwrap_or(EpochId([0; 8])))
+        let founder = self.book.standing().founder;
+        format!("fob-epoch {}", founder.unwrap_or(EpochId([0; 8])))
     }
 
     pub(super) fn make_active(&self, serial: &str) -> Result<Vec<Epoch>, Failure> {

@@ -162,6 +162,7 @@ impl Walk {
     fn begin(&mut self, first: &Record) {
         self.whole = first.step == Step::Found;
         self.trust_version = first.before.trust_version;
+        self.standing.begin_with(first.before.root.as_ref());
         self.standing.root.clone_from(&first.before.root);
         self.roots
             .extend(first.before.root.as_ref().map(|root| root.key.0));
