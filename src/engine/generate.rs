@@ -12,7 +12,7 @@ use crate::hsm::{
 };
 
 /// Messages an epoch signs before it becomes active.
-const TRIAL_LEN: usize = 64;
+const TRIAL_LEN: usize = 16;
 
 impl Desk<'_> {
     /// Key pairs in the issuing tokens that were made for this issuer and are no epoch's: a step
