@@ -10,7 +10,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::domain::Signing;
+use crate::domain::time::seconds;
+use crate::domain::{Schedule, Signing};
 use crate::engine::EngineSettings;
 use crate::hsm::{HsmError, SessionCount, SessionKeyCopy, TokenConfig, read_pin_file};
 use crate::http::{Limits, ServerConfig, TlsFiles};
@@ -22,7 +23,7 @@ pub const FILE_NAME: &str = "fob.toml";
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8650";
 
 /// What is logged where nothing else is said.
-const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn,actix_http=off";
+const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn,actix_http=off,cryptoki=off";
 
 /// The most characters of `public_url`: it is part of every key's status address.
 const PUBLIC_URL_LEN_MAX: usize = 200;
@@ -83,6 +84,7 @@ struct File {
     server: ServerSection,
     engine: EngineSection,
     store: StoreSection,
+    epochs: EpochsSection,
     hsm: TokenSection,
     root: TokenSection,
     log: LogSection,
@@ -136,6 +138,15 @@ struct StoreSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+struct EpochsSection {
+    rotate_every: Option<String>,
+    overlap: Option<String>,
+    warn_before: Option<String>,
+    dual_control: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct TokenSection {
     module: Option<PathBuf>,
     label: Option<String>,
@@ -153,10 +164,10 @@ struct LogSection {
 }
 
 /// The sections that variables may override.
-const SECTIONS: [&str; 6] = ["server", "engine", "store", "hsm", "root", "log"];
+const SECTIONS: [&str; 7] = ["server", "engine", "store", "epochs", "hsm", "root", "log"];
 
 /// Keys whose value is text, whatever it looks like: a serial number may be all digits.
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 11] = [
     "serial",
     "label",
     "module",
@@ -165,6 +176,9 @@ const TEXTS: [&str; 8] = [
     "public_url",
     "filter",
     "signing",
+    "rotate_every",
+    "overlap",
+    "warn_before",
 ];
 
 impl Config {
@@ -225,6 +239,14 @@ impl Config {
             "http"
         };
         format!("{scheme}://{bound}")
+    }
+
+    /// The root token's PIN.
+    ///
+    /// # Errors
+    /// Where its file cannot be read.
+    pub fn root_pin(&self) -> Result<SecretString, HsmError> {
+        read_pin_file(&self.root_pin_file)
     }
 
     /// The issuing token's PIN.
@@ -289,10 +311,15 @@ impl File {
             .server
             .check(dir)
             .map_err(|(name, why)| setting(name, why))?;
-        let engine = self
+        let mut engine = self
             .engine
             .check(&self.store)
             .map_err(|(name, why)| setting(name, why))?;
+        engine.schedule = self
+            .epochs
+            .check(engine.schedule)
+            .map_err(|(name, why)| setting(name, why))?;
+        engine.dual_control = self.epochs.dual_control;
         let token = |section: TokenSection, names: [&'static str; 3]| section.check(dir, names);
         let (hsm, hsm_pin_file) = token(self.hsm, ["hsm.module", "hsm.label", "hsm.pin_file"])
             .map_err(|name| setting(name, "it must be set".into()))?;
@@ -318,6 +345,22 @@ impl File {
 }
 
 type Wrong = (&'static str, String);
+
+impl EpochsSection {
+    fn check(&self, default: Schedule) -> Result<Schedule, Wrong> {
+        let read = |name: &'static str, text: &Option<String>| {
+            let read = text.as_deref().map(seconds).transpose();
+            read.map_err(|why| (name, why))
+        };
+        let overlap_s = read("epochs.overlap", &self.overlap)?;
+        let warn_before_s = read("epochs.warn_before", &self.warn_before)?;
+        Ok(Schedule {
+            rotate_every_s: read("epochs.rotate_every", &self.rotate_every)?,
+            overlap_s: overlap_s.unwrap_or(default.overlap_s),
+            warn_before_s: warn_before_s.unwrap_or(default.warn_before_s),
+        })
+    }
+}
 
 /// `value`, or `default` where none is given, within its limits.
 fn within<T: PartialOrd + std::fmt::Display + Copy>(

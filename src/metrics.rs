@@ -40,6 +40,10 @@ impl Exporter {
         metrics::gauge!("fob_keys_waiting").set(engine.keys_waiting() as f64);
         metrics::gauge!("fob_hsm_up").set(gauge(readiness.hsm));
         metrics::gauge!("fob_store_up").set(gauge(readiness.store));
+        let now = engine.clock().unix();
+        let runway_s = engine.runway().saturating_sub(now);
+        metrics::gauge!("fob_epoch_runway_seconds").set(runway_s as f64);
+        metrics::gauge!("fob_epochs_low").set(gauge(readiness.epochs_low));
         metrics::gauge!("fob_authorizations").set(engine.book().authorizations_len() as f64);
     }
 
@@ -67,5 +71,10 @@ fn describe() {
     );
     metrics::describe_gauge!("fob_hsm_up", "1 while the HSM signs.");
     metrics::describe_gauge!("fob_store_up", "1 while the store commits.");
+    metrics::describe_gauge!(
+        "fob_epoch_runway_seconds",
+        "How long epochs can go on as planned without the root."
+    );
+    metrics::describe_gauge!("fob_epochs_low", "1 while too few epochs are prepared.");
     metrics::describe_gauge!("fob_authorizations", "Authorizations held in memory.");
 }

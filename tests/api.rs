@@ -727,8 +727,7 @@ fn trust_list_and_key_set_are_cacheable() {
 fn health_metrics_and_heads() {
     let world = World::new();
     let ready = world.server.get("/readyz", &[]);
-    let all =
-        json!({ "ready": true, "store": true, "hsm": true, "epoch": true, "accepting": true });
+    let all = json!({ "ready": true, "store": true, "hsm": true, "epoch": true, "accepting": true, "epochs_low": false });
     assert_eq!((ready.status, ready.value()), (200, all));
     assert_eq!(
         world.server.get("/healthz", &[]).value(),

@@ -11,6 +11,7 @@ mod api;
 mod batches;
 mod change;
 mod client;
+mod epochs;
 mod faults;
 mod floors;
 mod hostile;

@@ -144,6 +144,7 @@ impl Issuer {
             algorithm: Algorithm::Esp256,
             epoch_lifetime_s: 86_400,
             key_lifetime_max_s: 86_400,
+            operator: "bench",
             now: now(),
         }
         .found()

@@ -1,14 +1,17 @@
 //! What operators ask for, decided in one place for both ways in: the socket of a running server,
 //! and the directory itself when no server holds it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::steps::{self, Ask, Told};
 use crate::domain::time::Time;
 use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
 use crate::engine::book::FleetBook;
 use crate::engine::ids::Ids;
-use crate::engine::{Book, operate};
-use crate::hsm::TokenStatus;
+use crate::engine::{Book, EngineSettings, Failure, operate};
+use crate::hsm::Custody;
 use crate::store::{Applied, Write};
 
 /// A command of an operator, as it crosses the socket.
@@ -33,7 +36,9 @@ pub(super) enum Command {
     TokenRevoke {
         id: String,
     },
-    EpochList,
+    Epoch {
+        ask: Ask,
+    },
     HsmStatus,
 }
 
@@ -46,7 +51,7 @@ pub(super) enum Answer {
     Token(NewToken),
     Tokens(Vec<TokenRow>),
     Revoked(String),
-    Epochs(Vec<EpochRow>),
+    Epoch(Told),
     Hsm(serde_json::Value),
 }
 
@@ -80,15 +85,16 @@ pub(super) struct TokenRow {
     pub(super) state: String,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct EpochRow {
-    pub(super) id: String,
-    pub(super) state: String,
-    pub(super) algorithm: String,
-    pub(super) not_before: Time,
-    pub(super) not_after: Time,
-    pub(super) token_serial: String,
-    pub(super) created: Time,
+/// What a command is decided from.
+pub(super) struct Context<'a> {
+    /// How things stand.
+    pub(super) book: &'a Book,
+    /// The rules.
+    pub(super) settings: &'a EngineSettings,
+    /// The time, in milliseconds.
+    pub(super) unix_ms: u64,
+    /// The issuing tokens, opened where a command needs them.
+    pub(super) custody: &'a dyn Fn() -> Result<Arc<dyn Custody>, String>,
 }
 
 /// What was decided: what to write, and what to say once it is written.
@@ -97,13 +103,9 @@ pub(super) struct Decision {
     pub(super) answer: Answer,
 }
 
-/// Decides a command. `HsmStatus`, and nothing else, asks `hsm`.
-pub(super) fn decide(
-    book: &Book,
-    unix_ms: u64,
-    hsm: impl FnOnce() -> Option<TokenStatus>,
-    command: Command,
-) -> Result<Decision, Refusal> {
+/// Decides a command.
+pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision, Failure> {
+    let Context { book, unix_ms, .. } = *context;
     let now = unix_ms / 1000;
     let only = |answer| {
         Ok(Decision {
@@ -122,7 +124,7 @@ pub(super) fn decide(
                 open_redemption,
                 signing,
             };
-            fleet_create(book, unix_ms, &name, settings)
+            Ok(fleet_create(book, unix_ms, &name, settings)?)
         }
         Command::FleetList => only(Answer::Fleets(
             book.fleets().iter().map(|fleet| fleet_row(fleet)).collect(),
@@ -131,7 +133,7 @@ pub(super) fn decide(
             fleet,
             scopes,
             expires_in_s,
-        } => token_create(book, unix_ms, &fleet, &scopes, expires_in_s),
+        } => Ok(token_create(book, unix_ms, &fleet, &scopes, expires_in_s)?),
         Command::TokenList { fleet } => {
             let fleets = match fleet {
                 Some(name) => vec![operate::fleet(book, &name)?],
@@ -150,8 +152,13 @@ pub(super) fn decide(
                 answer: Answer::Revoked(id),
             })
         }
-        Command::EpochList => only(Answer::Epochs(epoch_rows(book))),
-        Command::HsmStatus => only(Answer::Hsm(serde_json::to_value(hsm()).unwrap_or_default())),
+        Command::Epoch { ask } => steps::decide(context, ask),
+        Command::HsmStatus => {
+            let status = (context.custody)().map_err(Failure::Fault)?.status();
+            only(Answer::Hsm(
+                serde_json::to_value(status).unwrap_or_default(),
+            ))
+        }
     }
 }
 
@@ -236,7 +243,7 @@ fn token_rows(book: &Book, fleet: &FleetBook, now: UnixTime) -> Vec<TokenRow> {
         None => "expired",
     };
     let tokens = book.tokens(fleet.fleet.id);
-    let row = |token: &std::sync::Arc<crate::domain::Token>| TokenRow {
+    let row = |token: &Arc<crate::domain::Token>| TokenRow {
         id: token.id.to_string(),
         fleet: fleet.fleet.name.to_string(),
         scopes: token.scopes.names().map(Into::into).collect(),
@@ -245,19 +252,6 @@ fn token_rows(book: &Book, fleet: &FleetBook, now: UnixTime) -> Vec<TokenRow> {
         state: state(token).into(),
     };
     tokens.iter().map(row).collect()
-}
-
-fn epoch_rows(book: &Book) -> Vec<EpochRow> {
-    let row = |epoch: &std::sync::Arc<crate::domain::Epoch>| EpochRow {
-        id: epoch.id.to_string(),
-        state: epoch.state.name().into(),
-        algorithm: epoch.key.algorithm().name().into(),
-        not_before: Time(epoch.window.not_before),
-        not_after: Time(epoch.window.not_after),
-        token_serial: epoch.token_serial.clone(),
-        created: Time(epoch.created_at),
-    };
-    book.epochs().iter().map(row).collect()
 }
 
 fn scope(name: &str) -> Result<Scope, Refusal> {

@@ -134,6 +134,7 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         algorithm: args.alg,
         epoch_lifetime_s: args.epoch_days * DAY_S,
         key_lifetime_max_s: EngineSettings::new("").key_lifetime_max_s,
+        operator: &place::os_user(),
         now: clock.unix(),
     }
     .found()?;
@@ -143,10 +144,6 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
     let ids = Ids::new();
     place::write_private(&dir.join("code-set.key"), &ids.random::<CODE_SET_KEY_LEN>())?;
     let mut writes = founded.writes;
-    writes.push(Write::Setting(
-        "root_cka_id".into(),
-        founded.root_key.id_hex(),
-    ));
     if args.demo {
         writes.extend(demo(dir, &ids, clock.unix_ms())?);
     }

@@ -11,18 +11,22 @@ use serde::Serialize;
 
 mod bench_hsm;
 mod bench_issue;
+mod ceremony;
 mod desk;
+mod epoch;
 mod init;
 mod issue;
 mod jwk;
 mod link;
 mod operate;
+mod operator;
 mod place;
 mod serve;
 mod sign;
 mod sign_use;
 mod signing;
 mod socket;
+mod steps;
 mod vehicle;
 mod verify;
 
@@ -75,9 +79,12 @@ enum Command {
     /// Create, list and revoke bearer tokens
     #[command(subcommand)]
     Token(operate::TokenCommand),
-    /// List issuing epochs
+    /// Prepare, rotate, revoke and list issuing epochs; read the records; follow the root
+    #[command(subcommand, after_help = epoch::HELP)]
+    Epoch(epoch::EpochCommand),
+    /// Register the operators whose approval dual control asks for
     #[command(subcommand)]
-    Epoch(operate::EpochCommand),
+    Operator(operator::OperatorCommand),
     /// Ask how the HSM is
     #[command(subcommand)]
     Hsm(operate::HsmCommand),
@@ -112,7 +119,8 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),
-        Command::Epoch(command) => operate::epoch(&common, command),
+        Command::Epoch(command) => epoch::run(&common, command),
+        Command::Operator(command) => operator::run(&common, command),
         Command::Hsm(command) => operate::hsm(&common, command),
         Command::Issue(args) => match issue::run(&common, &args) {
             Ok(code) => return code,

@@ -1,14 +1,15 @@
-//! `fob fleet`, `fob token`, `fob epoch`, `fob hsm`.
+//! `fob fleet`, `fob token`, `fob hsm`; and how every command of operators finds its way.
+
+use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use clap::Subcommand;
 
-use super::desk::{Answer, Command, EpochRow, FleetRow, TokenRow, check, decide};
+use super::desk::{Answer, Command, Context, FleetRow, TokenRow, check, decide};
 use super::signing::SigningArg;
 use super::{Common, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::hsm::Signer;
 use crate::store::Store;
 
 #[derive(Subcommand)]
@@ -57,12 +58,6 @@ pub(super) enum TokenCommand {
 }
 
 #[derive(Subcommand)]
-pub(super) enum EpochCommand {
-    /// List all epochs
-    List,
-}
-
-#[derive(Subcommand)]
 pub(super) enum HsmCommand {
     /// The issuing token, its sessions and mechanisms
     Status,
@@ -105,34 +100,37 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
     )
 }
 
-pub(super) fn epoch(common: &Common, EpochCommand::List: EpochCommand) -> anyhow::Result<()> {
-    run(common, Command::EpochList)
-}
-
 pub(super) fn hsm(common: &Common, HsmCommand::Status: HsmCommand) -> anyhow::Result<()> {
     run(common, Command::HsmStatus)
 }
 
-/// Through the server that holds the directory, or straight into the store.
 fn run(common: &Common, command: Command) -> anyhow::Result<()> {
     let config = place::configuration(common)?;
-    let answer = match place::try_lock(&config.dir)? {
-        None => socket::ask(&config.dir, &command)?,
-        Some(_lock) => straight(&config, command)?,
-    };
-    print_answer(common, &answer)
+    print_answer(common, &ask(&config, command)?)
+}
+
+/// Asks the server that holds the directory, or acts on the directory itself.
+pub(super) fn ask(config: &Config, command: Command) -> anyhow::Result<Answer> {
+    match place::try_lock(&config.dir)? {
+        None => socket::ask(&config.dir, &command),
+        Some(_lock) => straight(config, command),
+    }
 }
 
 fn straight(config: &Config, command: Command) -> anyhow::Result<Answer> {
     let store = place::store(config)?;
     let book = place::book(&*store)?;
-    let status = match command {
-        Command::HsmStatus => Some(place::issuing_token(config)?.status()),
-        _ => None,
+    place::adopt_root(config, &book)?;
+    let context = Context {
+        book: &book,
+        settings: &config.engine,
+        unix_ms: SystemClock.unix_ms(),
+        custody: &|| {
+            let token = place::issuing_token(config).map_err(|error| format!("{error:#}"))?;
+            Ok(Arc::new(token))
+        },
     };
-    let hsm = || status;
-    let decision =
-        decide(&book, SystemClock.unix_ms(), hsm, command).map_err(|why| anyhow!("{why}"))?;
+    let decision = decide(&context, command).map_err(|why| anyhow!("{why}"))?;
     if !decision.writes.is_empty() {
         check(&store.commit(&decision.writes)?).map_err(|why| anyhow!("{why}"))?;
     }
@@ -149,7 +147,7 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
             format!("token {id} has ended")
         }),
-        Answer::Epochs(rows) => print(common, rows, |rows| epochs(rows)),
+        Answer::Epoch(_) => bail!("the server answers another question"),
         Answer::Hsm(status) => {
             print(common, status, lines)?;
             if status["up"] == true {
@@ -209,23 +207,8 @@ fn tokens(rows: &[TokenRow]) -> String {
     )
 }
 
-fn epochs(rows: &[EpochRow]) -> String {
-    let cells = rows.iter().map(|row| {
-        vec![
-            row.id.clone(),
-            row.state.clone(),
-            row.algorithm.clone(),
-            row.not_before.to_string(),
-            row.not_after.to_string(),
-            row.token_serial.clone(),
-        ]
-    });
-    let header = ["ID", "STATE", "ALGORITHM", "FROM", "UNTIL", "TOKEN"];
-    table(&header, &cells.collect::<Vec<_>>())
-}
-
 /// A line for each member of an object.
-fn lines(object: &serde_json::Value) -> String {
+pub(super) fn lines(object: &serde_json::Value) -> String {
     let line = |(name, value): (&String, &serde_json::Value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), Into::into);
         format!("{name:<20} {value}")

@@ -7,14 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use fob_verify::IssuerKey;
 
 use super::Common;
 use crate::config::{Config, FILE_NAME};
+use crate::domain::RootKey;
 use crate::domain::code_set::{CODE_SET_KEY_LEN, CodeSetKey};
+use crate::domain::record::{CkaId, PublicKey};
 use crate::engine::Book;
 use crate::hsm::{SoftHsm, Token, softhsm_module};
 use crate::store::Store;
 use crate::store::sqlite::{Sqlite, SqliteConfig};
+
+/// The root's public key, within the directory.
+pub(super) const ROOT_FILE: &str = "root.cbor";
 
 /// The lock that says a process has this directory open for writing.
 pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
@@ -84,6 +90,76 @@ pub(super) fn book(store: &dyn Store) -> anyhow::Result<Book> {
     let book = Book::default();
     book.load(store)?;
     Ok(book)
+}
+
+/// Says what the root is where no record does: such an issuer has the root it began with.
+pub(super) fn adopt_root(config: &Config, book: &Book) -> anyhow::Result<()> {
+    if book.standing().root.is_some() {
+        return Ok(());
+    }
+    let path = config.dir.join(ROOT_FILE);
+    let id = book.setting("root_cka_id");
+    let (Ok(key), Some(cka_id)) = (std::fs::read(&path), id.as_deref().and_then(CkaId::parse))
+    else {
+        return Ok(());
+    };
+    let key = IssuerKey::decode(&key).map_err(|why| anyhow!("{}: {why}", path.display()))?;
+    book.adopt_root(RootKey {
+        key: PublicKey(key),
+        cka_id,
+        token: config.root.serial.clone().unwrap_or_default(),
+    });
+    Ok(())
+}
+
+/// Brings `D/root.cbor` to the root of the store, where another has taken over.
+pub(super) fn follow_root(config: &Config, book: &Book) -> anyhow::Result<()> {
+    match &book.standing().root {
+        Some(root) => write_root(config, root),
+        None => Ok(()),
+    }
+}
+
+/// Puts a root's public key into `D/root.cbor`, in one step, where it is not there yet.
+pub(super) fn write_root(config: &Config, root: &RootKey) -> anyhow::Result<()> {
+    let (path, new) = (config.dir.join(ROOT_FILE), config.dir.join("root.cbor.new"));
+    let mut key = Vec::new();
+    root.key.0.encode(&mut key);
+    if std::fs::read(&path).is_ok_and(|known| known == key) {
+        return Ok(());
+    }
+    // One that a crash has left would be in the way.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context(new.display().to_string());
+        }
+        _ => {}
+    }
+    write_public(&new, &key)?;
+    std::fs::rename(&new, &path).with_context(|| path.display().to_string())
+}
+
+/// The name of the user this process runs as; records name it where no operator is named.
+pub(super) fn os_user() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(own) = std::fs::metadata("/proc/self") else {
+        return "unknown".into();
+    };
+    let uid = own.uid().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(uid.as_str())).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("uid-{uid}"))
+}
+
+/// Opens the root's token. Never in a server.
+pub(super) fn root_token(config: &Config) -> anyhow::Result<Token> {
+    let at = "the root's token ([root])";
+    let pin = config.root_pin().context(at)?;
+    Token::open(config.root.clone(), pin).context(at)
 }
 
 /// Opens the issuing token.

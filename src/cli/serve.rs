@@ -15,7 +15,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::domain::EpochState;
 use crate::engine::{Engine, Parts, sign};
-use crate::hsm::{KeyRef, Signer, Token};
+use crate::hsm::{Custody, KeyRef, Signer, Token};
 use crate::http::{ServeError, Server};
 use crate::metrics::Exporter;
 
@@ -45,34 +45,40 @@ pub(super) fn run(common: &Common, args: ServeArgs) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(config.listen).map_err(|error| ServeError::Bind(config.listen, error))?;
     let bound = listener.local_addr()?;
-    let engine = Arc::new(open(&config, bound)?);
+    let (engine, token) = open(&config, bound)?;
+    let engine = Arc::new(engine);
     let exporter = Exporter::install()?;
     let server = Server::start(listener, Arc::clone(&engine), exporter, &config.server)?;
     let system = actix_web::rt::System::new();
-    let ended = system.block_on(serve(common, &config, bound, Arc::clone(&engine), server));
+    let parts = (Arc::clone(&engine), Arc::clone(&token) as Arc<dyn Custody>);
+    let ended = system.block_on(serve(common, &config, bound, parts, server));
     drop(system);
-    close(engine);
+    close(engine, &token);
     ended
 }
 
 /// Closes the token before the process ends. A worker that is still ending may be the last to
-/// hold the engine; were it to close the token's sessions while the process runs its exit
-/// handlers, the module would find its own library taken down under it.
-fn close(mut engine: Arc<Engine>) {
+/// hold the engine, or the token; were it to close the token's sessions while the process runs its
+/// exit handlers, the module would find its own library taken down under it.
+fn close(engine: Arc<Engine>, token: &Arc<Token>) {
+    let mut engine = Some(engine);
     let patience = CLOSE_WITHIN.as_millis() / CLOSE_STEP.as_millis();
     for _ in 0..patience {
-        match Arc::try_unwrap(engine) {
-            Ok(engine) => return drop(engine),
-            Err(shared) => engine = shared,
+        match engine.take().map(Arc::try_unwrap) {
+            Some(Err(shared)) => engine = Some(shared),
+            Some(Ok(alone)) => drop(alone),
+            None if Arc::strong_count(token) == 1 => return,
+            None => {}
         }
         std::thread::sleep(CLOSE_STEP);
     }
     tracing::warn!("something still holds the engine; the token is left open");
     std::mem::forget(engine);
+    std::mem::forget(Arc::clone(token));
 }
 
 /// Opens store, token and keys, and starts the engine.
-fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<Engine> {
+fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<(Engine, Arc<Token>)> {
     let store = place::store(config)?;
     let code_set_key = place::code_set_key(config)?;
     let token = Arc::new(place::issuing_token(config)?);
@@ -85,8 +91,10 @@ fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<Engine> {
         settings,
     };
     let engine = Engine::start(parts)?;
+    place::adopt_root(config, engine.book())?;
+    place::follow_root(config, engine.book())?;
     try_key(engine.book(), &token)?;
-    Ok(engine)
+    Ok((engine, token))
 }
 
 /// Has the active epoch's key sign, and checks it: better no server than keys no car believes.
@@ -113,7 +121,7 @@ async fn serve(
     common: &Common,
     config: &Config,
     bound: SocketAddr,
-    engine: Arc<Engine>,
+    (engine, custody): (Arc<Engine>, Arc<dyn Custody>),
     server: Server,
 ) -> anyhow::Result<()> {
     let socket = Socket::bind(&config.dir)?;
@@ -121,9 +129,9 @@ async fn serve(
     let public_url = engine.settings().public_url.clone();
     announce(common, &config.address(bound), &public_url)?;
     tracing::info!(%bound, public_url, "serving");
-    let operators = Arc::clone(&engine);
-    actix_web::rt::spawn(async move { socket.serve(operators).await });
-    let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine)));
+    let operators = (Arc::clone(&engine), Arc::clone(&custody));
+    let desk = actix_web::rt::spawn(async move { socket.serve(operators.0, operators.1).await });
+    let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine), custody));
     let prober = actix_web::rt::spawn(probe(Arc::clone(&engine)));
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
@@ -143,6 +151,7 @@ async fn serve(
         handle.stop(true).await;
     });
     let ended = server.run().await;
+    desk.abort();
     keeper.abort();
     prober.abort();
     engine.shutdown();
@@ -179,18 +188,26 @@ async fn probe(engine: Arc<Engine>) {
     }
 }
 
-async fn keep(engine: Arc<Engine>) {
+async fn keep(engine: Arc<Engine>, custody: Arc<dyn Custody>) {
     loop {
-        match engine.keep().await {
+        let wait = match engine.keep(&custody).await {
             // There may be more: go on soon, not at once.
-            Ok(1..) => tokio::time::sleep(Duration::from_millis(200)).await,
-            Ok(0) => tokio::time::sleep(KEEP_EVERY).await,
+            Ok(1..) => Duration::from_millis(200),
+            Ok(0) => until_next_change(&engine),
             Err(refusal) => {
                 tracing::debug!(%refusal, "housekeeping waits");
-                tokio::time::sleep(KEEP_EVERY).await;
+                KEEP_EVERY
             }
-        }
+        };
+        tokio::time::sleep(wait).await;
     }
+}
+
+/// How long there is nothing to do: an epoch that is due is not kept waiting.
+fn until_next_change(engine: &Engine) -> Duration {
+    let now = engine.clock().unix();
+    let wait_s = engine.next_change().map(|at| at.saturating_sub(now));
+    wait_s.map_or(KEEP_EVERY, |s| Duration::from_secs(s).min(KEEP_EVERY))
 }
 
 /// Credentials and keys do not cross a network in the clear.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Common, jwk, place, print, sign_use};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::time::Time;
+pub(super) use crate::domain::time::seconds;
 use crate::engine::ids::Ids;
 use crate::engine::jws::{COMMAND_TYP, PROOF_TYP};
 
@@ -187,20 +188,4 @@ fn proof(pair: &EcdsaKeyPair, url: &str, over: &str) -> anyhow::Result<String> {
         &claims,
         &jwk::signing_key(pair)?,
     )?)
-}
-
-/// A duration as people write it: `90s`, `2h`, `30d`.
-pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    let span: jiff::Span = text
-        .parse()
-        .map_err(|_| "a time is like 90s, 2h or 30d".to_owned())?;
-    let day = jiff::SpanRelativeTo::days_are_24_hours();
-    let total = span
-        .total((jiff::Unit::Second, day))
-        .map_err(|error| error.to_string())?;
-    if (1.0..=3.2e9).contains(&total) {
-        Ok(total as u64)
-    } else {
-        Err("a time is 1 second to 100 years".into())
-    }
 }

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::desk::{Answer, Command, check, decide};
+use super::desk::{Answer, Command, Context as Desk, check, decide};
 use crate::engine::Engine;
+use crate::hsm::Custody;
 
 /// The most bytes of a command.
-const COMMAND_LEN_MAX: u64 = 64 * 1024;
+const COMMAND_LEN_MAX: u64 = 1024 * 1024;
 
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,11 +74,11 @@ impl Socket {
     }
 
     /// Answers commands for as long as it is polled, one after the other: operators can wait.
-    pub(super) async fn serve(&self, engine: Arc<Engine>) {
+    pub(super) async fn serve(&self, engine: Arc<Engine>, custody: Arc<dyn Custody>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    if tokio::time::timeout(PATIENCE, converse(&engine, stream))
+                    if tokio::time::timeout(PATIENCE, converse(&engine, &custody, stream))
                         .await
                         .is_err()
                     {
@@ -101,7 +102,7 @@ impl Drop for Socket {
     }
 }
 
-async fn converse(engine: &Arc<Engine>, mut stream: UnixStream) {
+async fn converse(engine: &Arc<Engine>, custody: &Arc<dyn Custody>, mut stream: UnixStream) {
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
     let mut reader = tokio::io::BufReader::new(reader.take(COMMAND_LEN_MAX));
@@ -109,7 +110,7 @@ async fn converse(engine: &Arc<Engine>, mut stream: UnixStream) {
         Err(error) => Reply::Refused(error.to_string()),
         Ok(_) => match serde_json::from_str(&line) {
             Err(error) => Reply::Refused(format!("not a command: {error}")),
-            Ok(command) => match carry_out(engine, command).await {
+            Ok(command) => match carry_out(engine, custody, command).await {
                 Ok(answer) => Reply::Ok(answer),
                 Err(why) => Reply::Refused(why),
             },
@@ -122,17 +123,26 @@ async fn converse(engine: &Arc<Engine>, mut stream: UnixStream) {
 }
 
 /// Returns when what was asked for is in force: durable, and in the book.
-async fn carry_out(engine: &Arc<Engine>, command: Command) -> Result<Answer, String> {
-    // The HSM may be slow to say how it is; the server goes on meanwhile.
-    let deciding = Arc::clone(engine);
+async fn carry_out(
+    engine: &Arc<Engine>,
+    custody: &Arc<dyn Custody>,
+    command: Command,
+) -> Result<Answer, String> {
+    // The HSM may be slow; the server goes on meanwhile.
+    let (deciding, custody) = (Arc::clone(engine), Arc::clone(custody));
     let decided = tokio::task::spawn_blocking(move || {
-        let hsm = || Some(deciding.signer().status());
-        decide(deciding.book(), deciding.clock().unix_ms(), hsm, command)
+        let desk = Desk {
+            book: deciding.book(),
+            settings: deciding.settings(),
+            unix_ms: deciding.clock().unix_ms(),
+            custody: &|| Ok(Arc::clone(&custody)),
+        };
+        decide(&desk, command)
     });
     let decision = decided
         .await
         .map_err(|error| error.to_string())?
-        .map_err(|refusal| refusal.to_string())?;
+        .map_err(|failure| failure.to_string())?;
     if !decision.writes.is_empty() {
         let applied = engine
             .write(decision.writes)

@@ -15,7 +15,10 @@ pub mod function_set;
 pub mod id;
 pub mod identity;
 pub mod json;
+pub mod operator;
+pub mod record;
 pub mod refusal;
+pub mod rotation;
 pub mod status;
 pub mod terminal;
 pub mod time;
@@ -36,7 +39,10 @@ pub use id::{
     VehicleId,
 };
 pub use identity::{Identity, Licence, Status};
+pub use operator::Operator;
+pub use record::{Record, RootKey, Standing, Step};
 pub use refusal::{Refusal, RefusalCode};
+pub use rotation::Schedule;
 pub use status::{KeyStatus, Mark, ShardId};
 pub use terminal::Terminal;
 pub use time::{UnixTime, Window};

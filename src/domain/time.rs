@@ -89,6 +89,25 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+/// A duration as people write it, in seconds: `90s`, `2h`, `30d`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn seconds(text: &str) -> Result<u64, String> {
+    let span: jiff::Span = text
+        .parse()
+        .map_err(|_| "a time is like 90s, 2h or 30d".to_owned())?;
+    let day = jiff::SpanRelativeTo::days_are_24_hours();
+    let total = span
+        .total((jiff::Unit::Second, day))
+        .map_err(|error| error.to_string())?;
+    if (1.0..=3.2e9).contains(&total) {
+        Ok(total as u64)
+    } else {
+        Err("a time is 1 second to 100 years".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,11 +14,12 @@ use crossbeam::channel::bounded;
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
     Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
-    Fleet, FleetId, FleetName, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId,
-    Token, TokenId, UnixTime, Vehicle, VehicleId,
+    Fleet, FleetId, FleetName, FunctionCode, Identity, IdentityId, RootKey, Standing, Subject,
+    Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{Amendment, Applied, Contact, Row, Store, StoreError, Write};
+use crate::store::{Amendment, Applied, Contact, RecordedStep, Row, Store, StoreError, Write};
 
+use super::records;
 use super::statuses::Statuses;
 
 type Map<K, V> = papaya::HashMap<K, V>;
@@ -36,6 +37,8 @@ pub struct Book {
     trust: ArcSwapOption<TrustList>,
     /// How every key stands.
     pub statuses: Statuses,
+    records: ArcSwap<Vec<Arc<str>>>,
+    standing: ArcSwap<Standing>,
     /// Authorizations that were over before this time have been looked for. The writer's own.
     forgotten_before: AtomicU64,
 }
@@ -136,8 +139,9 @@ impl Book {
             Row::Identity(identity) => self.put_identity(identity),
             Row::Terminal(terminal) => self.put_terminal(terminal),
             Row::Token(token) => drop(self.tokens.pin().insert(token.hash, Arc::new(token))),
-            Row::Epoch(epoch) => self.put_epoch(epoch),
+            Row::Epoch(epoch) => self.put_epochs([epoch]),
             Row::TrustList(version, bytes) => self.put_trust(version, bytes),
+            Row::Record(number, text) => self.put_record(number, text),
             Row::Authorization(authorization) => self.put_authorization(Arc::new(authorization)),
             Row::Status(mark) => self.statuses.mark(&[mark]),
             Row::Listed(list) => self.statuses.listed(&[list]),
@@ -168,6 +172,7 @@ impl Book {
             Write::RevokeToken(fleet, id, at) => self.end_token(fleet, id, at),
             Write::Epoch(epoch) => self.take(Row::Epoch(epoch)),
             Write::TrustList(version, bytes) => self.take(Row::TrustList(version, bytes)),
+            Write::Step(step) => self.put_step(*step),
             Write::Authorize(new) => self.put_authorization(new.authorization),
             // An order's authorization is never open: the store alone has it.
             Write::Redeem(redemption) if redemption.order.is_some() => {}
@@ -256,6 +261,24 @@ impl Book {
     /// The epoch that signs new keys.
     pub fn active_epoch(&self) -> Option<Arc<Epoch>> {
         self.active.load_full()
+    }
+
+    /// The records of all steps so far, oldest first.
+    pub fn records(&self) -> Arc<Vec<Arc<str>>> {
+        self.records.load_full()
+    }
+
+    /// Where they have led: root, operators, open proposals.
+    pub fn standing(&self) -> Arc<Standing> {
+        self.standing.load_full()
+    }
+
+    /// Says what the root is where no record does: the issuer is older than records.
+    pub fn adopt_root(&self, root: RootKey) {
+        let mut standing = Standing::clone(&self.standing.load());
+        standing.begin_with(Some(&root));
+        standing.root.get_or_insert(root);
+        self.standing.store(Arc::new(standing));
     }
 
     /// The newest trust list.
@@ -385,10 +408,13 @@ impl Book {
         self.put_terminal(terminal);
     }
 
-    fn put_epoch(&self, epoch: Epoch) {
+    /// In one swap: whoever looks meanwhile finds one epoch active, before and after.
+    fn put_epochs(&self, changed: impl IntoIterator<Item = Epoch>) {
         let mut epochs = Vec::clone(&self.epochs.load());
-        epochs.retain(|known| known.id != epoch.id);
-        epochs.push(Arc::new(epoch));
+        for epoch in changed {
+            epochs.retain(|known| known.id != epoch.id);
+            epochs.push(Arc::new(epoch));
+        }
         epochs.sort_by_key(|epoch| (epoch.window.not_before, epoch.created_at, epoch.id));
         self.active.store(
             epochs
@@ -397,6 +423,38 @@ impl Book {
                 .cloned(),
         );
         self.epochs.store(Arc::new(epochs));
+    }
+
+    /// The trust list first: nothing is signed by an epoch that the list does not name yet.
+    fn put_step(&self, step: RecordedStep) {
+        if let Some((version, bytes)) = step.trust {
+            self.put_trust(version, bytes);
+        }
+        for epoch in &step.epochs {
+            let (id, state) = (epoch.id, epoch.state.name());
+            tracing::info!(epoch = %id, state, record = step.number, "an epoch changes");
+        }
+        self.put_epochs(step.epochs);
+        self.put_record(step.number, step.record);
+    }
+
+    fn put_record(&self, number: u64, text: Arc<str>) {
+        let mut standing = Standing::clone(&self.standing.load());
+        if number <= standing.number {
+            // Read again after a failed commit.
+            return;
+        }
+        match records::read(&text) {
+            Ok(record) => standing.apply(&record, records::digest(&text)),
+            Err(why) => {
+                tracing::error!(number, why, "the store holds a record that cannot be read");
+                return;
+            }
+        }
+        let mut all = Vec::clone(&self.records.load());
+        all.push(text);
+        self.records.store(Arc::new(all));
+        self.standing.store(Arc::new(standing));
     }
 
     fn put_trust(&self, version: u32, bytes: Arc<[u8]>) {

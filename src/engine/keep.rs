@@ -1,9 +1,15 @@
-//! What has to happen with time: epochs change at the ends of their windows, and what has long
-//! been over is purged. Whoever has a timer calls [`Engine::keep`] now and then.
+//! What has to happen with time: epochs change as the schedule and their windows say, and what has
+//! long been over is purged. Whoever has a timer calls [`Engine::keep`] now and then.
 
-use super::Engine;
-use crate::domain::epoch::sweep;
-use crate::domain::{Epoch, Refusal};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::rotate::Desk;
+use super::{Engine, Failure, registry};
+use crate::domain::rotation;
+use crate::domain::time::Time;
+use crate::domain::{Epoch, Refusal, UnixTime};
+use crate::hsm::Custody;
 use crate::store::{Applied, Write};
 
 /// Authorizations purged in one transaction, so that no request waits long behind it.
@@ -18,28 +24,15 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::write`]; calling it again is always right.
-    pub async fn keep(&self) -> Result<u32, Refusal> {
-        let now = self.clock().unix();
-        let epochs: Vec<Epoch> = self
-            .book()
-            .epochs()
-            .iter()
-            .map(|one| Epoch::clone(one))
-            .collect();
-        let mut writes = Vec::new();
-        for change in sweep(&epochs, now) {
-            let Some(epoch) = epochs.iter().find(|epoch| epoch.id == change.id) else {
-                continue;
-            };
-            tracing::info!(epoch = %change.id, to = change.to.name(), "an epoch changes");
-            writes.push(Write::Epoch(Epoch {
-                state: change.to,
-                ..epoch.clone()
-            }));
-        }
-        let over = now.saturating_sub(self.settings().retain_for_s);
-        writes.push(Write::Purge(over - over % PURGE_STEP_S, PURGE_MAX));
-        let applied = self.write(writes).await?;
+    pub async fn keep(&self, custody: &Arc<dyn Custody>) -> Result<u32, Refusal> {
+        self.follow_schedule(custody).await?;
+        self.mind_epochs();
+        let over = self
+            .clock()
+            .unix()
+            .saturating_sub(self.settings().retain_for_s);
+        let purge = Write::Purge(over - over % PURGE_STEP_S, PURGE_MAX);
+        let applied = self.write(vec![purge]).await?;
         Ok(applied
             .iter()
             .map(|one| {
@@ -51,4 +44,79 @@ impl Engine {
             })
             .sum())
     }
+
+    /// Epochs that are due change. An HSM that does not sign leaves everything as it is.
+    async fn follow_schedule(&self, custody: &Arc<dyn Custody>) -> Result<(), Refusal> {
+        let (shared, custody) = (Arc::clone(&self.shared), Arc::clone(custody));
+        // The HSM may be slow to try new keys; whoever called has other things to do meanwhile.
+        let decided = tokio::task::spawn_blocking(move || {
+            let desk = Desk {
+                book: &shared.book,
+                custody: &*custody,
+                settings: &shared.settings,
+                now: shared.clock.unix(),
+                root_at_hand: false,
+            };
+            desk.sweep()
+        });
+        match decided.await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(step))) => {
+                let applied = self.write(vec![Write::Step(step)]).await?;
+                registry::outcome(&applied)?;
+            }
+            Ok(Err(Failure::Refused(refusal))) => return Err(refusal),
+            Ok(Err(Failure::Fault(why))) => {
+                tracing::error!(why, "an epoch that is due does not change");
+            }
+            Err(error) => tracing::error!(%error, "an epoch that is due does not change"),
+        }
+        Ok(())
+    }
+
+    /// Until when epochs can go on as planned without the root, of all tokens the soonest.
+    pub fn runway(&self) -> UnixTime {
+        runway(
+            &self.book().epochs(),
+            self.clock().unix(),
+            self.settings().schedule.rotate_every_s,
+        )
+    }
+
+    /// When the next epoch is due to change, where one is.
+    pub fn next_change(&self) -> Option<UnixTime> {
+        let epochs = owned(&self.book().epochs());
+        rotation::next_change(
+            &epochs,
+            self.clock().unix(),
+            self.settings().schedule.rotate_every_s,
+        )
+    }
+
+    /// One line when prepared epochs run low, and one when there are enough again.
+    fn mind_epochs(&self) {
+        let low = self.readiness().epochs_low;
+        if self.shared.health.epochs_low.swap(low, Ordering::Relaxed) == low {
+            return;
+        }
+        let until = Time(self.runway());
+        if low {
+            tracing::warn!(%until, "prepared epochs run low: `fob epoch prepare`, with the root at hand");
+        } else {
+            tracing::info!(%until, "enough epochs are prepared");
+        }
+    }
+}
+
+/// Until when epochs can go on as planned without the root, of all tokens the soonest.
+pub fn runway(epochs: &[Arc<Epoch>], now: UnixTime, rotate_every_s: Option<u64>) -> UnixTime {
+    let epochs = owned(epochs);
+    let ends = rotation::tokens(&epochs)
+        .into_iter()
+        .map(|token| rotation::runway(&epochs, token, now, rotate_every_s));
+    ends.min().unwrap_or(now)
+}
+
+fn owned(epochs: &[Arc<Epoch>]) -> Vec<Epoch> {
+    epochs.iter().map(|epoch| Epoch::clone(epoch)).collect()
 }

@@ -18,6 +18,8 @@
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
+//! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
 //! | [`keep`] | what has to happen with time: epochs, purging |
 //! | [`found`], [`trust`] | a new issuer: keys, first epoch, first trust list |
 //!
@@ -46,9 +48,12 @@ pub mod authenticate;
 pub mod authorize;
 pub mod batch;
 pub mod book;
+pub mod ceremony;
 pub mod certain;
 pub mod commit;
+pub mod consent;
 pub mod found;
+mod generate;
 pub mod ids;
 pub mod jws;
 pub mod keep;
@@ -60,12 +65,14 @@ mod pace;
 pub mod prepare;
 pub mod read;
 pub mod rebuild;
+pub mod records;
 pub mod recover;
 pub mod registry;
 mod reissue;
 pub mod reserve;
 pub mod reset;
 pub mod revoke;
+pub mod rotate;
 pub mod settings;
 pub mod sign;
 pub mod statuses;
@@ -144,13 +151,15 @@ pub(crate) struct Shared {
 
 /// What the pipeline says of itself. `store_down` is written by the committer alone. `hsm_down` is
 /// raised by the signing thread, raised and taken back by the committer, who verifies, and taken
-/// back by the probe. `draining` is raised by whoever shuts down. Relaxed is enough: a request let
+/// back by the probe. `draining` is raised by whoever shuts down. `epochs_low` is the keeper's, so
+/// that it says so once. Relaxed is enough: a request let
 /// in a moment too late is answered by the stage that fails.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     pub(crate) draining: AtomicBool,
     pub(crate) store_down: AtomicBool,
     pub(crate) hsm_down: AtomicBool,
+    pub(crate) epochs_low: AtomicBool,
 }
 
 impl Health {
@@ -185,6 +194,8 @@ pub struct Readiness {
     pub epoch: bool,
     /// New requests are let in.
     pub accepting: bool,
+    /// So few epochs are prepared that the root is needed soon. It does not make it less ready.
+    pub epochs_low: bool,
 }
 
 impl Readiness {
@@ -311,6 +322,7 @@ impl Engine {
                 .active_epoch()
                 .is_some_and(|epoch| epoch.window.contains(now)),
             accepting: !health.draining.load(Ordering::Relaxed),
+            epochs_low: self.runway() < now.saturating_add(self.settings().schedule.warn_before_s),
         }
     }
 

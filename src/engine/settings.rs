@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Signing;
+use crate::domain::{Schedule, Signing};
 
 /// Addresses and bounds. Every queue, batch and wait has one.
 #[derive(Clone, Debug)]
@@ -38,6 +38,10 @@ pub struct EngineSettings {
     pub list_ttl_s: u32,
     /// For how long a status list is believed at all, in seconds.
     pub list_lifetime_s: u64,
+    /// When epochs rotate, and when to say that too few are prepared.
+    pub schedule: Schedule,
+    /// A step of an operator takes effect only with the signed approval of another.
+    pub dual_control: bool,
     /// How long what is over is kept, in seconds.
     pub retain_for_s: u64,
     /// How long a caller waits before it is told to ask again.
@@ -64,6 +68,12 @@ impl EngineSettings {
             key_lifetime_max_s: 731 * 86_400,
             list_ttl_s: 3600,
             list_lifetime_s: 7 * 86_400,
+            schedule: Schedule {
+                rotate_every_s: None,
+                overlap_s: 30 * 86_400,
+                warn_before_s: 30 * 86_400,
+            },
+            dual_control: false,
             retain_for_s: 90 * 86_400,
             answer_within: super::ANSWER_WITHIN,
             prepare_threads: std::thread::available_parallelism().map_or(2, usize::from),

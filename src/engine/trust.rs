@@ -17,46 +17,36 @@ pub enum TrustError {
     Hsm(#[from] HsmError),
 }
 
-/// Signs a trust list of every epoch that is not revoked.
-///
-/// It ends when the last key that any of its epochs may sign has expired: `key_lifetime_max_s`
-/// after the last of their windows.
-///
-/// # Errors
-/// What the format or the root refuses.
-pub fn sign(
-    root: (&dyn Signer, &KeyRef, &IssuerKey),
-    issuer: &str,
-    version: u32,
+/// The epochs that a trust list names: all that are not revoked and whose last key has not
+/// expired, where keys reach `key_lifetime_max_s` beyond their issue.
+pub fn listed(
     epochs: &[Epoch],
     now: UnixTime,
     key_lifetime_max_s: u64,
+) -> impl Iterator<Item = Entry> {
+    let mut listed: Vec<_> = epochs
+        .iter()
+        .filter(|epoch| epoch.state != EpochState::Revoked)
+        .filter(|epoch| now < epoch.over_at(key_lifetime_max_s))
+        .collect();
+    listed.sort_by_key(|epoch| (epoch.window.not_before, epoch.created_at, epoch.id));
+    listed.into_iter().map(|epoch| Entry {
+        key: epoch.key,
+        not_before: epoch.window.not_before,
+        not_after: epoch.window.not_after,
+    })
+}
+
+/// Signs a trust list.
+///
+/// # Errors
+/// What the format or the root refuses.
+pub fn sign_draft(
+    root: (&dyn Signer, &KeyRef, &IssuerKey),
+    draft: &Draft<'_>,
 ) -> Result<Vec<u8>, TrustError> {
     let (signer, key, public) = root;
-    let trusted = epochs
-        .iter()
-        .filter(|epoch| epoch.state != EpochState::Revoked);
-    let entries: Vec<_> = trusted
-        .map(|epoch| Entry {
-            key: epoch.key,
-            not_before: epoch.window.not_before,
-            not_after: epoch.window.not_after,
-        })
-        .collect();
-    let last = entries
-        .iter()
-        .map(|entry| entry.not_after)
-        .max()
-        .unwrap_or(now);
-    let draft = Draft {
-        issuer,
-        expires: last.saturating_add(key_lifetime_max_s),
-        issued_at: now,
-        version,
-        entries: &entries,
-        next_root: None,
-    };
-    let message = to_be_signed(&draft, public).map_err(TrustError::Format)?;
+    let message = to_be_signed(draft, public).map_err(TrustError::Format)?;
     let signatures = signer.sign_all(key, &[message.message()])?;
     Ok(message.assemble(&signatures[0]))
 }

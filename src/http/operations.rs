@@ -31,6 +31,7 @@ pub(super) async fn readyz(state: Data<State>) -> HttpResponse {
         "hsm": readiness.hsm,
         "epoch": readiness.epoch,
         "accepting": readiness.accepting,
+        "epochs_low": readiness.epochs_low,
     }))
 }
 

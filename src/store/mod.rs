@@ -31,8 +31,8 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError>;
 
     /// Hands everything the book is made of to `each`: settings, fleets, functions, vehicles,
-    /// identities, terminals, tokens, epochs, trust lists, authorizations, and what has become of
-    /// keys, in this order.
+    /// identities, terminals, tokens, epochs, trust list, records (ascending), authorizations, and
+    /// what has become of keys, in this order.
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError>;
 
     /// A signed bundle, by any of its names, as last committed.
@@ -90,6 +90,8 @@ pub enum Write {
     /// A trust list of that version, with the bytes cars get; [`Applied::Conflict`] where that
     /// version or a higher one exists.
     TrustList(u32, Arc<[u8]>),
+    /// A step that was recorded, with what it changes: all of it or [`Applied::Stale`].
+    Step(Box<RecordedStep>),
     /// A new authorization.
     Authorize(Box<NewAuthorization>),
     /// Writes nothing, and says what became of a request that may have been answered before:
@@ -116,6 +118,23 @@ pub enum Write {
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
     /// so many in one go, and tokens that expired or were revoked before it.
     Purge(UnixTime, u32),
+}
+
+/// A step in the life of epochs, roots or operators, as its record says.
+///
+/// Conditions, all of them or [`Applied::Stale`]: the newest record has the number before this one,
+/// so the step was decided on what is there; no trust list has this version or a higher one; and no
+/// token has two active epochs afterwards.
+#[derive(Clone, Debug)]
+pub struct RecordedStep {
+    /// The record's number.
+    pub number: u64,
+    /// The record, signed.
+    pub record: Arc<str>,
+    /// Epochs, new or in place of those of their ids.
+    pub epochs: Vec<Epoch>,
+    /// A trust list: version, and the bytes cars get.
+    pub trust: Option<(u32, Arc<[u8]>)>,
 }
 
 /// A new authorization, and what it rests on.
@@ -270,6 +289,8 @@ pub enum Row {
     Epoch(Epoch),
     /// The newest trust list.
     TrustList(u32, Arc<[u8]>),
+    /// A record, by its number.
+    Record(u64, Arc<str>),
     /// An authorization.
     Authorization(Authorization),
     /// A key that is not valid.

@@ -121,6 +121,7 @@ pub(super) fn epoch(scalar: u8, state: EpochState) -> Epoch {
         },
         state,
         created_at: 9,
+        activated_at: (state != EpochState::Prepared).then_some(10),
     }
 }
 

@@ -36,9 +36,20 @@ pub struct FaultySigner {
     lies: AtomicBool,
     held: Mutex<bool>,
     released: Condvar,
+    waiting: AtomicU64,
 }
 
 impl FaultySigner {
+    /// The token beneath, which works.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// How many batches wait.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     /// The next so many batches are not signed.
     pub fn fail(&self, batches: u64) {
         self.fails.store(batches, Ordering::SeqCst);
@@ -64,7 +75,9 @@ impl FaultySigner {
 impl Signer for FaultySigner {
     fn sign_all(&self, key: &KeyRef, messages: &[&[u8]]) -> Result<Vec<Signature>, HsmError> {
         let held = self.held.lock().unwrap();
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         drop(self.released.wait_while(held, |held| *held).unwrap());
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
         let fail = |left: u64| left.checked_sub(1);
         if self
             .fails
@@ -223,6 +236,7 @@ impl Inside {
             lies: AtomicBool::new(false),
             held: Mutex::new(false),
             released: Condvar::new(),
+            waiting: AtomicU64::new(0),
         });
         let store = Arc::new(FaultyStore {
             store,
@@ -283,6 +297,7 @@ fn found(token: &Token, store: &Sqlite, owner: &Phone) {
         algorithm: Algorithm::Esp256,
         epoch_lifetime_s: 86_400,
         key_lifetime_max_s: 86_400,
+        operator: "test",
         now: clock.unix(),
     };
     let mut writes = founding.found().unwrap().writes;

@@ -40,6 +40,7 @@ pub(super) fn load(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result
         ));
         Ok(())
     })?;
+    registry_rows::records(&snapshot, each)?;
     rows(&snapshot, read::ALL_AUTHORIZATIONS, [], |row| {
         let mut authorization = read::authorization(row, &names)?;
         names.share(&mut authorization);

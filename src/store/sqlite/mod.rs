@@ -5,8 +5,8 @@
 //! it carries: whoever wants speed brings many at once.
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
-//! version, `writer` runs transactions and hands each write to `registry`, `authorize`, `redeem`,
-//! `amend`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body` and `authorization_body`
+//! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
+//! `redeem`, `amend`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body` and `authorization_body`
 //! are the formats of what is kept as one piece, `packs` where bundles lie together, `contexts` what
 //! many of them have in common, `segments` what keeps index writes together. `standings` and `calls`
 //! are what the writer remembers, so that it need not ask for it.
@@ -37,6 +37,7 @@ mod schema;
 mod segments;
 mod standings;
 mod statuses;
+mod steps;
 mod words;
 mod writer;
 

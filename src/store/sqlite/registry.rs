@@ -182,12 +182,12 @@ pub(super) fn epoch(connection: &Connection, epoch: &Epoch) -> Result<Applied, S
     let mut key = Vec::new();
     epoch.key.encode(&mut key);
     let sql = "INSERT INTO epochs
-               (id, state, key, cka_id, token_serial, not_before, not_after, created_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+               (id, state, key, cka_id, token_serial, not_before, not_after, created_at, activated_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                ON CONFLICT (id) DO UPDATE SET state = excluded.state, key = excluded.key,
                cka_id = excluded.cka_id, token_serial = excluded.token_serial,
                not_before = excluded.not_before, not_after = excluded.not_after,
-               created_at = excluded.created_at";
+               created_at = excluded.created_at, activated_at = excluded.activated_at";
     changed(
         connection,
         sql,
@@ -200,6 +200,7 @@ pub(super) fn epoch(connection: &Connection, epoch: &Epoch) -> Result<Applied, S
             column(epoch.window.not_before)?,
             column(epoch.window.not_after)?,
             column(epoch.created_at)?,
+            epoch.activated_at.map(column).transpose()?,
         ],
     )?;
     Ok(Applied::Done)

@@ -171,8 +171,8 @@ pub(super) fn tokens(
 }
 
 pub(super) fn epochs(connection: &Connection, each: Each<'_>) -> Result<(), StoreError> {
-    let sql = "SELECT id, state, key, cka_id, token_serial, not_before, not_after, created_at
-               FROM epochs ORDER BY number";
+    let sql = "SELECT id, state, key, cka_id, token_serial, not_before, not_after, created_at,
+               activated_at FROM epochs ORDER BY number";
     rows(connection, sql, [], |row| {
         let key = fob_verify::IssuerKey::decode(blob(row, 2)?);
         each(Row::Epoch(Epoch {
@@ -186,7 +186,16 @@ pub(super) fn epochs(connection: &Connection, each: Each<'_>) -> Result<(), Stor
             },
             state: words::read_epoch_state(row.get(1)?)?,
             created_at: number(row.get(7)?)?,
+            activated_at: time(row, 8)?,
         }));
+        Ok(())
+    })
+}
+
+pub(super) fn records(connection: &Connection, each: Each<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT number, jws FROM records ORDER BY number";
+    rows(connection, sql, [], |row| {
+        each(Row::Record(number(row.get(0)?)?, text(row, 1)?.into()));
         Ok(())
     })
 }

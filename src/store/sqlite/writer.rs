@@ -9,7 +9,7 @@ use super::contexts::Contexts;
 use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
-use super::{amend, authorize, error, purge, redeem, registry, statuses};
+use super::{amend, authorize, error, purge, redeem, registry, statuses, steps};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
@@ -170,6 +170,12 @@ impl Transaction<'_> {
             Write::Epoch(epoch) => {
                 self.standings.forget_epoch(&epoch.id);
                 registry::epoch(connection, epoch)
+            }
+            Write::Step(step) => {
+                for epoch in &step.epochs {
+                    self.standings.forget_epoch(&epoch.id);
+                }
+                steps::step(connection, step)
             }
             Write::TrustList(version, body) => registry::trust_list(connection, *version, body),
             Write::Authorize(new) => authorize::authorize(self, new),

@@ -15,6 +15,7 @@ pub(super) mod purge;
 pub(super) mod read;
 pub(super) mod redeem;
 pub(super) mod registry;
+pub(super) mod steps;
 
 /// Where one store's rows live, from before it is opened until after it is gone.
 pub(super) trait Place {
@@ -42,6 +43,8 @@ macro_rules! conformance {
                 a_vehicle_keeps_epoch_and_status, an_identity_is_replaced_whole,
                 a_terminal_keeps_its_status, tokens_end_once, epochs_go_on, trust_lists_rise,
                 nothing_belongs_to_no_fleet, rows_come_in_order_and_whole;
+            steps: records_follow_each_other, a_token_has_one_active_epoch,
+                a_step_is_written_whole_or_not_at_all;
             authorize: every_field_comes_back, an_id_is_taken_once, the_same_request_gets_the_same_answer,
                 a_refused_request_is_not_used_up, attempts_are_counted_up_to_the_limit;
             conditions: each_condition_of_an_authorization_counts,
