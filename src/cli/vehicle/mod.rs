@@ -279,8 +279,12 @@ fn now(when: &When) -> anyhow::Result<u64> {
 fn position(degrees: &[f64]) -> anyhow::Result<Position> {
     let e7 = |at: usize| {
         let degrees = degrees.get(at).copied().unwrap_or(f64::NAN);
-        // A cast of what is out of range saturates, and is then refused.
-        (degrees * 1e7).round() as i32
+        // What is out of range saturates, and is then refused like what is no number.
+        if degrees.is_nan() {
+            i32::MAX
+        } else {
+            (degrees * 1e7).round() as i32
+        }
     };
     Position::new(e7(0), e7(1)).map_err(|_| anyhow!("--position is no place on earth"))
 }

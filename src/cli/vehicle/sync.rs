@@ -162,7 +162,7 @@ fn parts(answer: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
     if count > STATUS_URIS_MAX as u64 + 2 {
         bail!("it has too many parts");
     }
-    let parts = (0..count).map(|_| Ok(decoder.bytes()?)).collect();
+    let parts: anyhow::Result<Vec<_>> = (0..count).map(|_| Ok(decoder.bytes()?)).collect();
     if parts.is_ok() && decoder.position() != answer.len() {
         bail!("bytes follow it");
     }
