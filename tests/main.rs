@@ -19,6 +19,7 @@ mod issue;
 mod once;
 mod refusals;
 mod secrets;
+mod simulation;
 mod status;
 mod store;
 mod support;

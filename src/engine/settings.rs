@@ -35,6 +35,9 @@ pub struct EngineSettings {
     pub list_ttl_s: u32,
     /// For how long a status list is believed at all, in seconds.
     pub list_lifetime_s: u64,
+    /// By how many seconds a list may be ahead of the clock: one that changes again within a second
+    /// is signed at once, so many times, and then waits for the clock.
+    pub list_ahead_max_s: u64,
     /// How long what is over is kept, in seconds.
     pub retain_for_s: u64,
     /// How long a caller waits before it is told to ask again.
@@ -60,6 +63,7 @@ impl EngineSettings {
             key_lifetime_max_s: 731 * 86_400,
             list_ttl_s: 3600,
             list_lifetime_s: 7 * 86_400,
+            list_ahead_max_s: 10,
             retain_for_s: 90 * 86_400,
             answer_within: super::ANSWER_WITHIN,
             prepare_threads: std::thread::available_parallelism().map_or(2, usize::from),
