@@ -9,6 +9,7 @@ CARGO ?= cargo
 DIR ?= var
 FOB := target/release/fob
 PYTHON := .venv/bin/python
+PYTHON_STATUS := .venv-status/bin/python
 TEST_PACKAGES := softhsm2 curl gcc python3-venv
 
 .PHONY: help run release deps test lint docs unit deny torture bench load-client loadtest clean
@@ -32,7 +33,7 @@ deps:
 
 # ---- test ----------------------------------------------------------------------------------
 
-test: deps lint docs deny $(PYTHON) unit
+test: deps lint docs deny $(PYTHON) $(PYTHON_STATUS) unit
 
 lint:
 	$(CARGO) fmt --all --check
@@ -48,6 +49,7 @@ deny:
 	else echo "cargo-deny is not installed: licences, bans and sources were not checked"; fi
 
 unit: export FOB_PYTHON = $(CURDIR)/$(PYTHON)
+unit: export FOB_PYTHON_STATUS = $(CURDIR)/$(PYTHON_STATUS)
 unit:
 	@if command -v cargo-nextest >/dev/null; then \
 	  $(CARGO) nextest run --workspace --all-features --locked && \
@@ -57,6 +59,10 @@ unit:
 # The independent client's libraries, in an environment of their own.
 $(PYTHON): tests/client/requirements.txt
 	@scripts/venv .venv tests/client/requirements.txt
+
+# Readers of status lists by others.
+$(PYTHON_STATUS): tests/client/status-requirements.txt
+	@scripts/venv .venv-status tests/client/status-requirements.txt
 
 torture: export FOB_CRASHES = 200
 torture: export PROPTEST_CASES = 20000
@@ -84,4 +90,4 @@ load-client:
 
 clean:
 	$(CARGO) clean
-	rm -rf .venv .venv-loadtest
+	rm -rf .venv .venv-status .venv-loadtest

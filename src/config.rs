@@ -457,6 +457,16 @@ impl ServerSection {
 }
 
 impl EngineSection {
+    fn list_ttl_s(&self, default: u32) -> Result<u32, Wrong> {
+        let name = "engine.status_list_ttl_s";
+        within(name, self.status_list_ttl_s, default, 10..=86_400)
+    }
+
+    fn list_lifetime_days(&self) -> Result<u64, Wrong> {
+        let name = "engine.status_list_lifetime_days";
+        within(name, self.status_list_lifetime_days, 7, 1..=366)
+    }
+
     fn check(&self, store: &StoreSection) -> Result<EngineSettings, Wrong> {
         let default = EngineSettings::new("");
         let days = 86_400;
@@ -514,19 +524,8 @@ impl EngineSection {
                     731,
                     1..=36_525,
                 )?,
-            list_ttl_s: within(
-                "engine.status_list_ttl_s",
-                self.status_list_ttl_s,
-                default.list_ttl_s,
-                10..=86_400,
-            )?,
-            list_lifetime_s: days
-                * within(
-                    "engine.status_list_lifetime_days",
-                    self.status_list_lifetime_days,
-                    7,
-                    1..=366,
-                )?,
+            list_ttl_s: self.list_ttl_s(default.list_ttl_s)?,
+            list_lifetime_s: days * self.list_lifetime_days()?,
             retain_for_s: days
                 * within(
                     "store.retain_for_days",

@@ -3,7 +3,7 @@
 //! Beside it `scitt-cose`, a verifier of COSE Receipts by others, over the golden vectors.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use base64::Engine as _;
@@ -16,19 +16,28 @@ use crate::vectors::unhex;
 
 /// The environment `make test` makes, or the one `FOB_PYTHON` names.
 fn python() -> PathBuf {
+    environment("FOB_PYTHON", ".venv")
+}
+
+/// The Python of an environment in `folder`, or the one that `variable` names.
+fn environment(variable: &str, folder: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let python = std::env::var_os("FOB_PYTHON").map(PathBuf::from);
-    let python = python.unwrap_or_else(|| root.join(".venv/bin/python"));
+    let python = std::env::var_os(variable).map(PathBuf::from);
+    let python = python.unwrap_or_else(|| root.join(folder).join("bin/python"));
     assert!(
         python.exists(),
-        "{} is missing: `make .venv/bin/python` makes it",
+        "{} is missing: `make {folder}/bin/python` makes it",
         python.display()
     );
     python
 }
 
 fn script(name: &str) -> Command {
-    let mut command = Command::new(python());
+    script_in(&python(), name)
+}
+
+fn script_in(python: &Path, name: &str) -> Command {
+    let mut command = Command::new(python);
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     command.arg(root.join("tests/client").join(name));
     command
@@ -87,7 +96,8 @@ fn libraries_by_others_read_the_status_lists_of_a_server() {
     std::fs::write(&issuer_file, fetch("/.well-known/jwks.json")).unwrap();
     let path = handed[0].uri.strip_prefix(&garage.server.url).unwrap();
     std::fs::write(&list_file, fetch(path)).unwrap();
-    let mut check = script("status.py");
+    let python = environment("FOB_PYTHON_STATUS", ".venv-status");
+    let mut check = script_in(&python, "status.py");
     check
         .args(["--url", &handed[0].uri, "--key"])
         .arg(issuer_file);

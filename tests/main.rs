@@ -21,6 +21,7 @@ mod once;
 mod overload;
 mod refusals;
 mod secrets;
+mod simulation;
 mod status;
 mod store;
 mod support;

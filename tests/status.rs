@@ -1,7 +1,7 @@
 //! Ends and suspensions, the status lists that say so, and what cars are told.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fob_verify::status::{self, Status};
 use fob_verify::{RustCrypto, sync};
@@ -203,7 +203,11 @@ fn whatever_is_named_is_revoked_and_nothing_else() {
         .refused(410, "code_set_cancelled");
     revoke(json!({"authorization": five.0["authorization"]}));
     assert_eq!(all(), [false; 6]);
-    // An order's authorization is found and listed like any other, once.
+    listed_once(&garage, &ordered);
+}
+
+/// An order's authorization is found and listed like any other, once.
+fn listed_once(garage: &Garage, ordered: &Value) {
     let listed = garage.done("GET", "/v1/authorizations?vehicle=DEMO-0003", &json!({}));
     let states: Vec<_> = listed["items"]
         .as_array()
@@ -388,12 +392,7 @@ fn lists_are_cacheable_and_always_later() {
     };
     let mut last = issued_at(&first.body);
     for key in &handed {
-        let began = Instant::now();
         garage.done("POST", "/v1/revocations", &json!({"key": key.id}));
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "it is answered at all"
-        );
         let list = garage.server.get(path, &[("if-none-match", tag)]);
         assert_eq!(list.status, 200);
         assert_eq!(garage.status_on(&list.body, key), Status::Revoked);

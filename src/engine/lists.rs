@@ -29,10 +29,6 @@ const ASKS_MAX: usize = 4096;
 /// Lists signed in one call.
 const LISTS_MAX: usize = 64;
 
-/// Seconds by which a list may be ahead of the clock: a list that changes again within a second is
-/// signed at once, for so many times, and then waits for the clock.
-const AHEAD_MAX_S: u64 = 10;
-
 /// How often the schedule is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -58,8 +54,10 @@ pub(super) struct Desk {
     published: Arc<Published>,
 }
 
+type Reply = oneshot::Sender<Result<(), Refusal>>;
+
 enum Ask {
-    Fresh(Vec<ShardId>, oneshot::Sender<Result<(), Refusal>>),
+    Fresh(Vec<ShardId>, Reply),
     Stop,
 }
 
@@ -160,7 +158,7 @@ fn due(shared: &Shared, published: &Published, id: ShardId) -> bool {
 impl Lister {
     /// Signs until it is told to stop.
     pub(super) fn run(self) {
-        let mut waiting: Vec<(Vec<ShardId>, oneshot::Sender<Result<(), Refusal>>)> = Vec::new();
+        let mut waiting: Vec<(Vec<ShardId>, Reply)> = Vec::new();
         loop {
             let wait = if waiting.is_empty() { TICK } else { SOON };
             let first = self.asks.recv_timeout(wait);
@@ -206,7 +204,9 @@ impl Lister {
             now.max(last + 1)
         };
         let ready = wanted.into_iter().map(|id| (id, next(id)));
-        let ready: Vec<_> = ready.filter(|(_, at)| *at <= now + AHEAD_MAX_S).collect();
+        let ready: Vec<_> = ready
+            .filter(|(_, at)| *at <= now + self.shared.settings.list_ahead_max_s)
+            .collect();
         for lists in ready.chunks(LISTS_MAX) {
             self.sign_some(lists, now)?;
         }

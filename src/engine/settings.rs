@@ -38,6 +38,9 @@ pub struct EngineSettings {
     pub list_ttl_s: u32,
     /// For how long a status list is believed at all, in seconds.
     pub list_lifetime_s: u64,
+    /// By how many seconds a list may be ahead of the clock: one that changes again within a second
+    /// is signed at once, so many times, and then waits for the clock.
+    pub list_ahead_max_s: u64,
     /// When epochs rotate, and when to say that too few are prepared.
     pub schedule: Schedule,
     /// A step of an operator takes effect only with the signed approval of another.
@@ -68,6 +71,7 @@ impl EngineSettings {
             key_lifetime_max_s: 731 * 86_400,
             list_ttl_s: 3600,
             list_lifetime_s: 7 * 86_400,
+            list_ahead_max_s: 10,
             schedule: Schedule {
                 rotate_every_s: None,
                 overlap_s: 30 * 86_400,

@@ -96,6 +96,39 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
                 web::post().to(authorizations::create),
             ],
         ))
+        .configure(amending)
+        .service(get("/v1/status/{shard}", read().to(cars::status_list)))
+        .service(resource(
+            "/v1/code-sets/preview",
+            "POST",
+            [web::post().to(code_sets::preview)],
+        ))
+        .service(resource(
+            "/v1/redemptions",
+            "POST",
+            [web::post().to(code_sets::redeem)],
+        ))
+        .service(resource(
+            "/v1/batches",
+            "POST",
+            [web::post().to(batches::issue)],
+        ))
+        .service(get("/v1/bundles/{id}", read().to(bundles::read)))
+        .service(get("/v1/trust", read().to(keys::trust)))
+        .service(get("/.well-known/jwks.json", read().to(keys::jwks)))
+        .service(get("/healthz", read().to(operations::healthz)))
+        .service(get("/readyz", read().to(operations::readyz)))
+        .service(get("/metrics", read().to(operations::metrics)))
+        .service(get("/openapi.json", read().to(openapi::json)))
+        .service(get("/docs", read().to(openapi::to_page)))
+        .service(openapi::page())
+        .default_service(web::route().to(not_found));
+}
+
+/// What changes or ends what was authorized, and what else is asked about one authorization or
+/// vehicle.
+fn amending(config: &mut web::ServiceConfig) {
+    config
         .service(resource(
             "/v1/authorizations/{id}",
             "DELETE, GET, HEAD, PATCH",
@@ -123,33 +156,7 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             "/v1/vehicles/{id}/sync",
             "GET, HEAD, POST",
             [read().to(cars::sync_shown), web::post().to(cars::sync)],
-        ))
-        .service(get("/v1/status/{shard}", read().to(cars::status_list)))
-        .service(resource(
-            "/v1/code-sets/preview",
-            "POST",
-            [web::post().to(code_sets::preview)],
-        ))
-        .service(resource(
-            "/v1/redemptions",
-            "POST",
-            [web::post().to(code_sets::redeem)],
-        ))
-        .service(resource(
-            "/v1/batches",
-            "POST",
-            [web::post().to(batches::issue)],
-        ))
-        .service(get("/v1/bundles/{id}", read().to(bundles::read)))
-        .service(get("/v1/trust", read().to(keys::trust)))
-        .service(get("/.well-known/jwks.json", read().to(keys::jwks)))
-        .service(get("/healthz", read().to(operations::healthz)))
-        .service(get("/readyz", read().to(operations::readyz)))
-        .service(get("/metrics", read().to(operations::metrics)))
-        .service(get("/openapi.json", read().to(openapi::json)))
-        .service(get("/docs", read().to(openapi::to_page)))
-        .service(openapi::page())
-        .default_service(web::route().to(not_found));
+        ));
 }
 
 fn get(path: &str, route: Route) -> Resource {

@@ -16,6 +16,9 @@ use super::{authorization_body, authorize, reissues, statuses, words};
 use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, TerminalId};
 use crate::store::{AmendRequest, Amendment, Applied, Reset, StoreError};
 
+/// The authorization a request was about, and the digest of it.
+type Answered = ([u8; 16], [u8; 32]);
+
 /// What an amendment is written on.
 struct Ground {
     fleet: i64,
@@ -105,7 +108,7 @@ pub(super) fn outcome(
 pub(super) fn answered(
     connection: &Connection,
     scope: &[u8; 32],
-) -> Result<Option<([u8; 16], [u8; 32])>, StoreError> {
+) -> Result<Option<Answered>, StoreError> {
     Ok(connection
         .prepare_cached(
             "SELECT coalesce(authorization, zeroblob(16)), digest FROM amendments

@@ -116,7 +116,7 @@ pub(crate) fn an_amendment_comes_back_whole<P: Place>() {
     let look = |store: &P::Store| {
         assert_eq!(
             store.authorizations(&everything()).unwrap(),
-            [after.clone()]
+            std::slice::from_ref(&after)
         );
         for by in [
             BundleKey::Id(first.bundle.id),
