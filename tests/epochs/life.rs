@@ -313,14 +313,10 @@ fn a_key_that_does_not_sign_does_not_become_active() {
     let token: &fob::hsm::Token = inside.signer.token();
     assert!(token.sign_all(&key, &[b"it signs"]).is_ok());
     token.destroy_key(&key).unwrap();
-    let desk = desk(inside);
+    let desk = desk(&inside);
     assert!(
         desk.decide(Step::Activate { epoch: prepared.id }, who(), None)
             .is_err()
-    );
-    assert!(
-        Arc::strong_count(prepared) > 0,
-        "the book keeps it prepared"
     );
     let still = inside.engine.book().epochs();
     assert!(
