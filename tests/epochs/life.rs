@@ -239,7 +239,7 @@ fn what_comes_back_from_the_ceremony_is_checked_as_if_it_came_from_anywhere() {
         ("another past", &|draft| {
             draft.record.before.trust_version += 1
         }),
-        ("a list without one", &|draft| drop(draft.entries.pop())),
+        ("a list without one", &|draft| draft.entries.truncate(1)),
         ("a list of a later version", &|draft| {
             draft.record.after.trust_version += 1
         }),
