@@ -13,7 +13,7 @@ use super::rotate::{Desk, refusal};
 use super::trust::{self, TrustError};
 use super::{Failure, consent, records};
 use crate::domain::record::{EpochNote, PublicKey};
-use crate::domain::{Epoch, Record, RootKey, Step, UnixTime, rotation};
+use crate::domain::{Epoch, EpochState, Record, RootKey, Step, UnixTime, rotation};
 use crate::hsm::{KeyRef, Signer};
 use crate::store::RecordedStep;
 
@@ -168,8 +168,46 @@ impl Desk<'_> {
                 refusal("things have changed since this step was decided: ask again").into(),
             );
         }
+        if !self.does_what_it_says(record, &epochs) {
+            return Err(refusal("the record changes what its step does not").into());
+        }
         rotation::check(&self.after(&epochs), self.now)?;
         Ok(epochs)
+    }
+
+    /// Whether a record changes nothing but what its step is there for: consent was given to that.
+    fn does_what_it_says(&self, record: &Record, epochs: &[Epoch]) -> bool {
+        let (before, after) = (&record.before, &record.after);
+        let known = self.epochs();
+        let known = |epoch: &Epoch| known.iter().find(|one| one.id == epoch.id).cloned();
+        let same_root = after.next_root == before.next_root;
+        let only = |fits: &dyn Fn(&Epoch) -> bool| same_root && epochs.iter().all(fits);
+        let fits = match &record.step {
+            Step::Prepare { .. } => {
+                only(&|epoch| known(epoch).is_none() && epoch.state == EpochState::Prepared)
+            }
+            Step::Revoke { epoch: revoked } => only(&|epoch| {
+                epoch.state == EpochState::Active
+                    || (epoch.state == EpochState::Revoked && epoch.id == *revoked)
+            }),
+            Step::Rotate { .. } => only(&|epoch| {
+                epoch.state == EpochState::Active || epoch.state == EpochState::Retired
+            }),
+            Step::NameRoot => epochs.is_empty() && after.next_root.is_some(),
+            Step::SucceedRoot => epochs.is_empty() && after.next_root.is_none(),
+            _ => false,
+        };
+        let unbent = |epoch: &Epoch| {
+            known(epoch).is_none_or(|known| {
+                let changed = Epoch {
+                    state: epoch.state,
+                    activated_at: epoch.activated_at,
+                    ..known
+                };
+                changed == *epoch
+            })
+        };
+        fits && after.operators == before.operators && epochs.iter().all(unbent)
     }
 
     /// Whether a trust list is the one that a record speaks of.

@@ -15,7 +15,7 @@ fn issuer() -> Issuer {
     issuer
 }
 
-fn key(issuer: &Issuer, name: &str) -> String {
+pub(super) fn key(issuer: &Issuer, name: &str) -> String {
     issuer
         .file(&format!("{name}.jwk"))
         .to_str()
@@ -24,7 +24,7 @@ fn key(issuer: &Issuer, name: &str) -> String {
 }
 
 /// Makes an operator's key and registers, or proposes, the operator.
-fn add(issuer: &Issuer, name: &str, consent: &[&str]) -> String {
+pub(super) fn add(issuer: &Issuer, name: &str, consent: &[&str]) -> String {
     let public = issuer.fob(&["operator", "key", &key(issuer, name)]);
     let file = issuer.file(&format!("{name}.pub"));
     std::fs::write(&file, public).unwrap();
@@ -33,7 +33,7 @@ fn add(issuer: &Issuer, name: &str, consent: &[&str]) -> String {
 }
 
 /// Has anna propose; the proposal's number.
-fn propose(issuer: &Issuer, step: &[&str]) -> String {
+pub(super) fn propose(issuer: &Issuer, step: &[&str]) -> String {
     let anna = key(issuer, "anna");
     let proposed = json(
         issuer,
@@ -95,51 +95,69 @@ fn a_step_takes_effect_with_the_approval_of_another() {
     assert_eq!(last["who"]["approval"]["proposal"].to_string(), number);
 }
 
+/// Takes a step proposed by anna as the operators' socket takes it, with an approval that ben signs.
+fn take(issuer: &Issuer, step: &Value, proposal: &Value, header: &Value, claims: &Value) -> Value {
+    let ben = Phone::read(&issuer.file("ben.jwk"));
+    let server = issuer.serve();
+    let approval = object!({ "proposal": proposal, "jws": ben.jws(header, claims) });
+    let ask = object!({ "command": "epoch", "ask": { "take": {
+        "step": step, "who": { "operator": "anna", "approval": approval },
+        "root_at_hand": true, "next_root": null,
+    }}});
+    let answer = ask_socket(issuer, &ask);
+    server.stop();
+    answer
+}
+
 #[test]
 fn an_approval_holds_for_what_was_proposed_and_nothing_else() {
     let issuer = issuer();
-    let first = propose(&issuer, &["epoch", "prepare", "--window", WIDE]);
-    let second = propose(&issuer, &["epoch", "rotate", "--now"]);
-    let ben = Phone::read(&issuer.file("ben.jwk"));
-    let proposals = json(&issuer, &["epoch", "proposals"]);
-    let digest = fob::engine::records::digest(proposals[0]["jws"].as_str().unwrap());
+    propose(&issuer, &["epoch", "prepare", "--window", WIDE]);
+    propose(&issuer, &["epoch", "rotate", "--now"]);
+    let open = json(&issuer, &["epoch", "proposals"]);
+    let [first, second] = [0, 1].map(|at| open[at]["proposal"].clone());
+    let (prepare, rotate) = (&open[0]["step"], &open[1]["step"]);
     let header = object!({ "alg": "ES256", "typ": "fob-approval+jwt", "kid": "ben" });
     let claims = object!({
-        "iss": "ben", "iat": now(), "exp": now() + 600,
-        "proposal": first.parse::<u64>().unwrap(), "digest": digest,
+        "iss": "ben", "iat": now(), "exp": now() + 600, "proposal": first,
+        "digest": fob::engine::records::digest(open[0]["jws"].as_str().unwrap()),
     });
-    let take = |step: &Value, proposal: &str, header: &Value, claims: &Value| {
-        let server = issuer.serve();
-        let approval = object!({
-            "proposal": proposal.parse::<u64>().unwrap(), "jws": ben.jws(header, claims),
-        });
-        let ask = object!({ "command": "epoch", "ask": { "take": {
-            "step": step, "who": { "operator": "anna", "approval": approval },
-            "root_at_hand": true, "next_root": null,
-        }}});
-        let answer = ask_socket(&issuer, &ask);
-        server.stop();
-        answer
+    let with = |object: &Value, name: &str, value: Value| {
+        let mut bent = object.clone();
+        bent[name] = value;
+        bent
     };
-    let (prepare, rotate) = (&proposals[0]["step"], &proposals[1]["step"]);
-    let forbidden = |answer: &Value| {
+    let nothing = "A".repeat(43);
+    for (step, proposal, header, claims) in [
+        // Of the first, for the second; and for the second's step.
+        (rotate, &second, header.clone(), claims.clone()),
+        (rotate, &first, header.clone(), claims.clone()),
+        // Over; of something else; for another use.
+        (
+            prepare,
+            &first,
+            header.clone(),
+            with(&claims, "exp", now().into()),
+        ),
+        (
+            prepare,
+            &first,
+            header.clone(),
+            with(&claims, "digest", nothing.into()),
+        ),
+        (
+            prepare,
+            &first,
+            with(&header, "typ", "fob-command+jwt".into()),
+            claims.clone(),
+        ),
+    ] {
+        let answer = take(&issuer, step, proposal, &header, &claims);
         let refused = answer["refused"].as_str().unwrap_or_default();
         assert!(refused.contains("forbidden"), "{answer}");
-    };
-    // Of the first, for the second; of the first, with the second's step; over; for another use.
-    forbidden(&take(rotate, &second, &header, &claims));
-    forbidden(&take(rotate, &first, &header, &claims));
-    let mut over = claims.clone();
-    over["exp"] = now().into();
-    forbidden(&take(prepare, &first, &header, &over));
-    let mut other = header.clone();
-    other["typ"] = "fob-command+jwt".into();
-    forbidden(&take(prepare, &first, &other, &claims));
-    let mut bent = claims.clone();
-    bent["digest"] = object!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
-    forbidden(&take(prepare, &first, &header, &bent));
+    }
     // As it is, it is good: a draft for the root.
-    let good = take(prepare, &first, &header, &claims);
+    let good = take(&issuer, prepare, &first, &header, &claims);
     assert!(good["ok"]["epoch"]["draft"].is_object(), "{good}");
 }
 

@@ -114,6 +114,33 @@ fn whatever_is_changed_or_missing_is_noticed() {
     }
 }
 
+/// What a restored backup forgets is written anew, with the same numbers.
+#[test]
+fn a_record_of_another_past_does_not_fit() {
+    let issuer = Issuer::demo();
+    consent::add(&issuer, "anna", &[]);
+    let files = ["fob.db", "fob.db-wal"].map(|name| issuer.file(name));
+    let backup = files.each_ref().map(|file| std::fs::read(file).ok());
+    consent::propose(&issuer, &["epoch", "rotate", "--now"]);
+    let records = json(&issuer, &["epoch", "records"]);
+    let forgotten = records[2]["jws"].as_str().unwrap().to_owned();
+    for (file, bytes) in files.iter().zip(backup) {
+        match bytes {
+            Some(bytes) => std::fs::write(file, bytes).unwrap(),
+            None => drop(std::fs::remove_file(file)),
+        }
+    }
+    consent::propose(&issuer, &["epoch", "prepare"]);
+    issuer.fob(&["epoch", "rotate", "--now"]);
+    issuer.fob(&["epoch", "records"]);
+    change(
+        &issuer,
+        &format!("UPDATE records SET jws = '{forgotten}' WHERE number = 3"),
+    );
+    let complaint = issuer.fob_fails(&["epoch", "records"]);
+    assert!(complaint.contains("record 4 does not hold"), "{complaint}");
+}
+
 #[test]
 fn records_of_another_issuer_are_not_taken_for_its_own() {
     let (issuer, other) = (issuer(), Issuer::with(&[]));
