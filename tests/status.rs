@@ -526,7 +526,11 @@ fn a_car_is_told_and_what_it_acknowledges_is_certain() {
     for key in keys(&bundle) {
         assert_eq!(garage.status_on(&items[2], &key), Status::Revoked);
     }
-    garage.sync(&car, "DEMO-0001", now() + 3, Some(sync::digest(&items[0])));
+    // Of something it was never sent, it knows nothing.
+    let told = garage.sync(&car, "DEMO-0001", now() + 3, Some([7; 32]));
+    assert_eq!(garage.read(id)["state"], "terminating");
+    let last = sync::digest(&parts(&told.body)[0]);
+    garage.sync(&car, "DEMO-0001", now() + 4, Some(last));
     assert_eq!(garage.read(id)["state"], "terminated");
     // With an ack on record the lists' lifetime bounds what an offline car may believe.
     let (_, bundle) = garage.issue("DEMO-0001", &TWO, "renter-2", &phone);

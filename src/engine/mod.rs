@@ -13,7 +13,7 @@
 //! | `turns` | attempts at a PIN, one after the other |
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
-//! | [`amend`], `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
+//! | [`amend`], `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
 //! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
@@ -62,6 +62,7 @@ pub mod operate;
 pub mod orders;
 pub mod outcome;
 mod pace;
+mod plan;
 pub mod prepare;
 pub mod read;
 pub mod rebuild;

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
-use super::amend::{Caller, Plan, again, lists_of, replayed};
+use super::amend::{Caller, lists_of, replayed};
 use super::book::FleetBook;
 use super::outcome::Outcome;
+use super::plan::{Plan, again};
 use super::{Engine, Failure};
 use crate::domain::change::Action;
 use crate::domain::{
