@@ -259,14 +259,21 @@ impl World {
 }
 
 /// Every route, with its methods.
-const ROUTES: [(&str, &str); 17] = [
+const ROUTES: [(&str, &str); 24] = [
     ("/v1/vehicles/x", "PUT"),
     ("/v1/identities/x", "PUT"),
     ("/v1/terminals/x", "PUT"),
     ("/v1/import", "POST"),
     ("/v1/batches", "POST"),
     ("/v1/authorizations", "GET, HEAD, POST"),
-    ("/v1/authorizations/x", "GET, HEAD"),
+    ("/v1/authorizations/x", "DELETE, GET, HEAD, PATCH"),
+    ("/v1/authorizations/x/suspend", "POST"),
+    ("/v1/authorizations/x/resume", "POST"),
+    ("/v1/bundles/x/rebind", "POST"),
+    ("/v1/revocations", "POST"),
+    ("/v1/status/x", "GET, HEAD"),
+    ("/v1/vehicles/x/reset", "POST"),
+    ("/v1/vehicles/x/sync", "GET, HEAD, POST"),
     ("/v1/code-sets/preview", "POST"),
     ("/v1/redemptions", "POST"),
     ("/v1/bundles/x", "GET, HEAD"),
