@@ -202,13 +202,15 @@ pub enum HsmError {
     },
     /// A call has not returned in time. Its thread is still in it.
     #[error(
-        "a call into the HSM did not return within {waited_ms} ms; its thread waits on, and the token {label:?} is tried again"
+        "a call into the HSM did not return within {waited_ms} ms; its thread is left to wait, and the token {label:?} is tried again"
     )]
     Stuck {
         /// The token's label.
         label: String,
         /// How long it was waited for.
         waited_ms: u64,
+        /// Whether the token's contents may change nevertheless.
+        may_have_happened: bool,
     },
     /// Any other return value of the token.
     #[error("the token answered {code} to {call}; see the HSM's own log")]
@@ -260,6 +262,9 @@ impl HsmError {
             Self::Lost {
                 may_have_happened, ..
             }
+            | Self::Stuck {
+                may_have_happened, ..
+            }
             | Self::Failed {
                 may_have_happened, ..
             } => *may_have_happened,
@@ -270,6 +275,9 @@ impl HsmError {
     /// The same error, after a call that may have changed the token.
     pub(super) fn after_change(mut self) -> Self {
         if let Self::Lost {
+            may_have_happened, ..
+        }
+        | Self::Stuck {
             may_have_happened, ..
         }
         | Self::Failed {
@@ -284,6 +292,12 @@ impl HsmError {
     /// Are the sessions or the login gone, so that reconnecting may help?
     pub(super) fn lost(&self) -> bool {
         matches!(self, Self::Lost { .. })
+    }
+
+    /// That sessions cannot be opened: may it be for a module that has lost its
+    /// far end? It then shows no tokens, or fails every call.
+    pub(super) fn may_be_the_module(&self) -> bool {
+        self.lost() || matches!(self, Self::TokenNotFound { .. } | Self::Stuck { .. })
     }
 
     /// Is only the module itself to blame, so that opening sessions in it is no use?
