@@ -3,12 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hsm::Report;
 use crate::domain::time::Time;
 use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
 use crate::engine::book::FleetBook;
 use crate::engine::ids::Ids;
 use crate::engine::{Book, operate};
-use crate::hsm::TokenStatus;
 use crate::store::{Applied, Write};
 
 /// A command of an operator, as it crosses the socket.
@@ -101,7 +101,7 @@ pub(super) struct Decision {
 pub(super) fn decide(
     book: &Book,
     unix_ms: u64,
-    hsm: impl FnOnce() -> Option<TokenStatus>,
+    hsm: impl FnOnce() -> Option<Report>,
     command: Command,
 ) -> Result<Decision, Refusal> {
     let now = unix_ms / 1000;

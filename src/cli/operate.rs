@@ -1,14 +1,13 @@
-//! `fob fleet`, `fob token`, `fob epoch`, `fob hsm`.
+//! `fob fleet`, `fob token`, `fob epoch`.
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::Subcommand;
 
 use super::desk::{Answer, Command, EpochRow, FleetRow, TokenRow, check, decide};
 use super::signing::SigningArg;
-use super::{Common, place, print, sign, socket, table};
+use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::hsm::Signer;
 use crate::store::Store;
 
 #[derive(Subcommand)]
@@ -62,12 +61,6 @@ pub(super) enum EpochCommand {
     List,
 }
 
-#[derive(Subcommand)]
-pub(super) enum HsmCommand {
-    /// The issuing token, its sessions and mechanisms
-    Status,
-}
-
 pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()> {
     run(
         common,
@@ -109,12 +102,8 @@ pub(super) fn epoch(common: &Common, EpochCommand::List: EpochCommand) -> anyhow
     run(common, Command::EpochList)
 }
 
-pub(super) fn hsm(common: &Common, HsmCommand::Status: HsmCommand) -> anyhow::Result<()> {
-    run(common, Command::HsmStatus)
-}
-
 /// Through the server that holds the directory, or straight into the store.
-fn run(common: &Common, command: Command) -> anyhow::Result<()> {
+pub(super) fn run(common: &Common, command: Command) -> anyhow::Result<()> {
     let config = place::configuration(common)?;
     let answer = match place::try_lock(&config.dir)? {
         None => socket::ask(&config.dir, &command)?,
@@ -127,7 +116,7 @@ fn straight(config: &Config, command: Command) -> anyhow::Result<Answer> {
     let store = place::store(config)?;
     let book = place::book(&*store)?;
     let status = match command {
-        Command::HsmStatus => Some(place::issuing_token(config)?.status()),
+        Command::HsmStatus => Some(hsm::Report::straight(config, &book)?),
         _ => None,
     };
     let hsm = || status;
@@ -150,14 +139,7 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
             format!("token {id} has ended")
         }),
         Answer::Epochs(rows) => print(common, rows, |rows| epochs(rows)),
-        Answer::Hsm(status) => {
-            print(common, status, lines)?;
-            if status["up"] == true {
-                Ok(())
-            } else {
-                bail!("the issuing token is not up")
-            }
-        }
+        Answer::Hsm(report) => hsm::print_report(common, report),
     }
 }
 
@@ -222,14 +204,4 @@ fn epochs(rows: &[EpochRow]) -> String {
     });
     let header = ["ID", "STATE", "ALGORITHM", "FROM", "UNTIL", "TOKEN"];
     table(&header, &cells.collect::<Vec<_>>())
-}
-
-/// A line for each member of an object.
-fn lines(object: &serde_json::Value) -> String {
-    let line = |(name, value): (&String, &serde_json::Value)| {
-        let value = value.as_str().map_or_else(|| value.to_string(), Into::into);
-        format!("{name:<20} {value}")
-    };
-    let lines: Vec<_> = object.as_object().into_iter().flatten().map(line).collect();
-    lines.join("\n")
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 
 use super::Common;
-use crate::config::{Config, FILE_NAME};
+use crate::config::{Config, FILE_NAME, IssuingToken};
+use crate::domain::Epoch;
 use crate::domain::code_set::{CODE_SET_KEY_LEN, CodeSetKey};
 use crate::engine::Book;
-use crate::hsm::{SoftHsm, Token, softhsm_module};
+use crate::hsm::{HsmError, SoftHsm, Token, softhsm_module};
 use crate::store::Store;
 use crate::store::sqlite::{Sqlite, SqliteConfig};
 
@@ -86,10 +87,34 @@ pub(super) fn book(store: &dyn Store) -> anyhow::Result<Book> {
     Ok(book)
 }
 
-/// Opens the issuing token.
-pub(super) fn issuing_token(config: &Config) -> anyhow::Result<Token> {
-    let pin = config.hsm_pin()?;
-    Token::open(config.hsm.clone(), pin).context("the issuing token ([hsm])")
+/// Opens one issuing token.
+pub(super) fn open_token(token: &IssuingToken) -> anyhow::Result<Token> {
+    let label = &token.config.label;
+    Token::open(token.config.clone(), token.pin()?)
+        .with_context(|| format!("the issuing token {label:?} ([hsm])"))
+}
+
+/// Opens the issuing token that holds this epoch's key.
+pub(super) fn issuing_token(config: &Config, epoch: &Epoch) -> anyhow::Result<Token> {
+    let tokens = &config.hsm.tokens;
+    let named = |token: &&IssuingToken| token.epochs_of() == Some(epoch.token_serial.as_str());
+    let token = tokens.iter().find(named);
+    // A single token is believed to be the one; whether it holds the key will show.
+    let alone = tokens.first().filter(|_| tokens.len() == 1);
+    let token = token.or(alone).with_context(|| {
+        let (epoch, serial) = (epoch.id, &epoch.token_serial);
+        format!("no [[hsm.token]] has the serial number {serial}, which epoch {epoch} names")
+    })?;
+    open_token(token)
+}
+
+/// Whether an error is about a PIN that a token has refused.
+pub(super) fn pin_refused(error: &anyhow::Error) -> bool {
+    let refused = |cause: &HsmError| cause.pin_refused();
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref())
+        .any(refused)
 }
 
 /// Reads the code set key.

@@ -10,20 +10,19 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::socket::Socket;
-use super::{Common, place};
+use super::{Common, EXIT_HSM_STUCK, place};
 use crate::clock::SystemClock;
-use crate::config::Config;
-use crate::domain::EpochState;
-use crate::engine::{Engine, Parts, sign};
-use crate::hsm::{KeyRef, Signer, Token};
+use crate::config::{Config, IssuingToken};
+use crate::engine::{Engine, Issuing, Parts};
+use crate::hsm::{Token, leave, parked_threads};
 use crate::http::{ServeError, Server};
 use crate::metrics::Exporter;
 
 /// How often epochs are looked at and what is over is purged.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// How often an HSM that has failed is asked whether it signs again.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the HSM has let go of its threads.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// How long the last threads may take to let go of the engine at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -71,42 +70,46 @@ fn close(mut engine: Arc<Engine>) {
     std::mem::forget(engine);
 }
 
-/// Opens store, token and keys, and starts the engine.
+/// Opens store, tokens and keys, and starts the engine.
 fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<Engine> {
-    let store = place::store(config)?;
-    let code_set_key = place::code_set_key(config)?;
-    let token = Arc::new(place::issuing_token(config)?);
-    let settings = config.engine_settings(bound);
     let parts = Parts {
-        signer: Arc::clone(&token) as Arc<dyn Signer>,
-        store,
+        store: place::store(config)?,
+        code_set_key: place::code_set_key(config)?,
+        tokens: tokens(config)?,
         clock: Arc::new(SystemClock),
-        code_set_key,
-        settings,
+        settings: config.engine_settings(bound),
     };
     let engine = Engine::start(parts)?;
-    try_key(engine.book(), &token)?;
+    engine.try_tokens().map_err(|why| anyhow::anyhow!(why))?;
     Ok(engine)
 }
 
-/// Has the active epoch's key sign, and checks it: better no server than keys no car believes.
-fn try_key(book: &crate::engine::Book, token: &Token) -> anyhow::Result<()> {
-    let epochs = book.epochs();
-    let Some(epoch) = epochs
-        .iter()
-        .find(|epoch| epoch.state == EpochState::Active)
-    else {
-        tracing::error!("no epoch is active; nothing can be issued");
-        return Ok(());
+/// Opens the issuing tokens. Where there are several, one that cannot be reached is tried again
+/// while the others serve.
+fn tokens(config: &Config) -> anyhow::Result<Vec<Issuing>> {
+    let alone = config.hsm.tokens.len() == 1;
+    let open = |one: &IssuingToken| {
+        let token = match place::open_token(one) {
+            Ok(token) => token,
+            Err(error) if alone || place::pin_refused(&error) => return Err(error),
+            Err(error) => {
+                let label = &one.config.label;
+                tracing::error!(
+                    label,
+                    error = format!("{error:#}"),
+                    "a token is not there yet"
+                );
+                Token::closed(one.config.clone(), one.pin()?)
+            }
+        };
+        Ok(Issuing {
+            name: one.config.label.clone(),
+            // A single token is believed to hold the key; the trial shows it.
+            serial: one.epochs_of().filter(|_| !alone).map(Into::into),
+            signer: Arc::new(token),
+        })
     };
-    let key = KeyRef {
-        id: epoch.cka_id,
-        algorithm: epoch.key.algorithm(),
-    };
-    token
-        .prepare_key(&key)
-        .with_context(|| format!("the key of epoch {}", epoch.id))?;
-    sign::trial(token, epoch).map_err(|why| anyhow::anyhow!(why))
+    config.hsm.tokens.iter().map(open).collect()
 }
 
 async fn serve(
@@ -124,7 +127,7 @@ async fn serve(
     let operators = Arc::clone(&engine);
     actix_web::rt::spawn(async move { socket.serve(operators).await });
     let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine)));
-    let prober = actix_web::rt::spawn(probe(Arc::clone(&engine)));
+    let watch = actix_web::rt::spawn(watch(Arc::clone(&engine), config.hsm.stuck_exit));
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -144,7 +147,7 @@ async fn serve(
     });
     let ended = server.run().await;
     keeper.abort();
-    prober.abort();
+    watch.abort();
     engine.shutdown();
     tracing::info!("ended");
     ended.map_err(Into::into)
@@ -167,14 +170,28 @@ fn announce(common: &Common, address: &str, public_url: &str) -> std::io::Result
     out.flush()
 }
 
-/// Asks an HSM that has failed whether it signs again: where a balancer sends no requests, none
-/// would find out.
-async fn probe(engine: Arc<Engine>) {
+/// Leaves once every thread has been inside an overdue call for `stuck_exit`: no call of theirs
+/// can be taken back, and a new process begins with new threads.
+async fn watch(engine: Arc<Engine>, stuck_exit: Duration) {
+    let mut since = None;
     loop {
-        tokio::time::sleep(PROBE_EVERY).await;
-        let probed = Arc::clone(&engine);
-        if let Err(error) = tokio::task::spawn_blocking(move || probed.probe_hsm()).await {
-            tracing::warn!(%error, "the HSM was not probed");
+        tokio::time::sleep(WATCH_EVERY).await;
+        if !engine.hsm_stuck() {
+            since = None;
+            continue;
+        }
+        let now = engine.clock().monotonic();
+        let stuck = now.saturating_sub(*since.get_or_insert(now));
+        if stuck >= stuck_exit {
+            let (threads, code) = (parked_threads(), EXIT_HSM_STUCK);
+            tracing::error!(
+                threads,
+                code,
+                "every thread is inside a call into the HSM that does not return; leaving, to be \
+                 started anew"
+            );
+            // What was answered is durable, and whoever waits is told so by their connection.
+            leave(code);
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::desk::{Answer, Command, check, decide};
+use super::hsm::Report;
 use crate::engine::Engine;
 
 /// The most bytes of a command.
@@ -126,7 +127,11 @@ async fn carry_out(engine: &Arc<Engine>, command: Command) -> Result<Answer, Str
     // The HSM may be slow to say how it is; the server goes on meanwhile.
     let deciding = Arc::clone(engine);
     let decided = tokio::task::spawn_blocking(move || {
-        let hsm = || Some(deciding.signer().status());
+        let hsm = || {
+            let asked = deciding.ask_tokens().into_iter();
+            let asked = asked.map(|(station, token)| (Some(station), token));
+            Some(Report::of(asked.collect(), deciding.book()))
+        };
         decide(deciding.book(), deciding.clock().unix_ms(), hsm, command)
     });
     let decision = decided

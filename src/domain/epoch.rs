@@ -1,5 +1,7 @@
 //! Epochs: the term of one issuing key pair in one token, and the pure rule of how it goes on.
 
+use std::collections::BTreeSet;
+
 use fob_verify::IssuerKey;
 
 use super::id::EpochId;
@@ -66,14 +68,23 @@ pub struct Change {
     pub to: EpochState,
 }
 
-/// What has to happen to `epochs` at `now`, for exactly one of them to be active inside its
-/// window.
+/// What has to happen to `epochs` at `now`, for exactly one of each token's to be active inside
+/// its window.
 ///
-/// An active epoch whose window has closed retires, and the prepared epoch whose window is open
-/// and closes first takes over. Where none is ready the active epoch retires all the same: no
-/// vehicle would believe what it signs. Of several active epochs the one that began last stays.
-/// Calling it again after its changes were applied changes nothing more.
+/// An active epoch whose window has closed retires, and the prepared epoch of its token whose
+/// window is open and closes first takes over. Where none is ready the active epoch retires all the
+/// same: no vehicle would believe what it signs. Of several active epochs of a token the one that
+/// began last stays. Calling it again after its changes were applied changes nothing more.
 pub fn sweep(epochs: &[Epoch], now: UnixTime) -> Vec<Change> {
+    let serials: BTreeSet<_> = epochs.iter().map(|epoch| &epoch.token_serial).collect();
+    let of_token = |serial: &String| {
+        let own = epochs.iter().filter(|epoch| epoch.token_serial == *serial);
+        sweep_token(&own.collect::<Vec<_>>(), now)
+    };
+    serials.into_iter().flat_map(of_token).collect()
+}
+
+fn sweep_token(epochs: &[&Epoch], now: UnixTime) -> Vec<Change> {
     let in_state = |state| epochs.iter().filter(move |epoch| epoch.state == state);
     let stays = in_state(EpochState::Active)
         .filter(|epoch| epoch.window.contains(now))
@@ -171,6 +182,26 @@ mod tests {
             epochs.each_ref().map(|epoch| epoch.state),
             [Retired, Retired, Retired]
         );
+    }
+
+    #[test]
+    fn each_token_has_an_active_epoch_of_its_own() {
+        use EpochState::{Active, Prepared};
+        let of = |serial: &str, epoch: Epoch| Epoch {
+            token_serial: serial.into(),
+            ..epoch
+        };
+        let epochs = [
+            of("1", epoch(1, 0, 100, Active)),
+            of("2", epoch(2, 10, 100, Active)),
+            of("3", epoch(3, 10, 100, Prepared)),
+        ];
+        let changes = sweep(&epochs, 20);
+        let takes_over = Change {
+            id: EpochId([3; 8]),
+            to: Active,
+        };
+        assert_eq!(changes, [takes_over]);
     }
 
     #[test]

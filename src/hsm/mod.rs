@@ -115,6 +115,16 @@ pub trait Signer: Send + Sync + 'static {
     /// [`HsmError::retryable`] says so.
     fn sign_all(&self, key: &KeyRef, messages: &[&[u8]]) -> Result<Vec<Signature>, HsmError>;
 
+    /// Gets ready to sign with `key`, so that the first batch does not have to.
+    ///
+    /// # Errors
+    ///
+    /// Why the key cannot be used.
+    fn prepare_key(&self, key: &KeyRef) -> Result<(), HsmError> {
+        let _ = key;
+        Ok(())
+    }
+
     /// Threads inside a call that is overdue. Answers at once.
     fn parked(&self) -> Parked {
         Parked::default()

@@ -218,6 +218,11 @@ impl Token {
             .map_err(stuck_in_a_change)
     }
 
+    /// The token's label, as configured.
+    pub fn label(&self) -> &str {
+        &self.config.label
+    }
+
     /// Signatures given out since the token was opened.
     pub fn signatures(&self) -> u64 {
         self.signatures.load(Ordering::Relaxed)
@@ -259,6 +264,10 @@ impl Signer for Token {
         Ok(signatures)
     }
 
+    fn prepare_key(&self, key: &KeyRef) -> Result<(), HsmError> {
+        Token::prepare_key(self, key)
+    }
+
     fn parked(&self) -> Parked {
         Parked {
             threads: self.parking.count(),
@@ -267,13 +276,18 @@ impl Signer for Token {
     }
 
     fn status(&self) -> TokenStatus {
-        let checked = self.with_link(1, |link| {
+        let checked = self.with_link(CALLS_TO_OPEN, |link| {
             link.check_alive()?;
             let offered = link.instance.pkcs11.get_mechanism_list(link.slot)?;
-            Ok(TokenStatus::of(link, &offered))
+            let _objects = link.instance.lock_objects();
+            Ok(TokenStatus {
+                keys: keys::list(&link.admin_session()?)?,
+                ..TokenStatus::of(link, &offered)
+            })
         });
         let status = checked.unwrap_or_else(|error| TokenStatus {
             problem: Some(error.to_string()),
+            serial: self.config.serial.clone().unwrap_or_default(),
             ..TokenStatus::default()
         });
         TokenStatus {

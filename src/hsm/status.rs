@@ -7,8 +7,8 @@ use cryptoki::slot::Limit;
 use fob_verify::Algorithm;
 use serde::Serialize;
 
-use super::keys;
 use super::session::Link;
+use super::{TokenKey, keys};
 
 /// How a token is, at the moment it was asked. Holds nothing secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -53,6 +53,8 @@ pub struct TokenStatus {
     pub ed25519: bool,
     /// Every mechanism it offers, by its name in PKCS#11 where that is known.
     pub mechanisms: Vec<String>,
+    /// Every private key in it, foreign ones included.
+    pub keys: Vec<TokenKey>,
     /// Threads inside a call that is overdue.
     pub parked_threads: usize,
     /// Signatures given out since this process opened the token.
