@@ -9,7 +9,7 @@ CARGO ?= cargo
 DIR ?= var
 FOB := target/release/fob
 PYTHON := .venv/bin/python
-TEST_PACKAGES := softhsm2 curl gcc python3-venv
+TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc curl gcc python3-venv
 
 .PHONY: help run release deps test lint docs unit deny torture bench load-client loadtest clean
 

@@ -26,7 +26,7 @@ pub const FILE_NAME: &str = "fob.toml";
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8650";
 
 /// What is logged where nothing else is said.
-const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn,actix_http=off";
+const DEFAULT_LOG_FILTER: &str = "info,actix_server=warn,actix_http=off,cryptoki=off";
 
 /// The most characters of `public_url`: it is part of every key's status address.
 const PUBLIC_URL_LEN_MAX: usize = 200;

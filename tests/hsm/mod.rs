@@ -7,6 +7,8 @@
 
 mod attack;
 mod loss;
+mod outage;
+mod pin;
 mod token;
 
 use std::path::PathBuf;
