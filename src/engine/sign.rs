@@ -166,7 +166,7 @@ impl SigningThread {
         let (shared, station) = (&self.shared, self.station());
         let epoch = station.trial_epoch(&shared.book, shared.clock.unix());
         let tried = match epoch {
-            Some(epoch) => trial(&**station.signer(), &epoch),
+            Some(epoch) => station.try_out(&epoch, &*shared.clock),
             // There is nothing it could sign.
             None => Ok(()),
         };

@@ -134,6 +134,15 @@ impl Station {
         self.epoch(book, now).or_else(any)
     }
 
+    /// Has it sign something that is no key, and learns how long that takes.
+    pub(super) fn try_out(&self, epoch: &Epoch, clock: &dyn Clock) -> Result<(), String> {
+        let started = clock.monotonic();
+        trial(&**self.signer(), epoch)?;
+        let took = clock.monotonic().saturating_sub(started);
+        self.pace.learn(1, took);
+        Ok(())
+    }
+
     fn holds(&self, epoch: &Epoch) -> bool {
         let serial = self.issuing.serial.as_deref();
         serial.is_none_or(|serial| serial == epoch.token_serial)
@@ -193,7 +202,7 @@ impl Stations {
             let ready = station.signer().prepare_key(&key_of(&epoch));
             let tried = ready
                 .map_err(|error| error.to_string())
-                .and_then(|()| trial(&**station.signer(), &epoch));
+                .and_then(|()| station.try_out(&epoch, &*shared.clock));
             match tried {
                 Ok(()) => signing += 1,
                 Err(error) => {

@@ -9,6 +9,7 @@ mod attack;
 mod loss;
 mod outage;
 mod pin;
+mod several;
 mod token;
 
 use std::path::PathBuf;

@@ -203,3 +203,33 @@ fn a_login_lost_at_the_far_end_is_noticed_by_nobody() {
         issuer.log()
     );
 }
+
+#[test]
+fn when_every_thread_hangs_for_good_fob_leaves_with_a_code_of_its_own() {
+    let issuer = Issuer::demo();
+    use_module(&issuer, &client_module());
+    let far = Far::of(&issuer);
+    let (name, address) = far.address();
+    let variables = [
+        (name, address.as_str()),
+        ("FOB_HSM_CALL_TIMEOUT_MS", "200"),
+        ("FOB_HSM_STUCK_EXIT_S", "1"),
+    ];
+    let server = issuer.serve_with(&variables);
+    let owner = issuer.owner();
+    let code_set = server.authorize(&owner, "DEMO-0001", &["doors.unlock"]);
+    let phone = Phone::new();
+    far.stop();
+    // Its caller is answered all the same.
+    server
+        .redeem(&code_set, "renter-1", &phone)
+        .refused(503, "hsm_unavailable");
+    assert_eq!(server.exit_code(), Some(75), "{}", issuer.log());
+    let log = issuer.log();
+    assert!(log.contains("does not return; leaving"), "{log}");
+    // Started anew with an HSM that answers, nothing was lost.
+    far.go_on();
+    let server = issuer.serve_with(&variables);
+    let answer = server.redeem(&code_set, "renter-1", &phone);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}

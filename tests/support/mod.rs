@@ -194,6 +194,11 @@ impl Server {
         true
     }
 
+    /// Waits until it ends by itself, and returns its exit code.
+    pub fn exit_code(mut self) -> Option<i32> {
+        self.child.take().unwrap().wait().unwrap().code()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
