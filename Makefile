@@ -59,6 +59,7 @@ $(PYTHON): tests/client/requirements.txt
 	@scripts/venv .venv tests/client/requirements.txt
 
 torture: export FOB_CRASHES = 200
+torture: export FOB_OUTAGES = 20
 torture: export PROPTEST_CASES = 20000
 torture: test
 

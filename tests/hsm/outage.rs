@@ -17,9 +17,9 @@ use crate::support::{Answer, Client, Issuer, Phone, Server, redemption};
 const CALLERS: usize = 6;
 
 /// How often the far end is killed, and how often it is stopped: a few times, more where
-/// `FOB_HSM_OUTAGES` says so.
+/// `FOB_OUTAGES` says so.
 fn rounds() -> (usize, usize) {
-    let asked = std::env::var("FOB_HSM_OUTAGES").ok();
+    let asked = std::env::var("FOB_OUTAGES").ok();
     let kills = asked.and_then(|text| text.parse().ok()).unwrap_or(3);
     (kills, kills.div_ceil(4).min(5))
 }
