@@ -127,12 +127,13 @@ impl Batcher {
         let Some(chosen) = stations.choose(&self.to_sign, book, &**clock) else {
             return batch.refuse();
         };
-        let Some(prepared) = self.preparer.prepare(&self.shared, chosen.epoch, batch) else {
+        let at = chosen.at;
+        let Some(prepared) = self.preparer.prepare(&self.shared, chosen, batch) else {
             return;
         };
-        stations.hand_over(chosen.at, prepared.messages_len());
+        stations.hand_over(at, prepared.messages_len());
         // Only a station that is gone refuses; the tickets are released as they drop.
-        if self.to_sign[chosen.at].send(prepared).is_err() {
+        if self.to_sign[at].send(prepared).is_err() {
             tracing::error!("a signing thread is gone; a batch was not signed");
         }
     }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::admit::Admitted;
 use super::batch::Batch;
 use super::reserve::Outcome;
+use super::stations::Chosen;
 use super::{Failure, Shared};
 use crate::domain::{
     AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing,
@@ -125,22 +126,23 @@ impl Preparer {
         Ok(Self { pool })
     }
 
-    /// Prepares a batch under `epoch`, the active one of the token that will sign it; the batch
-    /// keeps it until it is committed, whatever becomes active meanwhile. `None` where nothing is
-    /// left.
+    /// Prepares a batch for the station that was chosen, under its epoch and as of the time of the
+    /// choice; the batch keeps that epoch until it is committed, whatever becomes active meanwhile.
+    /// `None` where nothing is left.
     pub(super) fn prepare(
         &self,
         shared: &Shared,
-        epoch: Arc<Epoch>,
+        chosen: Chosen,
         batch: Batch,
     ) -> Option<PreparedBatch> {
         let failures = batch.failures;
+        let Chosen { epoch, unix_ms, .. } = chosen;
         let common = Common {
             shared,
             epoch: &epoch,
             issuer: shared.book.setting("issuer").unwrap_or_default().into(),
             protected: key::protected_header(epoch.key.algorithm(), &epoch.id.0),
-            unix_ms: shared.clock.unix_ms(),
+            unix_ms,
             unique: shared.ids.bundles(batch.items.len() as u64),
         };
         let (items, leaves) = self.spell_out(&common, batch);

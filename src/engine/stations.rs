@@ -103,6 +103,8 @@ pub(super) struct Chosen {
     pub(super) at: usize,
     /// The epoch it signs under.
     pub(super) epoch: Arc<Epoch>,
+    /// A time within that epoch's window, in milliseconds: cars refuse what is issued outside it.
+    pub(super) unix_ms: u64,
 }
 
 impl Station {
@@ -251,10 +253,11 @@ impl Stations {
     ) -> Option<Chosen> {
         let mut down_since = lock(&self.down_since);
         loop {
-            let now = clock.unix();
+            let unix_ms = clock.unix_ms();
             let able = self.all.iter().enumerate().filter_map(|(at, station)| {
-                let epoch = station.epoch(book, now)?;
-                Some((station, Chosen { at, epoch }))
+                let epoch = station.epoch(book, unix_ms / 1000)?;
+                let chosen = Chosen { at, epoch, unix_ms };
+                Some((station, chosen))
             });
             let mut able: Vec<_> = able.collect();
             if able.is_empty() {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod attack;
+mod hang;
 mod loss;
 mod outage;
 mod pin;
