@@ -144,15 +144,19 @@ impl Link {
         self.idle.len()
     }
 
-    /// Does `work` with every lane. Waits until nobody else holds one.
+    /// Does `work` with every lane. Waits until nobody else holds one, and passes over those that
+    /// do not come back: whatever they keep is of no use to anybody.
     pub(super) fn with_every_lane(
         &self,
         mut work: impl FnMut(&Self, &mut Lane) -> Result<(), HsmError>,
     ) -> Result<(), HsmError> {
         let _all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = (0..self.lanes)
-            .map(|_| self.take_lane())
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut taken: Vec<_> = (0..self.lanes)
+            .map_while(|_| self.take_lane().ok())
+            .collect();
+        if taken.is_empty() {
+            return Err(stuck(self.info.label(), self.patience));
+        }
         let mut lanes = taken.iter_mut().filter_map(|taken| taken.lane.as_mut());
         lanes.try_for_each(|lane| work(self, lane))
     }
