@@ -104,8 +104,8 @@ fn tokens(config: &Config) -> anyhow::Result<Vec<Issuing>> {
         };
         Ok(Issuing {
             name: one.config.label.clone(),
-            // A single token is believed to hold the key; the trial shows it.
-            serial: one.epochs_of().filter(|_| !alone).map(Into::into),
+            serial: one.epochs_of().map(Into::into),
+            alone,
             signer: Arc::new(token),
         })
     };

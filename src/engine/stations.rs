@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::domain::{Epoch, EpochState, UnixTime};
 use crate::hsm::{KeyRef, Parked, Signer, TokenStatus};
 
-/// How long what was let in waits for a station to come back, counted from when the last of them
-/// went down.
+/// How long what was let in waits for a station to come back, counted from when the last one went
+/// down.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a waiting batch looks whether its patience is over.
@@ -35,8 +35,11 @@ pub struct Issuing {
     /// What it is called in logs and metrics: the token's label.
     pub name: String,
     /// The serial number its epochs name. A token that holds copies of another's keys has the
-    /// other's. `None`: every epoch is its own, where it is the only token.
+    /// other's.
     pub serial: Option<String>,
+    /// Whether there is no other: then epochs of another serial number are its own too, if it has
+    /// none with this one. A trial shows whether it holds their keys.
+    pub alone: bool,
     /// Who signs.
     pub signer: Arc<dyn Signer>,
 }
@@ -47,6 +50,7 @@ impl Issuing {
         Self {
             name: name.into(),
             serial: None,
+            alone: true,
             signer,
         }
     }
@@ -91,9 +95,9 @@ pub(super) struct Desk {
 /// All stations.
 pub(super) struct Stations {
     all: Vec<Station>,
-    /// When the last of them went down, on the monotonic clock. Changes are told under its lock,
-    /// so that who looks and then waits misses none.
-    down_since: Mutex<Option<Duration>>,
+    /// When one of them went down last, on the monotonic clock. Changes are told under its lock, so
+    /// that who looks and then waits misses none.
+    failed_at: Mutex<Duration>,
     changed: Condvar,
 }
 
@@ -126,7 +130,9 @@ impl Station {
         let open = |epoch: &&Arc<Epoch>| {
             epoch.state == EpochState::Active && epoch.window.contains(now) && self.holds(epoch)
         };
-        epochs.iter().find(open).cloned()
+        let open = || epochs.iter().filter(open);
+        let named = open().find(|epoch| self.is_named(epoch));
+        named.or_else(|| open().next()).cloned()
     }
 
     /// An epoch to try it with: the one it signs under, or else any that may be signed with again.
@@ -146,8 +152,11 @@ impl Station {
     }
 
     fn holds(&self, epoch: &Epoch) -> bool {
-        let serial = self.issuing.serial.as_deref();
-        serial.is_none_or(|serial| serial == epoch.token_serial)
+        self.issuing.alone || self.is_named(epoch)
+    }
+
+    fn is_named(&self, epoch: &Epoch) -> bool {
+        self.issuing.serial.as_ref() == Some(&epoch.token_serial)
     }
 
     /// How long what waits will take, and one message more.
@@ -183,7 +192,7 @@ impl Stations {
         let (all, desks) = tokens.into_iter().map(station).unzip();
         let stations = Self {
             all,
-            down_since: Mutex::new(None),
+            failed_at: Mutex::new(Duration::ZERO),
             changed: Condvar::new(),
         };
         (stations, desks)
@@ -251,7 +260,7 @@ impl Stations {
         book: &Book,
         clock: &dyn Clock,
     ) -> Option<Chosen> {
-        let mut down_since = lock(&self.down_since);
+        let mut failed_at = lock(&self.failed_at);
         loop {
             let unix_ms = clock.unix_ms();
             let able = self.all.iter().enumerate().filter_map(|(at, station)| {
@@ -264,9 +273,8 @@ impl Stations {
                 return None;
             }
             able.retain(|(station, _)| !station.is_down());
-            let patient =
-                down_since.is_none_or(|since| clock.monotonic().saturating_sub(since) < PATIENCE);
-            if able.is_empty() && !patient {
+            let waited = clock.monotonic().saturating_sub(*failed_at);
+            if able.is_empty() && waited >= PATIENCE {
                 return None;
             }
             able.retain(|(_, chosen)| !to_sign[chosen.at].is_full());
@@ -276,8 +284,8 @@ impl Stations {
             if let Some((_, chosen)) = least {
                 return Some(chosen);
             }
-            let waited = self.changed.wait_timeout(down_since, LOOK_EVERY);
-            down_since = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.changed.wait_timeout(failed_at, LOOK_EVERY);
+            failed_at = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -288,7 +296,7 @@ impl Stations {
 
     /// Its thread has taken a batch: there is room for another.
     pub(super) fn taken(&self) {
-        drop(lock(&self.down_since));
+        drop(lock(&self.failed_at));
         self.changed.notify_all();
     }
 
@@ -300,20 +308,20 @@ impl Stations {
     /// Takes a station out. One line in the log, whoever comes first.
     pub(super) fn fail(&self, at: usize, clock: &dyn Clock, epoch: &Epoch, error: &str) {
         let station = &self.all[at];
-        let mut down_since = lock(&self.down_since);
+        let mut failed_at = lock(&self.failed_at);
         if station.down.swap(true, Ordering::Relaxed) {
             return;
         }
+        *failed_at = clock.monotonic();
         let (token, epoch) = (station.name(), epoch.id);
         if self.all_down() {
-            *down_since = Some(clock.monotonic());
             tracing::error!(token, %epoch, error, "the HSM is down: nothing is signed");
         } else {
             tracing::error!(token, %epoch, error, "a token does not sign; the others go on");
         }
         metrics::counter!("fob_hsm_outages_total", "token" => station.name().to_owned())
             .increment(1);
-        drop(down_since);
+        drop(failed_at);
         // One that waits already is as good.
         let _ = station.alarm.try_send(());
         self.changed.notify_all();
@@ -322,12 +330,11 @@ impl Stations {
     /// Brings a station back.
     pub(super) fn recover(&self, at: usize) {
         let station = &self.all[at];
-        let mut down_since = lock(&self.down_since);
+        let told = lock(&self.failed_at);
         if station.down.swap(false, Ordering::Relaxed) {
-            *down_since = None;
             tracing::info!(token = station.name(), "the HSM signs again");
         }
-        drop(down_since);
+        drop(told);
         self.changed.notify_all();
     }
 

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use super::park::{Call, Parking};
 use super::pin::Pin;
-use super::recover::{LinkState, Up};
+use super::recover::{LinkState, PARKED_MAX, Up};
 use super::session::Link;
 use super::{
     GeneratedKey, HsmError, KeyAttributes, KeyRef, Parked, Signature, Signer, TokenConfig,
@@ -271,7 +271,7 @@ impl Signer for Token {
     fn parked(&self) -> Parked {
         Parked {
             threads: self.parking.count(),
-            all: self.overdue.load(Ordering::Relaxed),
+            all: self.overdue.load(Ordering::Relaxed) || self.parking.count() >= PARKED_MAX,
         }
     }
 

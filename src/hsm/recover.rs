@@ -25,6 +25,10 @@ use super::pkcs11::Token;
 use super::session::Link;
 use super::{HsmError, TokenConfig};
 
+/// The most threads of a token that are left inside overdue calls. With as many, it
+/// counts as one of which every thread is.
+pub(super) const PARKED_MAX: usize = 256;
+
 /// The sessions of a token, or why there are none.
 pub(super) struct LinkState {
     up: Result<Up, HsmError>,
@@ -147,6 +151,9 @@ impl Token {
                 Ok(link) => link,
                 Err(cause) => return Attempt::without_sessions(number, cause),
             };
+            if self.parking.count() >= PARKED_MAX {
+                return Attempt::Done(Err(self.stuck()));
+            }
             let work = Arc::clone(&work);
             let call = Call::start(&self.parking, move || {
                 let _inside = link.instance.enter();
@@ -186,6 +193,10 @@ impl Token {
         let mut state = self.write();
         if state.number != seen {
             return state.up.as_ref().map(drop).map_err(Clone::clone);
+        }
+        if self.parking.count() >= PARKED_MAX {
+            // New sessions hang as the old ones did: that is no way out.
+            return Err(self.stuck());
         }
         state.number += 1;
         let had = state.take();
