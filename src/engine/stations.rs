@@ -368,3 +368,6 @@ pub(super) fn key_of(epoch: &Epoch) -> KeyRef {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
