@@ -19,7 +19,7 @@ use super::HsmError;
 static PARKED: AtomicUsize = AtomicUsize::new(0);
 
 /// How many threads of this process are inside a call that is overdue. While
-/// there are any, the modules' exit handlers may hang: leave by [`super::leave`].
+/// there are any, the modules' exit handlers may hang: leave by `leave`.
 pub fn parked_threads() -> usize {
     PARKED.load(Ordering::Relaxed)
 }
