@@ -1,4 +1,4 @@
-//! `fob fleet`, `fob token`, `fob hsm`; and how every command of operators finds its way.
+//! `fob fleet`, `fob token`; and how every command of operators finds its way.
 
 use std::sync::Arc;
 
@@ -6,8 +6,9 @@ use anyhow::{anyhow, bail};
 use clap::Subcommand;
 
 use super::desk::{Answer, Command, Context, FleetRow, TokenRow, check, decide};
+use super::hsm::Report;
 use super::signing::SigningArg;
-use super::{Common, place, print, sign, socket, table};
+use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::store::Store;
@@ -57,12 +58,6 @@ pub(super) enum TokenCommand {
     },
 }
 
-#[derive(Subcommand)]
-pub(super) enum HsmCommand {
-    /// The issuing token, its sessions and mechanisms
-    Status,
-}
-
 pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()> {
     run(
         common,
@@ -100,11 +95,8 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
     )
 }
 
-pub(super) fn hsm(common: &Common, HsmCommand::Status: HsmCommand) -> anyhow::Result<()> {
-    run(common, Command::HsmStatus)
-}
-
-fn run(common: &Common, command: Command) -> anyhow::Result<()> {
+/// Prints what was asked of the server that holds the directory, or of the directory itself.
+pub(super) fn run(common: &Common, command: Command) -> anyhow::Result<()> {
     let config = place::configuration(common)?;
     print_answer(common, &ask(&config, command)?)
 }
@@ -126,9 +118,10 @@ fn straight(config: &Config, command: Command) -> anyhow::Result<Answer> {
         settings: &config.engine,
         unix_ms: SystemClock.unix_ms(),
         custody: &|| {
-            let token = place::issuing_token(config).map_err(|error| format!("{error:#}"))?;
-            Ok(Arc::new(token))
+            let tokens = place::issuing_tokens(config).map_err(|error| format!("{error:#}"))?;
+            Ok(Arc::new(place::custody(config, &tokens)))
         },
+        hsm: &|| Report::straight(config, &book).map_err(|error| format!("{error:#}")),
     };
     let decision = decide(&context, command).map_err(|why| anyhow!("{why}"))?;
     if !decision.writes.is_empty() {
@@ -148,14 +141,7 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
             format!("token {id} has ended")
         }),
         Answer::Epoch(_) => bail!("the server answers another question"),
-        Answer::Hsm(status) => {
-            print(common, status, lines)?;
-            if status["up"] == true {
-                Ok(())
-            } else {
-                bail!("the issuing token is not up")
-            }
-        }
+        Answer::Hsm(report) => hsm::print_report(common, report),
     }
 }
 
