@@ -460,12 +460,7 @@ impl EngineSection {
                 default.queue_len_max,
                 1..=1_048_576,
             )?,
-            queue_wait_max: Duration::from_millis(within(
-                "engine.queue_wait_ms_max",
-                self.queue_wait_ms_max,
-                50,
-                1..=60_000,
-            )?),
+            queue_wait_max: self.queue_wait_max()?,
             batch_bundles_max: within(
                 "engine.batch_bundles_max",
                 self.batch_bundles_max,
@@ -517,6 +512,12 @@ impl EngineSection {
     fn batch_signing_max(&self) -> Result<Duration, Wrong> {
         let name = "engine.batch_signing_ms_max";
         let ms = within(name, self.batch_signing_ms_max, 50, 1..=10_000)?;
+        Ok(Duration::from_millis(ms))
+    }
+
+    fn queue_wait_max(&self) -> Result<Duration, Wrong> {
+        let name = "engine.queue_wait_ms_max";
+        let ms = within(name, self.queue_wait_ms_max, 50, 1..=60_000)?;
         Ok(Duration::from_millis(ms))
     }
 

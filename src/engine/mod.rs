@@ -39,7 +39,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::code_set::CodeSetKey;
-use crate::domain::{Epoch, Refusal, RefusalCode, UnixTime};
+use crate::domain::{Epoch, EpochState, Refusal, RefusalCode, UnixTime};
 use crate::hsm::{Signer, TokenStatus};
 use crate::store::{Applied, Store, StoreError, Write};
 
@@ -327,10 +327,9 @@ impl Engine {
         Readiness {
             store: !health.store_down.load(Ordering::Relaxed),
             hsm: !self.shared.stations.all_down(),
-            epoch: self
-                .book()
-                .active_epoch()
-                .is_some_and(|epoch| epoch.window.contains(now)),
+            epoch: self.book().epochs().iter().any(|epoch| {
+                epoch.state == EpochState::Active && epoch.window.contains(now)
+            }),
             accepting: !health.draining.load(Ordering::Relaxed),
             epochs_low: self.runway() < now.saturating_add(self.settings().schedule.warn_before_s),
         }

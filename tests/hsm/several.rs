@@ -169,3 +169,56 @@ fn a_token_that_is_not_there_at_the_start_is_taken_in_when_it_comes() {
         assert!(keys.iter().any(|key| key["state"] == "active"), "{token}");
     }
 }
+
+#[test]
+fn epochs_follow_each_other_in_every_token() {
+    let (near, other) = (Issuer::demo(), Issuer::demo());
+    with_two_tokens(&near, &other);
+    let mut far = Far::of(&other);
+    let (name, address) = far.address();
+    let server = near.serve_with(&[(name, &address)]);
+    let in_state = |state: &str| -> Vec<Value> {
+        let rows = near.fob(&["epoch", "list", "--json"]);
+        let rows: Vec<Value> = serde_json::from_str(&rows).unwrap();
+        let rows = rows.into_iter();
+        rows.filter(|row| row["state"] == state).collect()
+    };
+    let of_token = |rows: &[Value], token: &Value| -> String {
+        let mut own = rows.iter().filter(|row| row["token_serial"] == *token);
+        let id = own.next().unwrap()["id"].as_str().unwrap().to_owned();
+        assert!(own.next().is_none(), "one for each token");
+        id
+    };
+    let tokens: Vec<Value> = status(&near)
+        .iter()
+        .map(|one| one["serial"].clone())
+        .collect();
+    let before = in_state("active");
+    near.fob(&["epoch", "rotate"]);
+    let after = in_state("active");
+    for token in &tokens {
+        assert_ne!(of_token(&before, token), of_token(&after, token));
+    }
+    near.fob(&["epoch", "prepare", "--window", "now/2099-01-01T00:00:00Z"]);
+    let prepared = in_state("prepared");
+    let [of_near, of_far] = [0, 1].map(|at| of_token(&prepared, &tokens[at]));
+
+    far.kill();
+    near.fob(&["epoch", "activate", &of_near]);
+    let refused = near.fob_fails(&["epoch", "activate", &of_far]);
+    assert!(refused.contains("HSM"), "{refused}");
+    let active = in_state("active");
+    assert_eq!(of_token(&active, &tokens[0]), of_near);
+    assert_eq!(of_token(&active, &tokens[1]), of_token(&after, &tokens[1]));
+
+    far.start();
+    until("the far token activates its own", || {
+        near.command(&["epoch", "activate", &of_far])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    });
+    assert_eq!(of_token(&in_state("active"), &tokens[1]), of_far);
+    assert!(server.stop());
+}
