@@ -509,15 +509,15 @@ impl EngineSection {
 }
 
 impl EngineSection {
-    fn batch_signing_max(&self) -> Result<Duration, Wrong> {
-        let name = "engine.batch_signing_ms_max";
-        let ms = within(name, self.batch_signing_ms_max, 50, 1..=10_000)?;
-        Ok(Duration::from_millis(ms))
-    }
-
     fn queue_wait_max(&self) -> Result<Duration, Wrong> {
         let name = "engine.queue_wait_ms_max";
         let ms = within(name, self.queue_wait_ms_max, 50, 1..=60_000)?;
+        Ok(Duration::from_millis(ms))
+    }
+
+    fn batch_signing_max(&self) -> Result<Duration, Wrong> {
+        let name = "engine.batch_signing_ms_max";
+        let ms = within(name, self.batch_signing_ms_max, 50, 1..=10_000)?;
         Ok(Duration::from_millis(ms))
     }
 
