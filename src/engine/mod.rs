@@ -327,9 +327,11 @@ impl Engine {
         Readiness {
             store: !health.store_down.load(Ordering::Relaxed),
             hsm: !self.shared.stations.all_down(),
-            epoch: self.book().epochs().iter().any(|epoch| {
-                epoch.state == EpochState::Active && epoch.window.contains(now)
-            }),
+            epoch: self
+                .book()
+                .epochs()
+                .iter()
+                .any(|epoch| epoch.state == EpochState::Active && epoch.window.contains(now)),
             accepting: !health.draining.load(Ordering::Relaxed),
             epochs_low: self.runway() < now.saturating_add(self.settings().schedule.warn_before_s),
         }
