@@ -1,5 +1,6 @@
 //! `fob fleet`, `fob token`; and how every command of operators finds its way.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
@@ -113,17 +114,25 @@ fn straight(config: &Config, command: Command) -> anyhow::Result<Answer> {
     let store = place::store(config)?;
     let book = place::book(&*store)?;
     place::adopt_root(config, &book)?;
+    // An exit code tells a refused PIN apart, so the error is kept beside its text.
+    let problem = RefCell::new(None);
+    let text = |error: anyhow::Error| {
+        let text = format!("{error:#}");
+        problem.replace(Some(error));
+        text
+    };
     let context = Context {
         book: &book,
         settings: &config.engine,
         unix_ms: SystemClock.unix_ms(),
         custody: &|| {
-            let tokens = place::issuing_tokens(config).map_err(|error| format!("{error:#}"))?;
+            let tokens = place::issuing_tokens(config).map_err(text)?;
             Ok(Arc::new(place::custody(config, &tokens)))
         },
-        hsm: &|| Report::straight(config, &book).map_err(|error| format!("{error:#}")),
+        hsm: &|| Report::straight(config, &book).map_err(text),
     };
-    let decision = decide(&context, command).map_err(|why| anyhow!("{why}"))?;
+    let decision = decide(&context, command);
+    let decision = decision.map_err(|why| problem.take().unwrap_or_else(|| anyhow!("{why}")))?;
     if !decision.writes.is_empty() {
         check(&store.commit(&decision.writes)?).map_err(|why| anyhow!("{why}"))?;
     }
