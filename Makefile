@@ -10,7 +10,7 @@ DIR ?= var
 FOB := target/release/fob
 PYTHON := .venv/bin/python
 PYTHON_STATUS := .venv-status/bin/python
-TEST_PACKAGES := softhsm2 curl gcc python3-venv
+TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc curl gcc python3-venv
 
 .PHONY: help run release deps test lint docs unit deny torture bench load-client loadtest clean
 
@@ -65,6 +65,7 @@ $(PYTHON_STATUS): tests/client/status-requirements.txt
 	@scripts/venv .venv-status tests/client/status-requirements.txt
 
 torture: export FOB_CRASHES = 200
+torture: export FOB_OUTAGES = 20
 torture: export PROPTEST_CASES = 20000
 torture: export FOB_HOSTILE = 10000000
 torture: test

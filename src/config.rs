@@ -7,14 +7,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::domain::time::seconds;
 use crate::domain::{Schedule, Signing};
 use crate::engine::EngineSettings;
-use crate::hsm::{HsmError, SessionCount, SessionKeyCopy, TokenConfig, read_pin_file};
+use crate::hsm::TokenConfig;
 use crate::http::{Limits, ServerConfig, TlsFiles};
+
+mod hsm;
+
+pub use hsm::{HsmConfig, IssuingToken};
+use hsm::{HsmSection, TokenSection};
 
 /// The file's name within its directory.
 pub const FILE_NAME: &str = "fob.toml";
@@ -64,10 +68,8 @@ pub struct Config {
     pub engine: EngineSettings,
     /// The store's file.
     pub store: PathBuf,
-    /// The issuing token.
-    pub hsm: TokenConfig,
-    /// The file with the issuing token's PIN.
-    pub hsm_pin_file: PathBuf,
+    /// The issuing tokens.
+    pub hsm: HsmConfig,
     /// The root's token. `serve` never opens it.
     pub root: TokenConfig,
     /// The file with the root token's PIN.
@@ -85,7 +87,7 @@ struct File {
     engine: EngineSection,
     store: StoreSection,
     epochs: EpochsSection,
-    hsm: TokenSection,
+    hsm: HsmSection,
     root: TokenSection,
     log: LogSection,
 }
@@ -143,17 +145,6 @@ struct EpochsSection {
     overlap: Option<String>,
     warn_before: Option<String>,
     dual_control: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TokenSection {
-    module: Option<PathBuf>,
-    label: Option<String>,
-    serial: Option<String>,
-    pin_file: Option<PathBuf>,
-    sessions: SessionCount,
-    session_key_copy: SessionKeyCopy,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -241,22 +232,6 @@ impl Config {
         format!("{scheme}://{bound}")
     }
 
-    /// The root token's PIN.
-    ///
-    /// # Errors
-    /// Where its file cannot be read.
-    pub fn root_pin(&self) -> Result<SecretString, HsmError> {
-        read_pin_file(&self.root_pin_file)
-    }
-
-    /// The issuing token's PIN.
-    ///
-    /// # Errors
-    /// Where its file cannot be read.
-    pub fn hsm_pin(&self) -> Result<SecretString, HsmError> {
-        read_pin_file(&self.hsm_pin_file)
-    }
-
     /// Where the code set key is.
     pub fn code_set_key(&self) -> PathBuf {
         self.dir.join("code-set.key")
@@ -315,17 +290,11 @@ impl File {
             .engine
             .check(&self.store)
             .map_err(|(name, why)| setting(name, why))?;
-        engine.schedule = self
-            .epochs
-            .check(engine.schedule)
-            .map_err(|(name, why)| setting(name, why))?;
+        let wrong = |(name, why)| setting(name, why);
+        engine.schedule = self.epochs.check(engine.schedule).map_err(wrong)?;
         engine.dual_control = self.epochs.dual_control;
-        let token = |section: TokenSection, names: [&'static str; 3]| section.check(dir, names);
-        let (hsm, hsm_pin_file) = token(self.hsm, ["hsm.module", "hsm.label", "hsm.pin_file"])
-            .map_err(|name| setting(name, "it must be set".into()))?;
-        let (root, root_pin_file) =
-            token(self.root, ["root.module", "root.label", "root.pin_file"])
-                .map_err(|name| setting(name, "it must be set".into()))?;
+        let hsm = self.hsm.check(dir).map_err(wrong)?;
+        let (root, root_pin_file) = self.root.check_root(dir).map_err(wrong)?;
         Ok(Config {
             dir: dir.into(),
             listen,
@@ -335,7 +304,6 @@ impl File {
             engine,
             store: dir.join(self.store.path.unwrap_or_else(|| "fob.db".into())),
             hsm,
-            hsm_pin_file,
             root,
             root_pin_file,
             log_json: self.log.json,
@@ -562,23 +530,6 @@ impl EngineSection {
     }
 }
 
-impl TokenSection {
-    fn check(
-        self,
-        dir: &Path,
-        [module, label, pin_file]: [&'static str; 3],
-    ) -> Result<(TokenConfig, PathBuf), &'static str> {
-        let pin = dir.join(self.pin_file.ok_or(pin_file)?);
-        let config = TokenConfig {
-            serial: self.serial,
-            sessions: self.sessions,
-            session_key_copy: self.session_key_copy,
-            ..TokenConfig::new(self.module.ok_or(module)?, self.label.ok_or(label)?)
-        };
-        Ok((config, pin))
-    }
-}
-
 fn check_url(url: &str) -> Result<(), &'static str> {
     let host = url
         .strip_prefix("https://")
@@ -642,7 +593,10 @@ mod tests {
             (config.engine.batch_bundles_max, config.listen.port()),
             (7, 0)
         );
-        assert_eq!(config.hsm.serial.as_deref(), Some("1234567812345678"));
+        assert_eq!(
+            config.hsm.tokens[0].config.serial.as_deref(),
+            Some("1234567812345678")
+        );
         let settings = config.engine_settings(SocketAddr::from(([127, 0, 0, 1], 9)));
         assert_eq!(settings.status_url, "http://127.0.0.1:9/v1/status");
     }

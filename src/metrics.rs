@@ -44,6 +44,15 @@ impl Exporter {
         let runway_s = engine.runway().saturating_sub(now);
         metrics::gauge!("fob_epoch_runway_seconds").set(runway_s as f64);
         metrics::gauge!("fob_epochs_low").set(gauge(readiness.epochs_low));
+        for token in engine.tokens() {
+            let name = token.name;
+            metrics::gauge!("fob_hsm_token_up", "token" => name.clone()).set(gauge(token.up));
+            metrics::gauge!("fob_hsm_token_rate", "token" => name.clone()).set(token.rate_per_s);
+            metrics::gauge!("fob_hsm_token_waiting", "token" => name.clone())
+                .set(token.waiting as f64);
+            metrics::gauge!("fob_hsm_parked_threads", "token" => name)
+                .set(token.parked.threads as f64);
+        }
         metrics::gauge!("fob_authorizations").set(engine.book().authorizations_len() as f64);
     }
 
@@ -69,7 +78,15 @@ fn describe() {
         "fob_keys_waiting",
         "Keys waiting to be batched, those of orders included."
     );
-    metrics::describe_gauge!("fob_hsm_up", "1 while the HSM signs.");
+    metrics::describe_gauge!("fob_hsm_up", "1 while a token signs.");
+    metrics::describe_gauge!("fob_hsm_token_up", "1 while this token signs.");
+    metrics::describe_gauge!("fob_hsm_token_rate", "Signatures a second, as measured.");
+    metrics::describe_gauge!("fob_hsm_token_waiting", "Messages handed to this token.");
+    metrics::describe_gauge!(
+        "fob_hsm_parked_threads",
+        "Threads inside a call that is overdue."
+    );
+    metrics::describe_counter!("fob_hsm_outages_total", "Times a token stopped to sign.");
     metrics::describe_gauge!("fob_store_up", "1 while the store commits.");
     metrics::describe_gauge!(
         "fob_epoch_runway_seconds",

@@ -18,7 +18,7 @@ use fob::domain::{
     Vehicle, VehicleId, Window,
 };
 use fob::engine::found::Founding;
-use fob::engine::{Book, Engine, EngineSettings, Parts};
+use fob::engine::{Book, Engine, EngineSettings, Issuing, Parts};
 use fob::hsm::{
     KeyRef, Signature, Signer, SoftHsm, Token, TokenConfig, init_token, random_pin, softhsm_module,
 };
@@ -268,7 +268,10 @@ impl Issuer {
         }));
         store.commit(&writes).unwrap();
         Engine::start(Parts {
-            signer: Arc::clone(&self.token) as Arc<dyn Signer>,
+            tokens: vec![Issuing::alone(
+                self.token.label(),
+                Arc::clone(&self.token) as Arc<dyn Signer>,
+            )],
             store: Arc::new(store),
             clock: Arc::new(SystemClock),
             code_set_key: CodeSetKey::new(&CODE_SET_KEY),

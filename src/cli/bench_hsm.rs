@@ -51,7 +51,7 @@ pub(super) fn run(common: &Common, args: HsmArgs) -> anyhow::Result<()> {
     let book = place::book(&*place::store(&config)?)?;
     let (token, key, epoch) = active_key(&config, &book)?;
     let mut report = Report {
-        token: config.hsm.label.clone(),
+        token: token.label().to_owned(),
         algorithm: epoch.key.algorithm().name(),
         session_key_copies: false,
         bare_calls: false,
@@ -96,7 +96,7 @@ pub(super) fn active_key(
     book: &Book,
 ) -> anyhow::Result<(Token, KeyRef, std::sync::Arc<Epoch>)> {
     let epoch = book.active_epoch().context("no epoch is active")?;
-    let token = place::issuing_token(config)?;
+    let token = place::issuing_token(config, &epoch)?;
     let key = KeyRef {
         id: epoch.cka_id,
         algorithm: epoch.key.algorithm(),

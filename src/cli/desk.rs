@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::hsm::Report;
 use super::steps::{self, Ask, Told};
 use crate::domain::time::Time;
 use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
@@ -95,6 +96,8 @@ pub(super) struct Context<'a> {
     pub(super) unix_ms: u64,
     /// The issuing tokens, opened where a command needs them.
     pub(super) custody: &'a dyn Fn() -> Result<Arc<dyn Custody>, String>,
+    /// How every issuing token is, asked where a command wants to know.
+    pub(super) hsm: &'a dyn Fn() -> Result<Report, String>,
 }
 
 /// What was decided: what to write, and what to say once it is written.
@@ -154,9 +157,9 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
         }
         Command::Epoch { ask } => steps::decide(context, ask),
         Command::HsmStatus => {
-            let status = (context.custody)().map_err(Failure::Fault)?.status();
+            let report = (context.hsm)().map_err(Failure::Fault)?;
             only(Answer::Hsm(
-                serde_json::to_value(status).unwrap_or_default(),
+                serde_json::to_value(report).unwrap_or_default(),
             ))
         }
     }

@@ -9,11 +9,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::hsm::{leave, parked_threads};
+
 mod bench_hsm;
 mod bench_issue;
 mod ceremony;
 mod desk;
 mod epoch;
+mod hsm;
 mod init;
 mod issue;
 mod jwk;
@@ -87,7 +90,7 @@ enum Command {
     Operator(operator::OperatorCommand),
     /// Ask how the HSM is
     #[command(subcommand)]
-    Hsm(operate::HsmCommand),
+    Hsm(hsm::HsmCommand),
     /// Issue a file of orders: one bundle for each, over a running server
     Issue(issue::IssueArgs),
     /// Check a key, or all keys of a bundle, as a car would
@@ -111,6 +114,14 @@ enum BenchCommand {
     Issue(bench_issue::IssueArgs),
 }
 
+/// The exit code where a token refused its PIN, or had refused it before: `EX_NOPERM` of
+/// sysexits.h. Starting again does not help.
+const EXIT_PIN_REFUSED: u8 = 77;
+
+/// The exit code of a server whose HSM does not let go of its threads: `EX_TEMPFAIL` of sysexits.h.
+/// Starting again is what helps.
+const EXIT_HSM_STUCK: u8 = 75;
+
 /// Runs the command the process was started with.
 pub fn run() -> ExitCode {
     let Cli { common, command } = Cli::parse();
@@ -121,7 +132,7 @@ pub fn run() -> ExitCode {
         Command::Token(command) => operate::token(&common, command),
         Command::Epoch(command) => epoch::run(&common, command),
         Command::Operator(command) => operator::run(&common, command),
-        Command::Hsm(command) => operate::hsm(&common, command),
+        Command::Hsm(command) => hsm::run(&common, command),
         Command::Issue(args) => match issue::run(&common, &args) {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -132,13 +143,22 @@ pub fn run() -> ExitCode {
         Command::Bench(BenchCommand::Hsm(args)) => bench_hsm::run(&common, args),
         Command::Bench(BenchCommand::Issue(args)) => bench_issue::run(&common, args),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match done {
+        Ok(()) => 0,
         Err(error) => {
             complain(&common, &error);
-            ExitCode::FAILURE
+            if place::pin_refused(&error) {
+                EXIT_PIN_REFUSED
+            } else {
+                1
+            }
         }
+    };
+    if parked_threads() > 0 {
+        // The module's own exit handlers could wait for a call that never returns.
+        leave(code);
     }
+    ExitCode::from(code)
 }
 
 fn complain(common: &Common, error: &anyhow::Error) {

@@ -1,13 +1,15 @@
-//! `fob fleet`, `fob token`, `fob hsm`; and how every command of operators finds its way.
+//! `fob fleet`, `fob token`; and how every command of operators finds its way.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use clap::Subcommand;
 
 use super::desk::{Answer, Command, Context, FleetRow, TokenRow, check, decide};
+use super::hsm::Report;
 use super::signing::SigningArg;
-use super::{Common, place, print, sign, socket, table};
+use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::store::Store;
@@ -57,12 +59,6 @@ pub(super) enum TokenCommand {
     },
 }
 
-#[derive(Subcommand)]
-pub(super) enum HsmCommand {
-    /// The issuing token, its sessions and mechanisms
-    Status,
-}
-
 pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()> {
     run(
         common,
@@ -100,11 +96,8 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
     )
 }
 
-pub(super) fn hsm(common: &Common, HsmCommand::Status: HsmCommand) -> anyhow::Result<()> {
-    run(common, Command::HsmStatus)
-}
-
-fn run(common: &Common, command: Command) -> anyhow::Result<()> {
+/// Prints what was asked of the server that holds the directory, or of the directory itself.
+pub(super) fn run(common: &Common, command: Command) -> anyhow::Result<()> {
     let config = place::configuration(common)?;
     print_answer(common, &ask(&config, command)?)
 }
@@ -121,16 +114,25 @@ fn straight(config: &Config, command: Command) -> anyhow::Result<Answer> {
     let store = place::store(config)?;
     let book = place::book(&*store)?;
     place::adopt_root(config, &book)?;
+    // An exit code tells a refused PIN apart, so the error is kept beside its text.
+    let problem = RefCell::new(None);
+    let text = |error: anyhow::Error| {
+        let text = format!("{error:#}");
+        problem.replace(Some(error));
+        text
+    };
     let context = Context {
         book: &book,
         settings: &config.engine,
         unix_ms: SystemClock.unix_ms(),
         custody: &|| {
-            let token = place::issuing_token(config).map_err(|error| format!("{error:#}"))?;
-            Ok(Arc::new(token))
+            let tokens = place::issuing_tokens(config).map_err(text)?;
+            Ok(Arc::new(place::custody(config, &tokens)))
         },
+        hsm: &|| Report::straight(config, &book).map_err(text),
     };
-    let decision = decide(&context, command).map_err(|why| anyhow!("{why}"))?;
+    let decision = decide(&context, command);
+    let decision = decision.map_err(|why| problem.take().unwrap_or_else(|| anyhow!("{why}")))?;
     if !decision.writes.is_empty() {
         check(&store.commit(&decision.writes)?).map_err(|why| anyhow!("{why}"))?;
     }
@@ -148,14 +150,7 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
             format!("token {id} has ended")
         }),
         Answer::Epoch(_) => bail!("the server answers another question"),
-        Answer::Hsm(status) => {
-            print(common, status, lines)?;
-            if status["up"] == true {
-                Ok(())
-            } else {
-                bail!("the issuing token is not up")
-            }
-        }
+        Answer::Hsm(report) => hsm::print_report(common, report),
     }
 }
 

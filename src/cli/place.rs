@@ -10,12 +10,12 @@ use anyhow::{Context, anyhow, bail};
 use fob_verify::IssuerKey;
 
 use super::Common;
-use crate::config::{Config, FILE_NAME};
-use crate::domain::RootKey;
+use crate::config::{Config, FILE_NAME, IssuingToken};
 use crate::domain::code_set::{CODE_SET_KEY_LEN, CodeSetKey};
 use crate::domain::record::{CkaId, PublicKey};
+use crate::domain::{Epoch, RootKey};
 use crate::engine::Book;
-use crate::hsm::{SoftHsm, Token, softhsm_module};
+use crate::hsm::{HsmError, SoftHsm, Token, Tokens, read_pin_file, softhsm_module};
 use crate::store::Store;
 use crate::store::sqlite::{Sqlite, SqliteConfig};
 
@@ -158,14 +158,62 @@ pub(super) fn os_user() -> String {
 /// Opens the root's token. Never in a server.
 pub(super) fn root_token(config: &Config) -> anyhow::Result<Token> {
     let at = "the root's token ([root])";
-    let pin = config.root_pin().context(at)?;
+    let pin = read_pin_file(&config.root_pin_file).context(at)?;
     Token::open(config.root.clone(), pin).context(at)
 }
 
-/// Opens the issuing token.
-pub(super) fn issuing_token(config: &Config) -> anyhow::Result<Token> {
-    let pin = config.hsm_pin()?;
-    Token::open(config.hsm.clone(), pin).context("the issuing token ([hsm])")
+/// Opens one issuing token.
+pub(super) fn open_token(token: &IssuingToken) -> anyhow::Result<Token> {
+    let label = &token.config.label;
+    Token::open(token.config.clone(), token.pin()?)
+        .with_context(|| format!("the issuing token {label:?} ([hsm])"))
+}
+
+/// Opens the issuing tokens, in the order of the configuration. Where there are several, one that
+/// cannot be reached is opened by its first use.
+pub(super) fn issuing_tokens(config: &Config) -> anyhow::Result<Vec<Arc<Token>>> {
+    let alone = config.hsm.tokens.len() == 1;
+    let open = |one: &IssuingToken| match open_token(one) {
+        Err(error) if !alone && !pin_refused(&error) => {
+            let label = &one.config.label;
+            let error = format!("{error:#}");
+            tracing::error!(label, error, "a token is not there yet");
+            let token = Token::closed(one.config.clone(), one.pin()?);
+            Ok(Arc::new(token))
+        }
+        token => token.map(Arc::new),
+    };
+    config.hsm.tokens.iter().map(open).collect()
+}
+
+/// Those of the opened tokens that keep keys of their own.
+pub(super) fn custody(config: &Config, tokens: &[Arc<Token>]) -> Tokens {
+    let each = config.hsm.tokens.iter().zip(tokens);
+    let own = each.filter(|(one, _)| one.replica_of.is_none());
+    Tokens::new(own.map(|(_, token)| Arc::clone(token)).collect())
+}
+
+/// Opens the issuing token that holds this epoch's key.
+pub(super) fn issuing_token(config: &Config, epoch: &Epoch) -> anyhow::Result<Token> {
+    let tokens = &config.hsm.tokens;
+    let named = |token: &&IssuingToken| token.epochs_of() == Some(epoch.token_serial.as_str());
+    let token = tokens.iter().find(named);
+    // A single token is believed to be the one; whether it holds the key will show.
+    let alone = tokens.first().filter(|_| tokens.len() == 1);
+    let token = token.or(alone).with_context(|| {
+        let (epoch, serial) = (epoch.id, &epoch.token_serial);
+        format!("no [[hsm.token]] has the serial number {serial}, which epoch {epoch} names")
+    })?;
+    open_token(token)
+}
+
+/// Whether an error is about a PIN that a token has refused.
+pub(super) fn pin_refused(error: &anyhow::Error) -> bool {
+    let refused = |cause: &HsmError| cause.pin_refused();
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref())
+        .any(refused)
 }
 
 /// Reads the code set key.

@@ -10,20 +10,19 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::socket::Socket;
-use super::{Common, place};
+use super::{Common, EXIT_HSM_STUCK, place};
 use crate::clock::SystemClock;
-use crate::config::Config;
-use crate::domain::EpochState;
-use crate::engine::{Engine, Parts, sign};
-use crate::hsm::{Custody, KeyRef, Signer, Token};
+use crate::config::{Config, IssuingToken};
+use crate::engine::{Engine, Issuing, Parts};
+use crate::hsm::{Custody, Token, Tokens, leave, parked_threads};
 use crate::http::{ServeError, Server};
 use crate::metrics::Exporter;
 
 /// How often epochs are looked at and what is over is purged.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// How often an HSM that has failed is asked whether it signs again.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the HSM has let go of its threads.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// How long the last threads may take to let go of the engine at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -45,76 +44,68 @@ pub(super) fn run(common: &Common, args: ServeArgs) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(config.listen).map_err(|error| ServeError::Bind(config.listen, error))?;
     let bound = listener.local_addr()?;
-    let (engine, token) = open(&config, bound)?;
+    let (engine, tokens) = open(&config, bound)?;
     let engine = Arc::new(engine);
     let exporter = Exporter::install()?;
     let server = Server::start(listener, Arc::clone(&engine), exporter, &config.server)?;
     let system = actix_web::rt::System::new();
-    let parts = (Arc::clone(&engine), Arc::clone(&token) as Arc<dyn Custody>);
+    let parts = (Arc::clone(&engine), Arc::clone(&tokens) as Arc<dyn Custody>);
     let ended = system.block_on(serve(common, &config, bound, parts, server));
     drop(system);
-    close(engine, &token);
+    close(engine, &tokens);
     ended
 }
 
-/// Closes the token before the process ends. A worker that is still ending may be the last to
-/// hold the engine, or the token; were it to close the token's sessions while the process runs its
+/// Closes the tokens before the process ends. A worker that is still ending may be the last to
+/// hold the engine, or a token; were it to close the token's sessions while the process runs its
 /// exit handlers, the module would find its own library taken down under it.
-fn close(engine: Arc<Engine>, token: &Arc<Token>) {
+fn close(engine: Arc<Engine>, tokens: &Arc<Tokens>) {
     let mut engine = Some(engine);
     let patience = CLOSE_WITHIN.as_millis() / CLOSE_STEP.as_millis();
     for _ in 0..patience {
         match engine.take().map(Arc::try_unwrap) {
             Some(Err(shared)) => engine = Some(shared),
             Some(Ok(alone)) => drop(alone),
-            None if Arc::strong_count(token) == 1 => return,
+            None if Arc::strong_count(tokens) == 1 && !tokens.shared() => return,
             None => {}
         }
         std::thread::sleep(CLOSE_STEP);
     }
-    tracing::warn!("something still holds the engine; the token is left open");
+    tracing::warn!("something still holds the engine; the tokens are left open");
     std::mem::forget(engine);
-    std::mem::forget(Arc::clone(token));
+    std::mem::forget(Arc::clone(tokens));
 }
 
-/// Opens store, token and keys, and starts the engine.
-fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<(Engine, Arc<Token>)> {
+/// Opens store, tokens and keys, and starts the engine.
+fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<(Engine, Arc<Tokens>)> {
     let store = place::store(config)?;
     let code_set_key = place::code_set_key(config)?;
-    let token = Arc::new(place::issuing_token(config)?);
-    let settings = config.engine_settings(bound);
+    let tokens = place::issuing_tokens(config)?;
+    let custody = Arc::new(place::custody(config, &tokens));
     let parts = Parts {
-        signer: Arc::clone(&token) as Arc<dyn Signer>,
         store,
-        clock: Arc::new(SystemClock),
         code_set_key,
-        settings,
+        tokens: stations(config, tokens),
+        clock: Arc::new(SystemClock),
+        settings: config.engine_settings(bound),
     };
     let engine = Engine::start(parts)?;
     place::adopt_root(config, engine.book())?;
     place::follow_root(config, engine.book())?;
-    try_key(engine.book(), &token)?;
-    Ok((engine, token))
+    engine.try_tokens().map_err(|why| anyhow::anyhow!(why))?;
+    Ok((engine, custody))
 }
 
-/// Has the active epoch's key sign, and checks it: better no server than keys no car believes.
-fn try_key(book: &crate::engine::Book, token: &Token) -> anyhow::Result<()> {
-    let epochs = book.epochs();
-    let Some(epoch) = epochs
-        .iter()
-        .find(|epoch| epoch.state == EpochState::Active)
-    else {
-        tracing::error!("no epoch is active; nothing can be issued");
-        return Ok(());
+/// Every token as the engine signs with it.
+fn stations(config: &Config, tokens: Vec<Arc<Token>>) -> Vec<Issuing> {
+    let alone = tokens.len() == 1;
+    let station = |(one, signer): (&IssuingToken, Arc<Token>)| Issuing {
+        name: one.config.label.clone(),
+        serial: one.epochs_of().map(Into::into),
+        alone,
+        signer,
     };
-    let key = KeyRef {
-        id: epoch.cka_id,
-        algorithm: epoch.key.algorithm(),
-    };
-    token
-        .prepare_key(&key)
-        .with_context(|| format!("the key of epoch {}", epoch.id))?;
-    sign::trial(token, epoch).map_err(|why| anyhow::anyhow!(why))
+    config.hsm.tokens.iter().zip(tokens).map(station).collect()
 }
 
 async fn serve(
@@ -132,7 +123,7 @@ async fn serve(
     let operators = (Arc::clone(&engine), Arc::clone(&custody));
     let desk = actix_web::rt::spawn(async move { socket.serve(operators.0, operators.1).await });
     let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine), custody));
-    let prober = actix_web::rt::spawn(probe(Arc::clone(&engine)));
+    let watch = actix_web::rt::spawn(watch(Arc::clone(&engine), config.hsm.stuck_exit));
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -153,7 +144,7 @@ async fn serve(
     let ended = server.run().await;
     desk.abort();
     keeper.abort();
-    prober.abort();
+    watch.abort();
     engine.shutdown();
     tracing::info!("ended");
     ended.map_err(Into::into)
@@ -176,14 +167,28 @@ fn announce(common: &Common, address: &str, public_url: &str) -> std::io::Result
     out.flush()
 }
 
-/// Asks an HSM that has failed whether it signs again: where a balancer sends no requests, none
-/// would find out.
-async fn probe(engine: Arc<Engine>) {
+/// Leaves once every thread has been inside an overdue call for `stuck_exit`: no call of theirs
+/// can be taken back, and a new process begins with new threads.
+async fn watch(engine: Arc<Engine>, stuck_exit: Duration) {
+    let mut since = None;
     loop {
-        tokio::time::sleep(PROBE_EVERY).await;
-        let probed = Arc::clone(&engine);
-        if let Err(error) = tokio::task::spawn_blocking(move || probed.probe_hsm()).await {
-            tracing::warn!(%error, "the HSM was not probed");
+        tokio::time::sleep(WATCH_EVERY).await;
+        if !engine.hsm_stuck() {
+            since = None;
+            continue;
+        }
+        let now = engine.clock().monotonic();
+        let stuck = now.saturating_sub(*since.get_or_insert(now));
+        if stuck >= stuck_exit {
+            let (threads, code) = (parked_threads(), EXIT_HSM_STUCK);
+            tracing::error!(
+                threads,
+                code,
+                "every thread is inside a call into the HSM that does not return; leaving, to be \
+                 started anew"
+            );
+            // What was answered is durable, and whoever waits is told so by their connection.
+            leave(code);
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::desk::{Answer, Command, Context as Desk, check, decide};
+use super::hsm::Report;
 use crate::engine::Engine;
 use crate::hsm::Custody;
 
@@ -136,6 +137,11 @@ async fn carry_out(
             settings: deciding.settings(),
             unix_ms: deciding.clock().unix_ms(),
             custody: &|| Ok(Arc::clone(&custody)),
+            hsm: &|| {
+                let asked = deciding.ask_tokens().into_iter();
+                let asked = asked.map(|(station, token)| (Some(station), token));
+                Ok(Report::of(asked.collect(), deciding.book()))
+            },
         };
         decide(&desk, command)
     });

@@ -217,7 +217,7 @@ pub fn changed(
         }
         touched.push(epoch);
     }
-    check(&after(epochs, &touched), now)?;
+    check(&after(epochs, &touched), &touched, now)?;
     Ok(touched)
 }
 
@@ -232,12 +232,13 @@ pub fn after(epochs: &[Epoch], touched: &[Epoch]) -> Vec<Epoch> {
         .collect()
 }
 
-/// Whether of each token's epochs exactly one is active, or none where none could be.
+/// Whether of the epochs of each token that `touched` is about exactly one is active, or none where
+/// none could be.
 ///
 /// # Errors
 /// `malformed`, naming the token.
-pub fn check(epochs: &[Epoch], now: UnixTime) -> Result<(), Refusal> {
-    for token in tokens(epochs) {
+pub fn check(epochs: &[Epoch], touched: &[Epoch], now: UnixTime) -> Result<(), Refusal> {
+    for token in tokens(touched) {
         let count = of(epochs, token)
             .filter(|epoch| epoch.state == EpochState::Active)
             .count();
@@ -410,13 +411,27 @@ mod tests {
     }
 
     #[test]
+    fn each_token_has_an_active_epoch_of_its_own() {
+        let mut epochs = vec![
+            on("a", 1, (0, 100), Active),
+            on("b", 2, (10, 100), Active),
+            on("c", 3, (10, 100), Prepared),
+        ];
+        let lone = [to(EpochId([1; 8]), Retired)];
+        let touched = changed(&epochs, &lone, Vec::new(), 20);
+        assert!(touched.is_ok(), "what waits in another token is no reason");
+        assert!(check(&epochs, &epochs, 20).is_err());
+        assert_eq!(apply(&mut epochs, 20, None), [Active, Active, Active]);
+    }
+
+    #[test]
     fn two_active_become_one_and_revoked_ones_stay_revoked() {
         let mut epochs = vec![
             epoch(1, 0, 100, Active),
             epoch(2, 10, 100, Active),
             epoch(3, 0, 100, Revoked),
         ];
-        assert!(check(&epochs, 20).is_err());
+        assert!(check(&epochs, &epochs, 20).is_err());
         assert_eq!(apply(&mut epochs, 20, None), [Retired, Active, Revoked]);
     }
 

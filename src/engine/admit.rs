@@ -220,7 +220,7 @@ impl Engine {
         let now = shared.clock.unix();
         authorization.check_open(now)?;
         let (vehicle, terminal) = check_rules(presented, &authorization)?;
-        shared.check_epoch(now)?;
+        shared.check_signing(now)?;
         if authorization.pin && !presented.pin_right {
             return Ok(Admission::PinAsked);
         }

@@ -1,10 +1,11 @@
 //! Stage 2, batch: one thread takes what was admitted, closes a batch when it is full or old
-//! enough, and has it prepared (Stage 3) for the thread that signs.
+//! enough, and has it prepared (Stage 3) for the station that signs it.
 //!
 //! Idle, a batch is one redemption and leaves at once; under load batches grow by themselves,
-//! because the next one gathers while this one is signed. The hand-off to the next stage holds one
+//! because the next one gathers while this one is signed. The hand-off to a station holds one
 //! batch: when signing or the store is behind, this thread waits, the queues fill, and the door
-//! says `busy`.
+//! says `busy`. A batch that a station did not sign comes back and is prepared once more, for the
+//! station that is up then.
 //!
 //! There are two lanes. Orders come many at once and would keep single redemptions, the walk-ins,
 //! waiting: so walk-ins go first, up to half of a batch where orders wait too.
@@ -18,7 +19,8 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, never, select};
 use super::admit::Admitted;
 use super::pace::Demand;
 use super::prepare::{PreparedBatch, Preparer};
-use super::{Failure, Shared};
+use super::reserve::Outcome;
+use super::{Failure, Shared, hsm_unavailable};
 use crate::domain::Signing;
 
 /// What the walk-ins' lane carries.
@@ -33,16 +35,26 @@ pub enum Item {
 pub(super) struct Batcher {
     shared: Arc<Shared>,
     lanes: Lanes,
-    prepared: Sender<PreparedBatch>,
+    /// The stations' channels, in their order.
+    to_sign: Vec<Sender<PreparedBatch>>,
     preparer: Preparer,
     demand: Demand,
 }
 
 /// Where admitted items come from.
+pub(super) struct Sources {
+    pub(super) walk_ins: Receiver<Item>,
+    pub(super) orders: Receiver<Vec<Admitted>>,
+    /// Batches that a station did not sign.
+    pub(super) again: Receiver<Batch>,
+}
+
+/// The sources, and what was taken from them and has no batch yet.
 struct Lanes {
     shared: Arc<Shared>,
     walk_ins: Receiver<Item>,
     orders: Receiver<Vec<Admitted>>,
+    again: Receiver<Batch>,
     /// Orders of a chunk of which a batch took the first ones.
     rest: VecDeque<Admitted>,
     open: bool,
@@ -55,47 +67,77 @@ pub(super) struct Batch {
     each_left: usize,
     /// What `auto` means in this batch.
     auto: Signing,
+    /// How often it was signed in vain.
+    pub(super) failures: u32,
+}
+
+/// What a batch begins with.
+enum First {
+    /// An item of a new batch.
+    Item(Box<Admitted>),
+    /// A whole batch that comes back.
+    Again(Batch),
 }
 
 impl Batcher {
     pub(super) fn new(
         shared: Arc<Shared>,
-        walk_ins: Receiver<Item>,
-        orders: Receiver<Vec<Admitted>>,
-        prepared: Sender<PreparedBatch>,
+        sources: Sources,
+        to_sign: Vec<Sender<PreparedBatch>>,
     ) -> Result<Self, Failure> {
         Ok(Self {
             preparer: Preparer::new(shared.settings.prepare_threads)?,
             lanes: Lanes {
                 shared: Arc::clone(&shared),
-                walk_ins,
-                orders,
+                walk_ins: sources.walk_ins,
+                orders: sources.orders,
+                again: sources.again,
                 rest: VecDeque::new(),
                 open: true,
             },
-            prepared,
             shared,
+            to_sign,
             demand: Demand::default(),
         })
     }
 
     pub(super) fn run(mut self) {
         while self.lanes.open || !self.lanes.is_empty() {
-            let Some(first) = self.lanes.wait() else {
-                continue;
+            let batch = match self.lanes.wait() {
+                Some(First::Item(first)) => {
+                    let batch = self.gather(*first);
+                    metrics::histogram!("fob_batch_bundles").record(batch.items.len() as f64);
+                    batch
+                }
+                Some(First::Again(batch)) => batch,
+                None => continue,
             };
-            let batch = self.gather(first);
-            metrics::histogram!("fob_batch_bundles").record(batch.items.len() as f64);
-            let Some(prepared) = self.preparer.prepare(&self.shared, batch) else {
-                continue;
-            };
-            // Only a next stage that is gone refuses; the tickets are released as they drop.
-            if self.prepared.send(prepared).is_err() {
-                tracing::error!("the signing thread is gone; a batch was not signed");
-            }
+            self.prepare(batch);
         }
         // Whatever slipped in after the last look is released as the lanes are dropped, and its
         // callers are told that the server is shutting down.
+    }
+
+    /// Has a batch prepared for the station it goes to, and hands it over.
+    fn prepare(&self, batch: Batch) {
+        let Shared {
+            stations,
+            book,
+            clock,
+            ..
+        } = &*self.shared;
+        let Some(chosen) = stations.choose(&self.to_sign, book, &**clock) else {
+            return batch.refuse();
+        };
+        let at = chosen.at;
+        let Some(prepared) = self.preparer.prepare(&self.shared, chosen, batch) else {
+            return;
+        };
+        stations.hand_over(at, prepared.messages_len());
+        // Only a station that is gone refuses; the tickets are released as they drop.
+        if self.to_sign[at].send(prepared).is_err() {
+            tracing::error!("a signing thread is gone; a batch was not signed");
+        }
     }
 
     /// A batch that begins with `first`, closed when it is full, or old enough and nothing waits.
@@ -135,6 +177,26 @@ impl Batcher {
 }
 
 impl Batch {
+    /// One that comes back whole.
+    pub(super) fn again(items: Vec<(Admitted, Signing)>, failures: u32) -> Self {
+        Self {
+            items,
+            each_left: 0,
+            auto: Signing::Each,
+            failures,
+        }
+    }
+
+    /// Tells every waiter that the HSM does not sign.
+    pub(super) fn refuse(self) {
+        for (admitted, _) in self.items {
+            let refusal = Outcome::Refused(hsm_unavailable());
+            admitted.ticket.resolve(refusal);
+        }
+    }
+}
+
+impl Batch {
     /// An empty one. When demand is high, or more waits than the HSM signs within the goal, `auto`
     /// is trees.
     fn new(shared: &Shared, demand_is_high: bool) -> Self {
@@ -144,6 +206,7 @@ impl Batch {
             items: Vec::new(),
             each_left: pace.within(settings.batch_signing_max),
             auto: if behind { Signing::Tree } else { Signing::Each },
+            failures: 0,
         }
     }
 
@@ -179,24 +242,30 @@ impl Batch {
 
 impl Lanes {
     fn is_empty(&self) -> bool {
-        self.walk_ins.is_empty() && !self.orders_wait()
+        self.walk_ins.is_empty() && !self.orders_wait() && self.again.is_empty()
     }
 
     fn orders_wait(&self) -> bool {
         !self.rest.is_empty() || !self.orders.is_empty()
     }
 
-    /// The next item of either lane, waiting for it; `None` where there may be none.
-    fn wait(&mut self) -> Option<Admitted> {
+    /// What the next batch begins with, waiting for it; `None` where there may be nothing. What
+    /// comes back has waited longest.
+    fn wait(&mut self) -> Option<First> {
+        if let Ok(batch) = self.again.try_recv() {
+            return Some(First::Again(batch));
+        }
+        let item = |admitted| First::Item(Box::new(admitted));
         if let Some(admitted) = self.any() {
-            return Some(admitted);
+            return Some(item(admitted));
         }
         if !self.open {
             return None;
         }
         select! {
-            recv(self.walk_ins) -> item => self.unwrap(item.unwrap_or(Item::Stop)),
-            recv(self.orders) -> chunk => self.begin(chunk.ok()),
+            recv(self.again) -> batch => batch.ok().map(First::Again),
+            recv(self.walk_ins) -> found => self.unwrap(found.unwrap_or(Item::Stop)).map(item),
+            recv(self.orders) -> chunk => self.begin(chunk.ok()).map(item),
         }
     }
 

@@ -258,7 +258,8 @@ impl Book {
         self.epochs.load_full()
     }
 
-    /// The epoch that signs new keys.
+    /// The epoch that signs new keys; where several tokens sign, the active one of them that began
+    /// first. It stands for all of them, and is not who signs.
     pub fn active_epoch(&self) -> Option<Arc<Epoch>> {
         self.active.load_full()
     }

@@ -171,7 +171,7 @@ impl Desk<'_> {
         if !self.does_what_it_says(record, &epochs) {
             return Err(refusal("the record changes what its step does not").into());
         }
-        rotation::check(&self.after(&epochs), self.now)?;
+        rotation::check(&self.after(&epochs), &epochs, self.now)?;
         Ok(epochs)
     }
 

@@ -8,7 +8,7 @@ use super::rotate::{ACTIVE_S, Desk, refusal};
 use crate::domain::record::{CkaId, TokenNote};
 use crate::domain::{Epoch, EpochId, EpochState, Window};
 use crate::hsm::{
-    HsmError, KeyAttributes, KeyKind, KeyRef, Signature, TokenIdentity, verify_signature,
+    HsmError, KeyAttributes, KeyKind, KeyRef, Signature, TokenIdentity, TokenKey, verify_signature,
 };
 
 /// Messages an epoch signs before it becomes active.
@@ -24,14 +24,21 @@ impl Desk<'_> {
         let mut spare = Vec::new();
         for token in self.custody.tokens()? {
             let keys = self.custody.private_keys(&token.serial)?;
-            let ours = keys.iter().filter(|key| key.label == self.label());
-            let unused = ours.filter_map(|key| CkaId::parse(&key.id)).filter(|id| {
-                let epochs = self.book.epochs();
-                epochs.iter().all(|epoch| epoch.cka_id != id.0)
-            });
+            let unused = keys.iter().filter_map(|key| self.spare_id(key));
             spare.extend(unused.map(|id| (token.serial.clone(), id)));
         }
         Ok(spare)
+    }
+
+    /// The id of a key that was made for this issuer and is no epoch's.
+    fn spare_id(&self, key: &TokenKey) -> Option<CkaId> {
+        let ours = Some(key).filter(|key| key.label == self.label());
+        let id = ours.and_then(|key| CkaId::parse(&key.id))?;
+        let epochs = self.book.epochs();
+        epochs
+            .iter()
+            .all(|epoch| epoch.cka_id != id.0)
+            .then_some(id)
     }
 
     /// The label of new key pairs: who looks into a token with other tools finds whose they are.
@@ -95,17 +102,12 @@ impl Desk<'_> {
         } else {
             KeyKind::Ed25519
         };
-        let spare = self.spare_keys().map_err(fault)?;
-        let keys = self.custody.private_keys(serial);
-        let keys = keys.map_err(fault)?;
-        let usable = |id: &CkaId| {
-            let fits = |id: &CkaId| keys.iter().find(|key| CkaId::parse(&key.id) == Some(*id));
-            fits(id).is_some_and(|key| key.kind == kind && key.attributes.offence().is_none())
-        };
-        let own = spare.into_iter().filter(|(token, _)| token == serial);
-        Ok(own
-            .filter(|(_, id)| usable(id))
-            .map(|(_, id)| KeyRef {
+        let keys = self.custody.private_keys(serial).map_err(fault)?;
+        let usable = |key: &&TokenKey| key.kind == kind && key.attributes.offence().is_none();
+        let spare = keys.iter().filter(usable);
+        Ok(spare
+            .filter_map(|key| self.spare_id(key))
+            .map(|id| KeyRef {
                 id: id.0,
                 algorithm,
             })
@@ -152,8 +154,8 @@ impl Desk<'_> {
             .map(|n| format!("fob: trial signature {n} of {}", epoch.id))
             .collect();
         let slices: Vec<_> = messages.iter().map(String::as_bytes).collect();
-        let signatures = self.custody.sign_all(&key_ref(epoch), &slices);
-        let signatures = signatures.map_err(fault)?;
+        let signer = self.custody.signer(&epoch.token_serial).map_err(fault)?;
+        let signatures = signer.sign_all(&key_ref(epoch), &slices).map_err(fault)?;
         let holds = |(message, signature): (&&[u8], &Signature)| {
             verify_signature(&epoch.key, message, signature)
         };

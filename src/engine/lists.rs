@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::commit::WriteJob;
 use super::{Engine, Shared, hsm_unavailable, shutting_down, sign, store_unavailable};
-use crate::domain::{Epoch, EpochId, Refusal, ShardId, UnixTime};
+use crate::domain::{Epoch, EpochId, EpochState, Refusal, ShardId, UnixTime};
 use crate::store::{Listed, Write};
 
 /// Callers that may wait for lists at once.
@@ -149,10 +149,15 @@ fn due(shared: &Shared, published: &Published, id: ShardId) -> bool {
     let Some(list) = pinned.get(&id) else {
         return true;
     };
-    let active = shared.book.active_epoch();
+    let epochs = shared.book.epochs();
+    let mut active = epochs
+        .iter()
+        .filter(|epoch| epoch.state == EpochState::Active)
+        .peekable();
+    let over = active.peek().is_some() && active.all(|epoch| epoch.id != list.epoch);
     list.changes != shared.book.statuses.shard(id).changes()
         || list.issued_at + u64::from(shared.settings.list_ttl_s / 2) <= shared.clock.unix()
-        || active.is_some_and(|active| active.id != list.epoch)
+        || over
 }
 
 impl Lister {
@@ -214,15 +219,13 @@ impl Lister {
     }
 
     fn sign_some(&self, lists: &[(ShardId, UnixTime)], now: UnixTime) -> Result<(), Refusal> {
-        let epoch = self.shared.book.active_epoch();
-        let epoch = epoch.filter(|epoch| epoch.window.contains(now));
-        let epoch = epoch.ok_or_else(|| hsm_unavailable().detail("no issuing key is active"))?;
-        let drafted = lists
-            .iter()
-            .map(|(id, at)| self.draft(*id, *at, &epoch))
-            .collect::<Result<Vec<_>, _>>()?;
-        let messages: Vec<&[u8]> = drafted.iter().map(|it| it.message.message()).collect();
-        let signatures = sign::few(&self.shared, &epoch, &messages)?;
+        let draft = |epoch: &Epoch| {
+            let each = lists.iter().map(|(id, at)| self.draft(*id, *at, epoch));
+            each.collect::<Result<Vec<_>, Refusal>>()
+        };
+        let (epoch, drafted, signatures) = sign::few(&self.shared, now, draft, |drafted| {
+            drafted.iter().map(|it| it.message.message()).collect()
+        })?;
         let listed = |it: &Drafted| Listed {
             shard: it.shard,
             issued_at: it.issued_at,

@@ -6,6 +6,7 @@
 //! | [`batch`] | closes a batch when it is full or old enough, and drives it through the stages |
 //! | [`prepare`] | ids, status indexes, claims, the bytes to sign |
 //! | [`sign`] | one call into the HSM for the whole batch; samples are verified |
+//! | [`stations`] | which token signs a batch; what is done with one that does not |
 //! | [`commit`] | **the** commit point; then the waiters are answered |
 //! | [`recover`] | after a failed commit: reopen, read back, go on |
 //! | [`book`], [`reserve`] | what is durable, in memory; what is in flight |
@@ -38,8 +39,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::code_set::CodeSetKey;
-use crate::domain::{Refusal, RefusalCode, UnixTime};
-use crate::hsm::Signer;
+use crate::domain::{Epoch, EpochState, Refusal, RefusalCode, UnixTime};
+use crate::hsm::{Signer, TokenStatus};
 use crate::store::{Applied, Store, StoreError, Write};
 
 pub mod admit;
@@ -76,6 +77,7 @@ pub mod revoke;
 pub mod rotate;
 pub mod settings;
 pub mod sign;
+pub mod stations;
 pub mod statuses;
 pub mod sync;
 mod ticket;
@@ -84,11 +86,13 @@ mod turns;
 
 pub use book::Book;
 pub use settings::EngineSettings;
+use stations::Stations;
+pub use stations::{Issuing, StationStatus};
 
 /// What an engine is made of.
 pub struct Parts {
-    /// Who signs.
-    pub signer: Arc<dyn Signer>,
+    /// Who signs: at least one token.
+    pub tokens: Vec<Issuing>,
     /// Where it is durable.
     pub store: Arc<dyn Store>,
     /// What time it is.
@@ -136,7 +140,7 @@ impl From<StoreError> for Failure {
 
 /// What the stages share.
 pub(crate) struct Shared {
-    pub(crate) signer: Arc<dyn Signer>,
+    stations: Stations,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) code_set_key: CodeSetKey,
@@ -150,24 +154,15 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
 }
 
-/// What the pipeline says of itself. `store_down` is written by the committer alone. `hsm_down` is
-/// raised by the signing thread, raised and taken back by the committer, who verifies, and taken
-/// back by the probe. `draining` is raised by whoever shuts down. `epochs_low` is the keeper's, so
-/// that it says so once. Relaxed is enough: a request let
-/// in a moment too late is answered by the stage that fails.
+/// What the pipeline says of itself, beside its stations. `store_down` is written by the committer
+/// alone. `draining` is raised by whoever shuts down. `epochs_low` is the keeper's, so that it says
+/// so once. Relaxed is enough: a request let in a moment too late is answered by the stage that
+/// fails.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     pub(crate) draining: AtomicBool,
     pub(crate) store_down: AtomicBool,
-    pub(crate) hsm_down: AtomicBool,
     pub(crate) epochs_low: AtomicBool,
-}
-
-impl Health {
-    /// Whether HSM and store do their work, as far as is known.
-    pub(crate) fn well(&self) -> bool {
-        !self.store_down.load(Ordering::Relaxed) && !self.hsm_down.load(Ordering::Relaxed)
-    }
 }
 
 /// The engine: the shared state and its threads.
@@ -189,7 +184,7 @@ pub struct Engine {
 pub struct Readiness {
     /// The store commits.
     pub store: bool,
-    /// The HSM signs, as far as the last batch tells.
+    /// A token signs, as far as the last batches tell.
     pub hsm: bool,
     /// An epoch is active and inside its window.
     pub epoch: bool,
@@ -214,7 +209,7 @@ impl Engine {
     /// threads.
     pub fn start(parts: Parts) -> Result<Self, Failure> {
         let Parts {
-            signer,
+            tokens,
             store,
             clock,
             code_set_key,
@@ -223,8 +218,9 @@ impl Engine {
         let book = Book::default();
         book.load(&*store)?;
         let reservations = reserve::Reservations::new(settings.waiters_max);
+        let (stations, desks) = Stations::new(tokens);
         let shared = Arc::new(Shared {
-            signer,
+            stations,
             store,
             clock,
             code_set_key,
@@ -244,24 +240,30 @@ impl Engine {
         let (writes, jobs) = bounded(room);
         // One batch may wait while another is worked at: enough to overlap, and back-pressure for
         // free.
-        let (prepared, to_sign) = bounded(1);
         let (signed, batches) = bounded(1);
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new()
-                .name(name.into())
-                .spawn(run)
-                .map_err(|error| Failure::Fault(format!("no thread for {name}: {error}")))
+        // Two batches of each station at most are on their way.
+        let (back, again) = bounded(2 * desks.len() + 1);
+        let to_sign = desks.iter().map(|desk| desk.to_sign.clone()).collect();
+        let sources = batch::Sources {
+            walk_ins: items,
+            orders: chunks,
+            again,
         };
-        let batcher = batch::Batcher::new(Arc::clone(&shared), items, chunks, prepared)?;
-        let signing = sign::SigningThread::new(Arc::clone(&shared), to_sign, signed);
+        let batcher = batch::Batcher::new(Arc::clone(&shared), sources, to_sign)?;
         let committer = commit::Committer::new(Arc::clone(&shared), batches, jobs);
         let (lists, lister) = lists::desk(Arc::clone(&shared), writes.clone());
-        let threads = parking::Threads::new([
-            spawn("fob-prepare", Box::new(move || batcher.run()))?,
-            spawn("fob-sign", Box::new(move || signing.run()))?,
-            spawn("fob-commit", Box::new(move || committer.run()))?,
-            spawn("fob-lists", Box::new(move || lister.run()))?,
-        ]);
+        let mut signing = Vec::with_capacity(desks.len());
+        for (at, desk) in desks.into_iter().enumerate() {
+            let (back, signed) = (back.clone(), signed.clone());
+            let thread = sign::SigningThread::new(Arc::clone(&shared), at, desk, back, signed);
+            signing.push(spawn("fob-sign", move || thread.run())?);
+        }
+        let threads = parking::Threads::new(parking::All {
+            batcher: spawn("fob-prepare", move || batcher.run())?,
+            signing,
+            committer: spawn("fob-commit", move || committer.run())?,
+            lister: spawn("fob-lists", move || lister.run())?,
+        });
         Ok(Self {
             order_room: Arc::new(Semaphore::new(room)),
             shared,
@@ -289,26 +291,34 @@ impl Engine {
         &*self.shared.clock
     }
 
-    /// The HSM, for its status.
-    pub fn signer(&self) -> &dyn Signer {
-        &*self.shared.signer
+    /// Every token, and how it is as the engine sees it. Asks none of them.
+    pub fn tokens(&self) -> Vec<StationStatus> {
+        self.shared.stations.standing()
     }
 
-    /// Asks an HSM that has failed to sign something, and believes it again if it does. Blocks for
-    /// as long as the HSM takes; does nothing while the HSM is up.
-    pub fn probe_hsm(&self) {
-        let down = &self.shared.health.hsm_down;
-        let Some(epoch) = self
-            .book()
-            .active_epoch()
-            .filter(|_| down.load(Ordering::Relaxed))
-        else {
-            return;
-        };
-        if sign::trial(&*self.shared.signer, &epoch).is_ok() {
-            tracing::info!(epoch = %epoch.id, "the HSM signs again");
-            down.store(false, Ordering::Relaxed);
-        }
+    /// Every token, and what it says of itself, asked now. Blocks for as long as they take.
+    pub fn ask_tokens(&self) -> Vec<(StationStatus, TokenStatus)> {
+        self.shared.stations.ask()
+    }
+
+    /// Who holds the key of an epoch. `None` where none of the tokens does.
+    pub fn signer_of(&self, epoch: &Epoch) -> Option<Arc<dyn Signer>> {
+        self.shared.stations.signer_of(epoch).cloned()
+    }
+
+    /// Has every token sign something under its active epoch, and verifies it: better no server
+    /// than keys no car believes. A token that does not sign is down, and is tried again.
+    ///
+    /// # Errors
+    /// What the last of them said, where none signs.
+    pub fn try_tokens(&self) -> Result<(), String> {
+        self.shared.stations.try_all(&self.shared)
+    }
+
+    /// Whether every thread that could sign, or open new sessions, is inside a call that is
+    /// overdue. Then nothing but the HSM itself, or a new process, can help.
+    pub fn hsm_stuck(&self) -> bool {
+        self.shared.stations.all_parked()
     }
 
     /// How ready it is.
@@ -317,11 +327,12 @@ impl Engine {
         let now = self.shared.clock.unix();
         Readiness {
             store: !health.store_down.load(Ordering::Relaxed),
-            hsm: !health.hsm_down.load(Ordering::Relaxed),
+            hsm: !self.shared.stations.all_down(),
             epoch: self
                 .book()
-                .active_epoch()
-                .is_some_and(|epoch| epoch.window.contains(now)),
+                .epochs()
+                .iter()
+                .any(|epoch| epoch.state == EpochState::Active && epoch.window.contains(now)),
             accepting: !health.draining.load(Ordering::Relaxed),
             epochs_low: self.runway() < now.saturating_add(self.settings().schedule.warn_before_s),
         }
@@ -378,7 +389,7 @@ impl Engine {
     /// Drains, finishes what was let in, and ends the threads. Blocks until they have ended.
     pub fn shutdown(&self) {
         self.drain();
-        let Some([batcher, signing, committer, lister]) = self.threads.take() else {
+        let Some(threads) = self.threads.take() else {
             return;
         };
         let join = |thread: JoinHandle<()>| {
@@ -388,14 +399,14 @@ impl Engine {
         };
         // It has the committer write, so it ends before that does.
         self.lists.stop();
-        join(lister);
+        join(threads.lister);
         // In the order in which batches go: what one has finished must still find the next. Each
         // ends when the one before it has.
         drop(self.walk_ins.send(batch::Item::Stop));
-        join(batcher);
-        join(signing);
+        join(threads.batcher);
+        threads.signing.into_iter().for_each(join);
         drop(self.writes.send(commit::WriteJob::Stop));
-        join(committer);
+        join(threads.committer);
     }
 }
 
@@ -426,13 +437,20 @@ impl Shared {
         Ok(())
     }
 
-    /// Refuses while no epoch may sign at `now`.
-    pub(crate) fn check_epoch(&self, now: UnixTime) -> Result<(), Refusal> {
-        let active = self.book.active_epoch();
-        if active.is_none_or(|epoch| !epoch.window.contains(now)) {
+    /// Refuses while the HSM is down, or no epoch may sign at `now`.
+    pub(crate) fn check_signing(&self, now: UnixTime) -> Result<(), Refusal> {
+        if self.stations.all_down() {
+            return Err(hsm_unavailable());
+        }
+        if !self.stations.any_open(&self.book, now) {
             return Err(hsm_unavailable().detail("no issuing key is active"));
         }
         Ok(())
+    }
+
+    /// Whether HSM and store do their work, as far as is known.
+    pub(crate) fn well(&self) -> bool {
+        !self.health.store_down.load(Ordering::Relaxed) && !self.stations.all_down()
     }
 
     /// `busy`, with a `Retry-After` of 1 to 3 seconds that differs from caller to caller, so that
@@ -448,12 +466,19 @@ impl Shared {
     pub(crate) fn too_late(&self) -> Refusal {
         if self.health.store_down.load(Ordering::Relaxed) {
             store_unavailable()
-        } else if self.health.hsm_down.load(Ordering::Relaxed) {
+        } else if self.stations.all_down() {
             hsm_unavailable()
         } else {
             self.busy("the answer is late; send the same request again")
         }
     }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|error| Failure::Fault(format!("no thread for {name}: {error}")))
 }
 
 /// `hsm_unavailable`, with when to try again.
@@ -487,10 +512,16 @@ mod parking {
 
     use super::JoinHandle;
 
-    type All = [JoinHandle<()>; 4];
-
     /// The pipeline's threads, in the order in which a batch goes through them, and the one that
     /// signs status lists.
+    pub(super) struct All {
+        pub(super) batcher: JoinHandle<()>,
+        /// One for each token.
+        pub(super) signing: Vec<JoinHandle<()>>,
+        pub(super) committer: JoinHandle<()>,
+        pub(super) lister: JoinHandle<()>,
+    }
+
     pub(super) struct Threads(Mutex<Option<All>>);
 
     impl Threads {

@@ -252,7 +252,7 @@ impl Engine {
         loop {
             match tokio::time::timeout(self.shared.settings.answer_within, &mut told).await {
                 Ok(outcomes) => return outcomes.map_err(|_| shutting_down()),
-                Err(_) if self.shared.health.well() => {}
+                Err(_) if self.shared.well() => {}
                 Err(_) => return Err(self.shared.too_late()),
             }
         }
@@ -281,7 +281,7 @@ impl Engine {
                 .detail(REPLAYED));
         }
         self.shared.check_door()?;
-        self.shared.check_epoch(now)?;
+        self.shared.check_signing(now)?;
         let fleet = &call.caller.fleet;
         let author = call.caller.token.id;
         // It gets its bundle's id when that is made.

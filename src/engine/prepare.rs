@@ -12,12 +12,11 @@ use rayon::prelude::*;
 use super::admit::Admitted;
 use super::batch::Batch;
 use super::reserve::Outcome;
-use super::ticket::Ticket;
-use super::{Failure, Shared, hsm_unavailable};
+use super::stations::Chosen;
+use super::{Failure, Shared};
 use crate::domain::{
-    AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing, TerminalId,
+    AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing,
 };
-use crate::store::Order;
 
 /// Bundles that one thread prepares before it is worth waking another.
 const BUNDLES_PER_TASK_MIN: usize = 16;
@@ -35,6 +34,25 @@ pub(super) struct PreparedBatch {
     pub(super) items: Vec<Prepared>,
     /// Over the leaves of all items that are signed so, in their order.
     pub(super) tree: Option<PreparedTree>,
+    /// How often it was signed in vain.
+    pub(super) failures: u32,
+}
+
+impl PreparedBatch {
+    /// How many signatures it takes.
+    pub(super) fn messages_len(&self) -> usize {
+        let each = |item: &Prepared| match &item.unsigned {
+            Unsigned::Each(messages) => messages.len(),
+            Unsigned::Leaves(_) => 0,
+        };
+        self.items.iter().map(each).sum::<usize>() + usize::from(self.tree.is_some())
+    }
+
+    /// What it was made of, to be prepared once more: under another token's epoch, it may be.
+    pub(super) fn undo(self) -> Batch {
+        let item = |item: Prepared| (item.admitted, item.signing);
+        Batch::again(self.items.into_iter().map(item).collect(), self.failures)
+    }
 }
 
 /// A tree, and its root as it is signed.
@@ -45,10 +63,9 @@ pub(super) struct PreparedTree {
 
 /// One redemption or order, spelled out.
 pub(super) struct Prepared {
-    pub(super) ticket: Ticket,
+    pub(super) admitted: Admitted,
+    pub(super) signing: Signing,
     pub(super) bundle: Bundle,
-    pub(super) terminal: Option<TerminalId>,
-    pub(super) order: Option<Order>,
     pub(super) status_next: u64,
     pub(super) unsigned: Unsigned,
 }
@@ -109,20 +126,17 @@ impl Preparer {
         Ok(Self { pool })
     }
 
-    /// Prepares a batch under the epoch that is active now; the batch keeps it until it is
-    /// committed, whatever becomes active meanwhile. `None` where there is none, or nothing is left.
-    pub(super) fn prepare(&self, shared: &Shared, batch: Batch) -> Option<PreparedBatch> {
-        // Cars refuse what is issued outside the window.
-        let unix_ms = shared.clock.unix_ms();
-        let active = shared.book.active_epoch();
-        let active = active.filter(|epoch| epoch.window.contains(unix_ms / 1000));
-        let Some(epoch) = active else {
-            for (admitted, _) in batch.items {
-                let refusal = Outcome::Refused(hsm_unavailable());
-                admitted.ticket.resolve(refusal);
-            }
-            return None;
-        };
+    /// Prepares a batch for the station that was chosen, under its epoch and as of the time of the
+    /// choice; the batch keeps that epoch until it is committed, whatever becomes active meanwhile.
+    /// `None` where nothing is left.
+    pub(super) fn prepare(
+        &self,
+        shared: &Shared,
+        chosen: Chosen,
+        batch: Batch,
+    ) -> Option<PreparedBatch> {
+        let failures = batch.failures;
+        let Chosen { epoch, unix_ms, .. } = chosen;
         let common = Common {
             shared,
             epoch: &epoch,
@@ -133,7 +147,12 @@ impl Preparer {
         };
         let (items, leaves) = self.spell_out(&common, batch);
         let tree = (!leaves.is_empty()).then(|| self.grow(&epoch, leaves));
-        (!items.is_empty()).then_some(PreparedBatch { epoch, items, tree })
+        (!items.is_empty()).then_some(PreparedBatch {
+            epoch,
+            items,
+            tree,
+            failures,
+        })
     }
 
     /// Spells out every item. The leaves of those that share a signature come beside them, in
@@ -210,12 +229,6 @@ impl Common<'_> {
         at: u64,
     ) -> Option<(Prepared, Vec<Hash>)> {
         let (bundle, status_next) = self.decide(&admitted, at);
-        let Admitted {
-            ticket,
-            terminal,
-            order,
-            ..
-        } = admitted;
         let encoded = match signing {
             Signing::Tree => self.leaves(&bundle).map(|leaves| {
                 let count = leaves.len() as u64;
@@ -228,10 +241,9 @@ impl Common<'_> {
         match encoded {
             Ok((unsigned, leaves)) => {
                 let prepared = Prepared {
-                    ticket,
+                    admitted,
+                    signing,
                     bundle,
-                    terminal,
-                    order,
                     status_next,
                     unsigned,
                 };
@@ -241,7 +253,7 @@ impl Common<'_> {
                 tracing::error!(bundle = %bundle.id, %why, "keys that cannot be encoded");
                 let refusal = Refusal::new(RefusalCode::Malformed);
                 let refusal = refusal.detail("its keys cannot be encoded");
-                ticket.resolve(Outcome::Refused(refusal));
+                admitted.ticket.resolve(Outcome::Refused(refusal));
                 None
             }
         }

@@ -10,7 +10,7 @@ use fob_verify::HolderKey;
 use fob_verify::key;
 
 use super::book::FleetBook;
-use super::{Shared, hsm_unavailable, sign};
+use super::{Shared, sign};
 use crate::domain::{Authorization, Bundle, Epoch, KeyRecord, Refusal, RefusalCode, UnixTime};
 use crate::store::{Proof, SignedBundle};
 
@@ -40,15 +40,37 @@ pub(super) fn reissue(
         return Ok(Vec::new());
     }
     let now = shared.clock.unix();
-    let epoch = shared.book.active_epoch();
-    let epoch = epoch.filter(|epoch| epoch.window.contains(now));
-    let epoch = epoch.ok_or_else(|| hsm_unavailable().detail("no issuing key is active"))?;
     let issuer: Arc<str> = shared.book.setting("issuer").unwrap_or_default().into();
+    let draft = |epoch: &Epoch| draft(shared, fleet, all, (epoch, &issuer), now);
+    let (_, (bundles, messages), signatures) = sign::few(shared, now, draft, |(_, messages)| {
+        messages.iter().map(Vec::as_slice).collect()
+    })?;
+    let mut signatures = signatures.into_iter();
+    let sign = |(bundle, status_next): (Bundle, u64)| {
+        let own = signatures.by_ref().take(bundle.keys.len()).collect();
+        let proof = Proof::Each(own);
+        (SignedBundle { bundle, proof }, status_next)
+    };
+    metrics::counter!("fob_keys_issued_total").increment(messages.len() as u64);
+    Ok(bundles.into_iter().map(sign).collect())
+}
+
+/// Bundles with the fleet's counter after each, and what is to be signed of them, key by key.
+type Drafted = (Vec<(Bundle, u64)>, Vec<Vec<u8>>);
+
+/// Spells the bundles out under an epoch.
+fn draft(
+    shared: &Shared,
+    fleet: &FleetBook,
+    all: &[Again],
+    (epoch, issuer): (&Epoch, &Arc<str>),
+    now: UnixTime,
+) -> Result<Drafted, Refusal> {
     let protected = key::protected_header(epoch.key.algorithm(), &epoch.id.0);
     let mut messages = Vec::new();
     let mut bundles = Vec::with_capacity(all.len());
     for again in all {
-        let (bundle, status_next) = decide(shared, fleet, again, (&epoch, &issuer), now);
+        let (bundle, status_next) = decide(shared, fleet, again, (epoch, issuer), now);
         for (subject, record) in bundle.each_key() {
             let mut message = Vec::new();
             key::to_be_signed(&mut message, &protected, &bundle.claims(subject, record)).map_err(
@@ -61,15 +83,7 @@ pub(super) fn reissue(
         }
         bundles.push((bundle, status_next));
     }
-    let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
-    let mut signatures = sign::few(shared, &epoch, &messages)?.into_iter();
-    let sign = |(bundle, status_next): (Bundle, u64)| {
-        let own = signatures.by_ref().take(bundle.keys.len()).collect();
-        let proof = Proof::Each(own);
-        (SignedBundle { bundle, proof }, status_next)
-    };
-    metrics::counter!("fob_keys_issued_total").increment(messages.len() as u64);
-    Ok(bundles.into_iter().map(sign).collect())
+    Ok((bundles, messages))
 }
 
 /// Everything the keys will say, and the fleet's counter of status indexes after them.

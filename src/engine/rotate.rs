@@ -16,7 +16,7 @@ use crate::domain::{
     Epoch, EpochId, EpochState, Operator, Record, Refusal, RefusalCode, RootKey, Step, UnixTime,
     Window,
 };
-use crate::hsm::Custody;
+use crate::hsm::{Custody, Signer};
 use crate::store::RecordedStep;
 
 /// How long an epoch is planned to be active where nothing is said, in seconds.
@@ -80,19 +80,36 @@ impl Desk<'_> {
             return Ok(Decided::Draft(Box::new(draft)));
         }
         let all = self.after(&changes.epochs);
-        let key = all
-            .iter()
-            .filter(|epoch| epoch.state == EpochState::Active)
-            .max_by_key(|epoch| changes.epochs.contains(epoch))
-            .or(changes.epochs.first())
-            .ok_or_else(|| refusal("no epoch is there to sign the record"))?;
-        let text = records::sign(&record, self.custody, &key_ref(key), &key.key).map_err(fault)?;
+        let (key, signer) = self.signer(&all, &changes.epochs)?;
+        let text = records::sign(&record, signer, &key_ref(key), &key.key).map_err(fault)?;
         Ok(Decided::Write(Box::new(RecordedStep {
             number: record.number,
             record: text.into(),
             epochs: changes.epochs,
             trust: None,
         })))
+    }
+
+    /// Whose key signs the record of a step, and who signs with it: an epoch that is active now,
+    /// one that the step is about first, in a token that can be reached.
+    fn signer<'a>(
+        &'a self,
+        all: &'a [Epoch],
+        touched: &'a [Epoch],
+    ) -> Result<(&'a Epoch, &'a dyn Signer), Failure> {
+        let active = all
+            .iter()
+            .rev()
+            .filter(|epoch| epoch.state == EpochState::Active);
+        let (first, then): (Vec<_>, Vec<_>) = active.partition(|epoch| touched.contains(epoch));
+        let mut problem = Failure::from(refusal("no epoch is there to sign the record"));
+        for epoch in first.into_iter().chain(then).chain(touched.first()) {
+            match self.custody.signer(&epoch.token_serial) {
+                Ok(signer) => return Ok((epoch, signer)),
+                Err(error) => problem = fault(error),
+            }
+        }
+        Err(problem)
     }
 
     /// What is due by the schedule; `None` where nothing is.
@@ -157,12 +174,7 @@ impl Desk<'_> {
                 changes.epochs = apply(&rotated, new)?;
             }
             Step::Schedule => {
-                let every_s = self.settings.schedule.rotate_every_s;
-                let due = rotation::sweep(&epochs, self.now, every_s);
-                if due.is_empty() {
-                    return Err(refusal("nothing is due").into());
-                }
-                changes.epochs = apply(&due, vec![])?;
+                changes.epochs = apply(&self.due(&epochs)?, vec![])?;
             }
             Step::NameRoot => {
                 let next = next_root.ok_or_else(|| refusal("no next root was brought"))?;
@@ -183,6 +195,32 @@ impl Desk<'_> {
             Step::Propose { .. } => {}
         }
         Ok(changes)
+    }
+
+    /// What the schedule asks for. An epoch that is to take over in a token that cannot be reached
+    /// waits for it, and keeps no other token's waiting.
+    fn due(&self, epochs: &[Epoch]) -> Result<Vec<Change>, Failure> {
+        let every_s = self.settings.schedule.rotate_every_s;
+        let mut due = rotation::sweep(epochs, self.now, every_s);
+        let mut problem = Failure::from(refusal("nothing is due"));
+        for token in rotation::tokens(epochs) {
+            let is_own = |change: &Change| {
+                let mut own = epochs.iter().filter(|epoch| epoch.token_serial == token);
+                own.any(|epoch| epoch.id == change.id)
+            };
+            let mut own = due.iter().filter(|change| is_own(change));
+            if own.any(|change| change.to == EpochState::Active)
+                && let Err(error) = self.custody.signer(token)
+            {
+                due.retain(|change| !is_own(change));
+                problem = fault(error);
+            }
+        }
+        if due.is_empty() {
+            Err(problem)
+        } else {
+            Ok(due)
+        }
     }
 
     /// New epochs for every token.
@@ -230,7 +268,8 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// The epoch that follows a revoked one where none is ready: a new one.
+    /// The epoch that follows a revoked one where none is ready: a new one, unless its token cannot
+    /// be reached and others sign.
     fn successor(
         &self,
         epochs: &[Epoch],
@@ -242,7 +281,15 @@ impl Desk<'_> {
             .find(|epoch| epoch.id == revoked && epoch.state == EpochState::Active);
         let followed = changes.iter().any(|one| one.to == EpochState::Active);
         match was_active {
-            Some(epoch) if !followed => self.make_active(&epoch.token_serial),
+            Some(epoch) if !followed => {
+                let own = &epoch.token_serial;
+                let mut others = epochs.iter().filter(|other| other.token_serial != *own);
+                let signs = others.any(|other| other.state == EpochState::Active);
+                if signs && self.custody.signer(own).is_err() {
+                    return Ok(Vec::new());
+                }
+                self.make_active(own)
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -300,10 +347,9 @@ impl Desk<'_> {
             token: epoch.token_serial.clone(),
             attributes: attributes(epoch),
         };
-        let about = |token: &TokenNote| {
-            let mut epochs = changes.epochs.iter();
-            epochs.any(|epoch| epoch.token_serial == token.serial)
-        };
+        // A token that cannot be reached is named by its keys alone.
+        let tokens = rotation::tokens(&changes.epochs).into_iter();
+        let tokens = tokens.filter_map(|serial| self.custody.token(serial).ok());
         Ok(Record {
             iss: self.book.setting("issuer").unwrap_or_default(),
             iat: self.now,
@@ -311,7 +357,7 @@ impl Desk<'_> {
             previous: standing.digest,
             step,
             who,
-            tokens: self.tokens()?.into_iter().filter(about).collect(),
+            tokens: tokens.map(TokenNote::from).collect(),
             keys: changes.epochs.iter().map(note).collect(),
             before,
             after,

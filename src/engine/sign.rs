@@ -7,17 +7,30 @@
 //! for it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{Receiver, Sender, after, never, select};
 
+use super::batch::Batch;
 use super::prepare::{Prepared, PreparedBatch, PreparedTree, Unsigned};
 use super::reserve::Outcome;
+use super::stations::{Desk, Station, key_of};
 use super::ticket::Ticket;
 use super::{Shared, hsm_unavailable};
-use crate::domain::{Epoch, Refusal};
-use crate::hsm::{KeyRef, Signature, Signer, verify_signature};
+use crate::domain::{Epoch, Refusal, UnixTime};
+use crate::hsm::{Signature, Signer, verify_signature};
 use crate::store::{Proof, Redemption, SignedBundle, TreeProof};
+
+/// How often a batch is signed before its waiters are told that the HSM does not.
+const ATTEMPTS_MAX: u32 = 2;
+
+/// What is told of a token whose signature is wrong.
+const WRONG_SIGNATURE: &str = "a signature it made does not verify";
+
+/// How long a station that is down is left alone before it is tried, doubling from the first to
+/// the last.
+const PROBE_WAIT_MIN: Duration = Duration::from_millis(10);
+const PROBE_WAIT_MAX: Duration = Duration::from_millis(320);
 
 /// One redemption or order, signed and not yet durable.
 pub struct Signed {
@@ -27,6 +40,8 @@ pub struct Signed {
 
 /// A batch, signed, and what of it is yet to be verified.
 pub(super) struct SignedBatch {
+    /// The station that signed it.
+    station: usize,
     epoch: Arc<Epoch>,
     items: Vec<Signed>,
     samples: Vec<(Vec<u8>, Signature)>,
@@ -56,84 +71,164 @@ impl Sampler {
     }
 }
 
-/// The thread that signs.
+/// A station's thread: signs what is handed to it, and tries the station again and again while
+/// it is down.
 pub(super) struct SigningThread {
     shared: Arc<Shared>,
+    at: usize,
     prepared: Receiver<PreparedBatch>,
+    alarms: Receiver<()>,
+    /// Batches that were not signed. There is always room.
+    again: Sender<Batch>,
     signed: Sender<SignedBatch>,
     sampler: Sampler,
+    /// How long to leave the station alone while it is down.
+    wait: Duration,
 }
 
 impl SigningThread {
     pub(super) fn new(
         shared: Arc<Shared>,
-        prepared: Receiver<PreparedBatch>,
+        at: usize,
+        desk: Desk,
+        again: Sender<Batch>,
         signed: Sender<SignedBatch>,
     ) -> Self {
         let sampler = Sampler::new(shared.settings.verify_one_in);
         Self {
             shared,
-            prepared,
+            at,
+            prepared: desk.prepared,
+            alarms: desk.alarms,
+            again,
             signed,
             sampler,
+            wait: PROBE_WAIT_MIN,
         }
     }
 
     /// Signs what is prepared until nothing more can come.
     pub(super) fn run(mut self) {
-        while let Ok(batch) = self.prepared.recv() {
-            let Some(signed) = sign(&self.shared, &mut self.sampler, batch) else {
-                continue;
-            };
+        loop {
+            let down = self.station().is_down();
+            let probe = if down { after(self.wait) } else { never() };
+            select! {
+                recv(self.prepared) -> batch => match batch {
+                    Ok(batch) => self.take(batch),
+                    Err(_) => return,
+                },
+                // Somebody has found it down: look again.
+                recv(self.alarms) -> _ => {}
+                recv(probe) -> _ => self.probe(),
+            }
+        }
+    }
+
+    fn station(&self) -> &Station {
+        self.shared.stations.get(self.at)
+    }
+
+    fn take(&mut self, batch: PreparedBatch) {
+        let stations = &self.shared.stations;
+        stations.taken();
+        let messages = batch.messages_len();
+        let signed = if self.station().is_down() {
+            Err(batch)
+        } else {
+            sign(&self.shared, self.at, &mut self.sampler, batch).map_err(|mut batch| {
+                batch.failures += 1;
+                batch
+            })
+        };
+        stations.done(self.at, messages);
+        match signed {
             // Only a committer that is gone refuses; then the tickets are released as they drop.
-            if self.signed.send(signed).is_err() {
-                tracing::error!("the committer is gone; a signed batch was not committed");
+            Ok(signed) => {
+                if self.signed.send(signed).is_err() {
+                    tracing::error!("the committer is gone; a signed batch was not committed");
+                }
+            }
+            Err(batch) => self.give_back(batch),
+        }
+    }
+
+    /// Has a batch prepared and signed once more, or tells its waiters.
+    fn give_back(&self, batch: PreparedBatch) {
+        let batch = batch.undo();
+        if batch.failures >= ATTEMPTS_MAX {
+            return batch.refuse();
+        }
+        // The batcher has ended where the server is shutting down.
+        if let Err(refused) = self.again.send(batch) {
+            refused.0.refuse();
+        }
+    }
+
+    /// Tries the station, and brings it back if it signs.
+    fn probe(&mut self) {
+        let (shared, station) = (&self.shared, self.station());
+        let epoch = station.trial_epoch(&shared.book, shared.clock.unix());
+        let tried = match epoch {
+            Some(epoch) => station.try_out(&epoch, &*shared.clock),
+            // There is nothing it could sign.
+            None => Ok(()),
+        };
+        match tried {
+            Ok(()) => {
+                shared.stations.recover(self.at);
+                self.wait = PROBE_WAIT_MIN;
+            }
+            Err(error) => {
+                tracing::debug!(token = station.name(), error, "a trial signature failed");
+                self.wait = (self.wait * 2).min(PROBE_WAIT_MAX);
             }
         }
     }
 }
 
-/// Signs a batch. `None` where the HSM does not: then every waiter has been told.
-fn sign(shared: &Shared, sampler: &mut Sampler, batch: PreparedBatch) -> Option<SignedBatch> {
-    let PreparedBatch { epoch, items, tree } = batch;
+/// Signs a batch, or gives it back where the station does not.
+fn sign(
+    shared: &Shared,
+    at: usize,
+    sampler: &mut Sampler,
+    batch: PreparedBatch,
+) -> Result<SignedBatch, PreparedBatch> {
     let mut messages: Vec<&[u8]> = Vec::new();
-    for item in &items {
+    for item in &batch.items {
         if let Unsigned::Each(own) = &item.unsigned {
             messages.extend(own.each());
         }
     }
     let singles = messages.len();
-    messages.extend(tree.as_ref().map(|tree| tree.message.as_slice()));
-    let key = KeyRef {
-        id: epoch.cka_id,
-        algorithm: epoch.key.algorithm(),
-    };
+    messages.extend(batch.tree.as_ref().map(|tree| tree.message.as_slice()));
+    let station = shared.stations.get(at);
     let started = shared.clock.monotonic();
-    let answer = shared.signer.sign_all(&key, &messages);
+    let answer = station.signer().sign_all(&key_of(&batch.epoch), &messages);
     let took = shared.clock.monotonic().saturating_sub(started);
     let answer = answer.map_err(|error| error.to_string());
     let answer = answer.and_then(|signatures| one_for_each(signatures, messages.len()));
     let signatures = match answer {
         Ok(signatures) => signatures,
         Err(error) => {
-            note_health(shared, &epoch, Err(&error));
-            for item in items {
-                item.ticket.resolve(Outcome::Refused(hsm_unavailable()));
-            }
-            return None;
+            shared
+                .stations
+                .fail(at, &*shared.clock, &batch.epoch, &error);
+            return Err(batch);
         }
     };
+    station.pace.learn(signatures.len(), took);
     shared.pace.learn(signatures.len(), took);
     metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
-    let root = tree.is_some().then_some(singles);
+    let root = batch.tree.is_some().then_some(singles);
     let samples = sampler
         .positions(singles)
         .chain(root)
         .map(|at| (messages[at].to_vec(), signatures[at]))
         .collect();
-    Some(SignedBatch {
-        items: join(items, tree.as_ref(), &signatures),
-        epoch,
+    Ok(SignedBatch {
+        station: at,
+        items: join(batch.items, batch.tree.as_ref(), &signatures),
+        epoch: batch.epoch,
         samples,
     })
 }
@@ -142,6 +237,7 @@ fn sign(shared: &Shared, sampler: &mut Sampler, batch: PreparedBatch) -> Option<
 /// told, and nothing of the batch goes on.
 pub(super) fn verify(shared: &Shared, batch: SignedBatch) -> Vec<Signed> {
     let SignedBatch {
+        station,
         epoch,
         items,
         samples,
@@ -150,11 +246,11 @@ pub(super) fn verify(shared: &Shared, batch: SignedBatch) -> Vec<Signed> {
         verify_signature(&epoch.key, message, signature)
     };
     if samples.iter().all(holds) {
-        note_health(shared, &epoch, Ok(()));
         return items;
     }
-    let error = "a signature it made does not verify";
-    note_health(shared, &epoch, Err(error));
+    shared
+        .stations
+        .fail(station, &*shared.clock, &epoch, WRONG_SIGNATURE);
     for item in items {
         item.ticket.resolve(Outcome::Refused(hsm_unavailable()));
     }
@@ -169,54 +265,55 @@ fn one_for_each(signatures: Vec<Signature>, messages: usize) -> Result<Vec<Signa
     Err(format!("{count} signatures for {messages} messages"))
 }
 
-/// One line each way. That it signs is believed once its signatures hold.
-fn note_health(shared: &Shared, epoch: &Epoch, signs: Result<(), &str>) {
-    let down = signs.is_err();
-    if shared.health.hsm_down.swap(down, Ordering::Relaxed) != down {
-        metrics::gauge!("fob_hsm_up").set(if down { 0.0 } else { 1.0 });
-        match signs {
-            Err(error) => tracing::error!(epoch = %epoch.id, error, "the HSM does not sign"),
-            Ok(()) => tracing::info!(epoch = %epoch.id, "the HSM signs again"),
-        }
-    }
-}
+/// What a few messages are about, signed: the epoch, what was drafted under it, and its signatures.
+pub(super) type Few<T> = (Arc<Epoch>, T, Vec<Signature>);
 
-/// Has the epoch's key sign a few messages outside of any batch, and verifies every signature.
-/// Blocks for as long as the HSM takes. What goes through the stages does not wait for it: the HSM
-/// shares its sessions out between those who sign.
+/// Has a few messages signed outside of any batch, and verifies every signature. They are drafted
+/// under the epoch of the station that signs them, at most twice: where one station fails, another
+/// is asked. Blocks for as long as the HSM takes. What goes through the stages does not wait for
+/// it: the HSM shares its sessions out between those who sign.
 ///
 /// # Errors
-/// `hsm_unavailable`.
-pub(super) fn few(
+/// `hsm_unavailable`; what `draft` says.
+pub(super) fn few<T, E: From<Refusal>>(
     shared: &Shared,
-    epoch: &Epoch,
-    messages: &[&[u8]],
-) -> Result<Vec<Signature>, Refusal> {
-    let key = KeyRef {
-        id: epoch.cka_id,
-        algorithm: epoch.key.algorithm(),
-    };
-    let answer = shared.signer.sign_all(&key, messages);
-    let answer = answer.map_err(|error| error.to_string());
-    let answer = answer.and_then(|signatures| one_for_each(signatures, messages.len()));
-    let answer = answer.and_then(|signatures| {
-        let mut signed = messages.iter().zip(&signatures);
-        if signed.all(|(message, signature)| verify_signature(&epoch.key, message, signature)) {
-            return Ok(signatures);
-        }
-        Err("a signature it made does not verify".into())
-    });
-    match answer {
-        Ok(signatures) => {
-            note_health(shared, epoch, Ok(()));
-            metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
-            Ok(signatures)
-        }
-        Err(error) => {
-            note_health(shared, epoch, Err(&error));
-            Err(hsm_unavailable())
+    now: UnixTime,
+    draft: impl Fn(&Epoch) -> Result<T, E>,
+    messages: impl Fn(&T) -> Vec<&[u8]>,
+) -> Result<Few<T>, E> {
+    let stations = &shared.stations;
+    for _ in 0..ATTEMPTS_MAX {
+        let Some((at, epoch)) = stations.pick(&shared.book, now) else {
+            break;
+        };
+        let drafted = draft(&epoch)?;
+        match sign_few(shared, at, &epoch, &messages(&drafted)) {
+            Ok(signatures) => return Ok((epoch, drafted, signatures)),
+            Err(error) => stations.fail(at, &*shared.clock, &epoch, &error),
         }
     }
+    shared.check_signing(now)?;
+    Err(hsm_unavailable().into())
+}
+
+fn sign_few(
+    shared: &Shared,
+    at: usize,
+    epoch: &Epoch,
+    messages: &[&[u8]],
+) -> Result<Vec<Signature>, String> {
+    let stations = &shared.stations;
+    stations.hand_over(at, messages.len());
+    let answer = stations.get(at).signer().sign_all(&key_of(epoch), messages);
+    stations.done(at, messages.len());
+    let answer = answer.map_err(|error| error.to_string());
+    let signatures = answer.and_then(|signatures| one_for_each(signatures, messages.len()))?;
+    let mut signed = messages.iter().zip(&signatures);
+    if !signed.all(|(message, signature)| verify_signature(&epoch.key, message, signature)) {
+        return Err(WRONG_SIGNATURE.into());
+    }
+    metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
+    Ok(signatures)
 }
 
 /// Has the epoch's key sign something that is no key, and verifies it: better no server than keys
@@ -225,13 +322,9 @@ pub(super) fn few(
 /// # Errors
 /// What the HSM says, or that the signature is not the epoch's.
 pub fn trial(signer: &dyn Signer, epoch: &Epoch) -> Result<(), String> {
-    let key = KeyRef {
-        id: epoch.cka_id,
-        algorithm: epoch.key.algorithm(),
-    };
     let message = b"fob: trial signature";
     let signatures = signer
-        .sign_all(&key, &[message])
+        .sign_all(&key_of(epoch), &[message])
         .map_err(|error| error.to_string())?;
     match signatures.first() {
         Some(signature) if verify_signature(&epoch.key, message, signature) => Ok(()),
@@ -276,12 +369,12 @@ fn join(
             proof: proof(item.unsigned),
         };
         Signed {
-            ticket: item.ticket,
+            ticket: item.admitted.ticket,
             redemption: Arc::new(Redemption {
                 signed,
-                terminal: item.terminal,
+                terminal: item.admitted.terminal,
                 status_next: item.status_next,
-                order: item.order,
+                order: item.admitted.order,
             }),
         }
     };

@@ -11,8 +11,8 @@ use fob_verify::{RustCrypto, Verified};
 use super::book::FleetBook;
 use super::{Engine, Failure, hsm_unavailable, sign};
 use crate::domain::{
-    Authorization, AuthorizationState, Bundle, Refusal, RefusalCode, ShardId, UnixTime, Vehicle,
-    VehicleId,
+    Authorization, AuthorizationState, Bundle, Epoch, Refusal, RefusalCode, ShardId, UnixTime,
+    Vehicle, VehicleId,
 };
 use crate::store::{Applied, Contact, Sent, Write};
 
@@ -202,38 +202,38 @@ impl Engine {
 
     async fn sign_sync(
         &self,
-        fleet: &FleetBook,
+        fleet: &Arc<FleetBook>,
         vehicle: &Vehicle,
         trust_version: u32,
         mut uris: Vec<String>,
         at: UnixTime,
     ) -> Result<Vec<u8>, Failure> {
         uris.sort_unstable();
-        let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
-        let epoch = self.book().active_epoch();
-        let epoch = epoch.filter(|epoch| epoch.window.contains(at));
-        let epoch = epoch.ok_or_else(|| hsm_unavailable().detail("no issuing key is active"))?;
-        let draft = Draft {
-            vehicle: vehicle.id.as_str(),
-            expires: at + LIFETIME_S,
-            issued_at: at,
-            fleet: fleet.fleet.id.0,
-            // Read last: a reset that came meanwhile is in it.
-            vehicle_epoch: fleet.vehicle(vehicle.id.as_str()).map_or(0, |it| it.epoch),
-            trust_version,
-            status_uris: &uris,
-        };
-        let message = to_be_signed(&draft, epoch.key.algorithm(), &epoch.id.0)
-            .map_err(|why| Failure::Fault(format!("a sync that cannot be written: {why}")))?;
-        let shared = Arc::clone(&self.shared);
+        let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
+        let vehicle = vehicle.id.clone();
         let signed = tokio::task::spawn_blocking(move || {
-            let signatures = sign::few(&shared, &epoch, &[message.message()])?;
-            Ok::<_, Refusal>(message.assemble(&signatures[0]))
+            let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+            let draft = |epoch: &Epoch| {
+                let draft = Draft {
+                    vehicle: vehicle.as_str(),
+                    expires: at + LIFETIME_S,
+                    issued_at: at,
+                    fleet: fleet.fleet.id.0,
+                    // Read last: a reset that came meanwhile is in it.
+                    vehicle_epoch: fleet.vehicle(vehicle.as_str()).map_or(0, |it| it.epoch),
+                    trust_version,
+                    status_uris: &uris,
+                };
+                to_be_signed(&draft, epoch.key.algorithm(), &epoch.id.0)
+                    .map_err(|why| Failure::Fault(format!("a sync that cannot be written: {why}")))
+            };
+            let (_, message, signatures) =
+                sign::few(&shared, at, draft, |message| vec![message.message()])?;
+            Ok(message.assemble(&signatures[0]))
         });
-        let signed = signed
+        signed
             .await
-            .map_err(|error| Failure::Fault(format!("a sync that was not signed: {error}")))?;
-        Ok(signed?)
+            .map_err(|error| Failure::Fault(format!("a sync that was not signed: {error}")))?
     }
 
     /// The lists on which a vehicle's keys stand that have not expired, the newest where there are

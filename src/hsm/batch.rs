@@ -1,9 +1,12 @@
-//! One batch of messages, floor 2: cut into short runs that whoever is free
-//! signs next, each into its own place.
+//! One batch of messages, floor 2: cut into short runs, of which whoever is free
+//! signs the next.
+//!
+//! It owns what it signs: should a session never come back, its thread keeps the
+//! batch, and nobody else has to.
 
-use std::iter::Zip;
-use std::slice::{Chunks, ChunksMut};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam::channel::Sender;
 
 use super::session::Link;
 use super::{HsmError, KeyRef, Signature};
@@ -13,76 +16,87 @@ const RUNS_PER_SESSION: usize = 16;
 /// Longest run. Between two runs a session may go to another batch.
 const RUN_LEN_MAX: usize = 8;
 
-/// The runs of a batch that nobody has taken yet.
-pub(super) struct Batch<'a> {
-    key: &'a KeyRef,
-    runs: usize,
-    /// Held only to take a run or to note an error, never while signing.
-    left: Mutex<Left<'a>>,
+/// Messages to be signed with one key.
+pub(super) struct Batch {
+    key: KeyRef,
+    bytes: Vec<u8>,
+    /// Where each message ends in `bytes`.
+    ends: Vec<usize>,
+    run_len: usize,
+    /// The next run that nobody has taken. Only counted, orders nothing.
+    next: AtomicUsize,
+    /// Once it is set, no more runs are given out.
+    stopped: AtomicBool,
 }
 
-struct Left<'a> {
-    runs: Zip<Chunks<'a, &'a [u8]>, ChunksMut<'a, Signature>>,
-    /// Once there is one, no more runs are given out.
-    error: Option<HsmError>,
+/// What became of one run.
+pub(super) struct Signed {
+    pub(super) run: usize,
+    pub(super) outcome: Result<Vec<Signature>, HsmError>,
 }
 
-impl<'a> Batch<'a> {
-    /// As many `signatures` as `messages`, each the place of its number.
-    pub(super) fn new(
-        key: &'a KeyRef,
-        messages: &'a [&'a [u8]],
-        signatures: &'a mut [Signature],
-        sessions: usize,
-    ) -> Self {
-        let len = run_len(messages.len(), sessions);
-        let left = Left {
-            runs: messages.chunks(len).zip(signatures.chunks_mut(len)),
-            error: None,
-        };
+impl Batch {
+    pub(super) fn new(key: KeyRef, messages: &[&[u8]], sessions: usize) -> Self {
+        let mut bytes = Vec::with_capacity(messages.iter().map(|one| one.len()).sum());
+        let mut ends = Vec::with_capacity(messages.len());
+        for message in messages {
+            bytes.extend_from_slice(message);
+            ends.push(bytes.len());
+        }
         Self {
             key,
-            runs: messages.len().div_ceil(len),
-            left: Mutex::new(left),
+            bytes,
+            ends,
+            run_len: run_len(messages.len(), sessions),
+            next: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
         }
     }
 
-    /// How many could work at it at once.
+    /// How many runs there are.
     pub(super) fn runs(&self) -> usize {
-        self.runs
+        self.ends.len().div_ceil(self.run_len)
+    }
+
+    /// How many messages are in each, but for the last.
+    pub(super) fn run_len(&self) -> usize {
+        self.run_len
+    }
+
+    /// Gives out no more runs.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// Signs runs until there are none, beside others that do the same.
-    pub(super) fn work(&self, link: &Link) {
-        while let Some((messages, places)) = self.next_run() {
-            if let Err(error) =
-                link.with_lane(|lane| lane.sign_each(link, self.key, messages, places))
-            {
-                self.lock().error.get_or_insert(error);
+    pub(super) fn work(&self, link: &Link, signed: &Sender<Signed>) {
+        while let Some(run) = self.next_run() {
+            let outcome =
+                link.with_lane(|lane| lane.sign_each(link, &self.key, self.messages(run)));
+            if outcome.is_err() {
+                self.stop();
             }
+            // Who asked for it may have gone.
+            drop(signed.send(Signed { run, outcome }));
         }
     }
 
-    /// Whether every message has its signature, once nobody works at it any more.
-    pub(super) fn outcome(self) -> Result<(), HsmError> {
-        let left = self
-            .left
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        left.error.map_or(Ok(()), Err)
-    }
-
-    fn next_run(&self) -> Option<(&'a [&'a [u8]], &'a mut [Signature])> {
-        let mut left = self.lock();
-        if left.error.is_some() {
-            None
-        } else {
-            left.runs.next()
+    fn next_run(&self) -> Option<usize> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return None;
         }
+        let run = self.next.fetch_add(1, Ordering::Relaxed);
+        (run < self.runs()).then_some(run)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Left<'a>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The messages of a run.
+    fn messages(&self, run: usize) -> impl ExactSizeIterator<Item = &[u8]> {
+        let from = run * self.run_len;
+        let to = (from + self.run_len).min(self.ends.len());
+        (from..to).map(|at| {
+            let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.bytes[start..self.ends[at]]
+        })
     }
 }
 
@@ -111,23 +125,21 @@ mod tests {
     }
 
     #[test]
-    fn runs_cover_every_message_once_and_end_with_an_error() {
-        let messages: Vec<&[u8]> = vec![b"message"; 101];
-        let mut signatures = vec![[0; 64]; 101];
-        let batch = Batch::new(&KEY, &messages, &mut signatures, 2);
-        let (mut runs, mut covered) = (0, 0);
-        while let Some((messages, places)) = batch.next_run() {
-            assert_eq!(messages.len(), places.len());
+    fn runs_cover_every_message_once_and_end_when_told() {
+        let owned: Vec<Vec<u8>> = (0..101).map(|len| vec![len as u8; len]).collect();
+        let messages: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        let batch = Batch::new(KEY, &messages, 2);
+        let mut covered = Vec::new();
+        let mut runs = 0;
+        while let Some(run) = batch.next_run() {
+            covered.extend(batch.messages(run));
             runs += 1;
-            covered += places.len();
         }
-        assert_eq!((covered, runs), (101, batch.runs()));
-        assert_eq!(batch.outcome(), Ok(()));
+        assert_eq!((covered, runs), (messages.clone(), batch.runs()));
 
-        let batch = Batch::new(&KEY, &messages, &mut signatures, 2);
+        let batch = Batch::new(KEY, &messages, 2);
         assert!(batch.next_run().is_some());
-        batch.lock().error = Some(HsmError::NoFreeSlot);
+        batch.stop();
         assert!(batch.next_run().is_none());
-        assert_eq!(batch.outcome(), Err(HsmError::NoFreeSlot));
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Measured on the kind of key object the server signs with, in sessions beside
 //! the server's, so that a measurement can alternate with real work. Time comes
-//! from the caller. Sessions lost while measuring are an error, never renewed.
+//! from the caller. Sessions lost while measuring are an error, never renewed, and
+//! a call that does not return is waited for: this is for people at a terminal.
 
 use std::sync::Barrier;
 use std::thread;
@@ -71,7 +72,9 @@ impl Ceiling {
                 reason,
             });
         }
-        token.with_link(|link| {
+        token.with_up(|up| {
+            let link = &up.link;
+            let _inside = link.instance.enter();
             let open = |_| {
                 let mut lane = link.extra_lane()?;
                 let handle = lane.open_key(link, key)?;

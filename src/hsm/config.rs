@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -17,6 +18,9 @@ pub const SESSIONS_MAX: u16 = 64;
 
 /// The fewest and the most sessions `sessions = "auto"` opens.
 const AUTO_SESSIONS: std::ops::RangeInclusive<usize> = 2..=8;
+
+/// How long a call may take where nothing else is said.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Which token, through which module, with how many sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +35,10 @@ pub struct TokenConfig {
     pub sessions: SessionCount,
     /// Whether every session signs with a copy of the key of its own.
     pub session_key_copy: SessionKeyCopy,
+    /// How long a call may take before its thread is parked.
+    pub call_timeout: Duration,
+    /// Where PINs that were refused are remembered; nowhere if absent.
+    pub refused_pins: Option<PathBuf>,
 }
 
 impl TokenConfig {
@@ -42,6 +50,8 @@ impl TokenConfig {
             serial: None,
             sessions: SessionCount::Auto,
             session_key_copy: SessionKeyCopy::Auto,
+            call_timeout: CALL_TIMEOUT,
+            refused_pins: None,
         }
     }
 }

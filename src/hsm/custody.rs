@@ -1,5 +1,7 @@
 //! Who keeps issuing keys, floor 2: what the life of epochs needs of tokens beyond signatures.
 
+use std::sync::Arc;
+
 use fob_verify::{Algorithm, IssuerKey};
 
 use super::{GeneratedKey, HsmError, KeyAttributes, KeyRef, Signer, Token, TokenKey};
@@ -22,12 +24,25 @@ pub struct TokenIdentity {
 /// The issuing tokens: each keeps keys of its own, named by the token's serial number.
 ///
 /// Blocks for as long as the HSM takes, and keeps nobody from signing meanwhile.
-pub trait Custody: Signer {
+pub trait Custody: Send + Sync + 'static {
     /// Every token, in the order of the configuration.
     ///
     /// # Errors
     /// When one cannot be reached.
     fn tokens(&self) -> Result<Vec<TokenIdentity>, HsmError>;
+
+    /// The token of that serial.
+    ///
+    /// # Errors
+    /// When it cannot be reached; [`HsmError::TokenNotFound`] for another serial.
+    fn token(&self, serial: &str) -> Result<TokenIdentity, HsmError>;
+
+    /// Who signs with the keys of the token of that serial. A token that is alone is believed to be
+    /// the one; whether it holds a key shows when it signs.
+    ///
+    /// # Errors
+    /// As [`Custody::token`].
+    fn signer(&self, serial: &str) -> Result<&dyn Signer, HsmError>;
 
     /// Generates a key pair in the token of that serial, reads it back and tries it.
     ///
@@ -55,6 +70,75 @@ pub trait Custody: Signer {
     fn inspect(&self, serial: &str, key: &KeyRef) -> Result<(IssuerKey, KeyAttributes), HsmError>;
 }
 
+/// All issuing tokens that keep keys of their own, found by serial number. What holds copies of
+/// another's keys is none of them. A token that cannot be reached is an error for what concerns it,
+/// and for nothing else.
+pub struct Tokens(Vec<Arc<Token>>);
+
+impl Tokens {
+    /// These tokens; where there are several, each is configured with its serial number.
+    pub fn new(tokens: Vec<Arc<Token>>) -> Self {
+        Self(tokens)
+    }
+
+    /// Whether somebody else holds one of them too.
+    pub fn shared(&self) -> bool {
+        self.0.iter().any(|token| Arc::strong_count(token) > 1)
+    }
+
+    fn find(&self, serial: &str) -> Result<&Token, HsmError> {
+        if let [alone] = &self.0[..] {
+            return Ok(alone);
+        }
+        let named = |token: &&Arc<Token>| token.config.serial.as_deref() == Some(serial);
+        let found = self.0.iter().find(named);
+        found.map(|token| &**token).ok_or_else(|| {
+            let labels: Vec<_> = self.0.iter().map(|token| token.label()).collect();
+            let serials = self.0.iter().filter_map(|one| one.config.serial.clone());
+            HsmError::TokenNotFound {
+                label: labels.join(", "),
+                serial: Some(serial.to_owned()),
+                seen: serials.collect(),
+            }
+        })
+    }
+}
+
+impl Custody for Tokens {
+    fn tokens(&self) -> Result<Vec<TokenIdentity>, HsmError> {
+        self.0.iter().map(|token| token.identity()).collect()
+    }
+
+    fn token(&self, serial: &str) -> Result<TokenIdentity, HsmError> {
+        self.find(serial)?.token(serial)
+    }
+
+    fn signer(&self, serial: &str) -> Result<&dyn Signer, HsmError> {
+        let token = self.find(serial)?;
+        if self.0.len() > 1 {
+            token.token(serial)?;
+        }
+        Ok(token)
+    }
+
+    fn generate(
+        &self,
+        serial: &str,
+        algorithm: Algorithm,
+        label: &str,
+    ) -> Result<GeneratedKey, HsmError> {
+        self.find(serial)?.generate(serial, algorithm, label)
+    }
+
+    fn private_keys(&self, serial: &str) -> Result<Vec<TokenKey>, HsmError> {
+        self.find(serial)?.private_keys(serial)
+    }
+
+    fn inspect(&self, serial: &str, key: &KeyRef) -> Result<(IssuerKey, KeyAttributes), HsmError> {
+        self.find(serial)?.inspect(serial, key)
+    }
+}
+
 impl Token {
     fn own(&self, serial: &str) -> Result<TokenIdentity, HsmError> {
         let own = self.identity()?;
@@ -73,7 +157,7 @@ impl Token {
     /// # Errors
     /// When it cannot be reached.
     pub fn identity(&self) -> Result<TokenIdentity, HsmError> {
-        self.with_link(|link| {
+        self.with_link(1, |link| {
             let firmware = link.info.firmware_version();
             Ok(TokenIdentity {
                 serial: link.info.serial_number().to_owned(),
@@ -89,6 +173,14 @@ impl Token {
 impl Custody for Token {
     fn tokens(&self) -> Result<Vec<TokenIdentity>, HsmError> {
         Ok(vec![self.identity()?])
+    }
+
+    fn token(&self, serial: &str) -> Result<TokenIdentity, HsmError> {
+        self.own(serial)
+    }
+
+    fn signer(&self, _: &str) -> Result<&dyn Signer, HsmError> {
+        Ok(self)
     }
 
     fn generate(

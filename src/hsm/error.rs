@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use cryptoki::error::{Error as CryptokiError, RvError};
 
+use super::codes::{self, Remedy};
+
 /// An error of the HSM floor, comparable in tests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HsmError {
@@ -86,6 +88,17 @@ pub enum HsmError {
     PinWrong {
         /// The token's label.
         label: String,
+    },
+    /// The token refused this very PIN earlier, so it was not tried now.
+    #[error(
+        "the token {label:?} has refused this user PIN before, and it was not tried again: correct `pin_file`; if the PIN is right by now, remove {} first",
+        memory.display()
+    )]
+    PinRefusedBefore {
+        /// The token's label.
+        label: String,
+        /// Where it is remembered.
+        memory: PathBuf,
     },
     /// The user PIN is locked after too many wrong ones, or was never set.
     #[error("the user PIN of the token {label:?} is {state}; set it anew as security officer")]
@@ -182,7 +195,21 @@ pub enum HsmError {
         call: String,
         /// Its return value.
         code: String,
+        /// What helps.
+        remedy: Remedy,
         /// Whether the token's contents may have changed nevertheless.
+        may_have_happened: bool,
+    },
+    /// A call has not returned in time. Its thread is still in it.
+    #[error(
+        "a call into the HSM did not return within {waited_ms} ms; its thread is left to wait, and the token {label:?} is tried again"
+    )]
+    Stuck {
+        /// The token's label.
+        label: String,
+        /// How long it was waited for.
+        waited_ms: u64,
+        /// Whether the token's contents may change nevertheless.
         may_have_happened: bool,
     },
     /// Any other return value of the token.
@@ -192,6 +219,8 @@ pub enum HsmError {
         call: String,
         /// Its return value.
         code: String,
+        /// Whether the very same call may succeed later.
+        transient: bool,
         /// Whether the token's contents may have changed nevertheless.
         may_have_happened: bool,
     },
@@ -207,15 +236,21 @@ impl HsmError {
     /// Is it temporary: may the very same call succeed later, with nothing changed?
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Lost { .. } | Self::SessionsExhausted { .. } | Self::TokenNotFound { .. } => true,
-            Self::Failed { code, .. } => {
-                matches!(
-                    code.as_str(),
-                    "HostMemory" | "DeviceMemory" | "FunctionFailed" | "FunctionCanceled"
-                )
-            }
+            Self::Lost { .. }
+            | Self::Stuck { .. }
+            | Self::SessionsExhausted { .. }
+            | Self::TokenNotFound { .. } => true,
+            Self::Failed { transient, .. } => *transient,
             _ => false,
         }
+    }
+
+    /// Is it about a PIN that must not be tried again?
+    pub fn pin_refused(&self) -> bool {
+        matches!(
+            self,
+            Self::PinWrong { .. } | Self::PinRefusedBefore { .. } | Self::PinUnusable { .. }
+        )
     }
 
     /// May the token hold something new, or something less, despite the error?
@@ -225,6 +260,9 @@ impl HsmError {
     pub fn may_have_happened(&self) -> bool {
         match self {
             Self::Lost {
+                may_have_happened, ..
+            }
+            | Self::Stuck {
                 may_have_happened, ..
             }
             | Self::Failed {
@@ -237,6 +275,9 @@ impl HsmError {
     /// The same error, after a call that may have changed the token.
     pub(super) fn after_change(mut self) -> Self {
         if let Self::Lost {
+            may_have_happened, ..
+        }
+        | Self::Stuck {
             may_have_happened, ..
         }
         | Self::Failed {
@@ -252,6 +293,24 @@ impl HsmError {
     pub(super) fn lost(&self) -> bool {
         matches!(self, Self::Lost { .. })
     }
+
+    /// That sessions cannot be opened: may it be for a module that has lost its
+    /// far end? It then shows no tokens, or fails every call.
+    pub(super) fn may_be_the_module(&self) -> bool {
+        self.lost() || matches!(self, Self::TokenNotFound { .. } | Self::Stuck { .. })
+    }
+
+    /// Is only the module itself to blame, so that opening sessions in it is no use?
+    pub(super) fn needs_reload(&self) -> bool {
+        matches!(
+            self,
+            Self::Stuck { .. }
+                | Self::Lost {
+                    remedy: Remedy::ReloadModule,
+                    ..
+                }
+        )
+    }
 }
 
 impl From<CryptokiError> for HsmError {
@@ -261,6 +320,7 @@ impl From<CryptokiError> for HsmError {
             other => Self::Failed {
                 call: "the PKCS#11 binding".to_owned(),
                 code: other.to_string(),
+                transient: false,
                 may_have_happened: false,
             },
         }
@@ -269,49 +329,24 @@ impl From<CryptokiError> for HsmError {
 
 /// Sorts a return value of `call` into lost and failed.
 pub(super) fn failed(call: String, code: RvError) -> HsmError {
-    let lost = says_lost(code);
+    let remedy = codes::remedy(code);
     let code = format!("{code:?}");
     let may_have_happened = false;
-    if lost {
+    if remedy.renews() {
         HsmError::Lost {
             call,
             code,
+            remedy,
             may_have_happened,
         }
     } else {
         HsmError::Failed {
             call,
             code,
+            transient: remedy == Remedy::RetryHere,
             may_have_happened,
         }
     }
-}
-
-/// Return values after which sessions, login and handles are worth renewing.
-///
-/// Beside the plain ones: a key is opened only if it may sign, so a token that
-/// does not permit it later has lost the object behind the handle. A session in
-/// the middle of a signature, or out of one, is cured by a fresh session only.
-/// And a general error is what forwarding modules give when their far end is
-/// gone.
-fn says_lost(code: RvError) -> bool {
-    matches!(
-        code,
-        RvError::SessionHandleInvalid
-            | RvError::SessionClosed
-            | RvError::UserNotLoggedIn
-            | RvError::ObjectHandleInvalid
-            | RvError::KeyHandleInvalid
-            | RvError::KeyFunctionNotPermitted
-            | RvError::KeyTypeInconsistent
-            | RvError::DeviceError
-            | RvError::DeviceRemoved
-            | RvError::TokenNotPresent
-            | RvError::SlotIdInvalid
-            | RvError::OperationActive
-            | RvError::OperationNotInitialized
-            | RvError::GeneralError
-    )
 }
 
 #[cfg(test)]

@@ -13,29 +13,34 @@
 //!
 //! How the files hang together: `module` loads a PKCS#11 library once per
 //! process, `token` finds or initialises a token in it, `keys` and `attributes`
-//! deal with key objects. `pkcs11` is [`Token`] itself; it signs a `batch` in
-//! the sessions of `session` with the help of `threads`, and `recover` is what
-//! happens when the sessions are lost. `fast` holds the bare calls, and `bench`
-//! measures with them.
+//! deal with key objects. `pkcs11` is [`Token`] itself; a `crew` of threads signs
+//! a `batch` in the sessions of `session`, and `recover` is what happens when the
+//! sessions are lost, by the table of `codes`. `park` is about calls that do not
+//! return, `refused` about PINs that were wrong. `fast` holds the bare calls, and
+//! `bench` measures with them.
 
 mod attributes;
 mod batch;
 mod bench;
 mod check;
+mod codes;
 mod config;
+mod crew;
 mod custody;
 mod error;
 mod fast;
 mod keys;
+mod leave;
 mod module;
+mod park;
 mod pin;
 mod pkcs11;
 mod point;
 mod recover;
+mod refused;
 mod session;
 mod softhsm;
 mod status;
-mod threads;
 mod token;
 
 use std::fmt;
@@ -45,10 +50,13 @@ use fob_verify::Algorithm;
 pub use attributes::KeyAttributes;
 pub use bench::{Ceiling, CeilingRun, bench_ceiling};
 pub use check::verify_signature;
-pub use config::{SESSIONS_MAX, SessionCount, SessionKeyCopy, TokenConfig};
-pub use custody::{Custody, TokenIdentity};
+pub use codes::Remedy;
+pub use config::{CALL_TIMEOUT, SESSIONS_MAX, SessionCount, SessionKeyCopy, TokenConfig};
+pub use custody::{Custody, TokenIdentity, Tokens};
 pub use error::HsmError;
 pub use keys::{GeneratedKey, KeyKind, TokenKey};
+pub use leave::leave;
+pub use park::parked_threads;
 pub use pin::{random_pin, read_pin_file, write_pin_file};
 pub use pkcs11::Token;
 pub use softhsm::{SoftHsm, softhsm_module};
@@ -83,6 +91,15 @@ impl fmt::Debug for KeyRef {
 /// A raw signature: r‖s for P-256, R‖S for Ed25519.
 pub type Signature = [u8; 64];
 
+/// Threads inside calls that are overdue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parked {
+    /// How many.
+    pub threads: usize,
+    /// Whether none is left that could sign, nor one that could open new sessions.
+    pub all: bool,
+}
+
 /// Who signs for the engine.
 pub trait Signer: Send + Sync + 'static {
     /// Signs every message with `key`: one signature per message, in order, all
@@ -100,7 +117,22 @@ pub trait Signer: Send + Sync + 'static {
     /// [`HsmError::retryable`] says so.
     fn sign_all(&self, key: &KeyRef, messages: &[&[u8]]) -> Result<Vec<Signature>, HsmError>;
 
-    /// How the token is, asked now: for `/readyz` and `fob hsm status`.
+    /// Gets ready to sign with `key`, so that the first batch does not have to.
+    ///
+    /// # Errors
+    ///
+    /// Why the key cannot be used.
+    fn prepare_key(&self, key: &KeyRef) -> Result<(), HsmError> {
+        let _ = key;
+        Ok(())
+    }
+
+    /// Threads inside a call that is overdue. Answers at once.
+    fn parked(&self) -> Parked {
+        Parked::default()
+    }
+
+    /// How the token is, asked now: for `fob hsm status`.
     ///
     /// Never fails: a token that cannot be reached is a status with `up` false.
     fn status(&self) -> TokenStatus;

@@ -1,13 +1,18 @@
-//! PKCS#11 libraries, floor 2: each is loaded and initialised once per process
-//! and stays so until the process ends.
+//! PKCS#11 libraries, floor 2: each is loaded once per process and stays so until
+//! the process ends. An [`Instance`] is one initialisation of it.
 //!
-//! `C_Finalize` is deliberately never called: it would pull the library from
-//! under every other user of it in this process, and what happens to a token
-//! at exit happens anyway.
+//! Most of a module's life there is one instance. When its far end is another
+//! process, or another machine, and that has restarted, the library has to be
+//! initialised anew. `C_Finalize` pulls it from under everybody, so it is called
+//! only while nobody is inside and no other token works through it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Info, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -16,21 +21,47 @@ use cryptoki::session::Session;
 use super::HsmError;
 use super::fast::BareCalls;
 
+/// How often, and how long apart, it is looked whether everybody has left.
+const LOOKS_MAX: u32 = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// One loaded library.
 pub(super) struct Module {
-    pub(super) path: PathBuf,
-    pub(super) pkcs11: Pkcs11,
+    path: PathBuf,
     /// What the library says of itself; some say it in a form that cannot be read.
     pub(super) info: Option<Info>,
-    /// Held while objects are made, found or destroyed: SoftHSM 2.6.1 races
-    /// there, even between two of its tokens. Signing never takes it.
-    objects: Mutex<()>,
+    /// The instance in use. Held while it is replaced, which may take long.
+    current: Mutex<Arc<Instance>>,
     /// Asked for once: some libraries can give out only so many function lists.
     bare_calls: OnceLock<Option<BareCalls>>,
 }
 
-/// Every library this process has loaded, by its real path.
-static LOADED: Mutex<BTreeMap<PathBuf, &'static Module>> = Mutex::new(BTreeMap::new());
+/// One initialisation of a library.
+pub(super) struct Instance {
+    pub(super) pkcs11: Pkcs11,
+    /// Held while objects are made, found or destroyed: SoftHSM 2.6.1 races
+    /// there, even between two of its tokens. Signing never takes it.
+    objects: Mutex<()>,
+    /// Read while inside the library, written to finalise it.
+    inside: RwLock<()>,
+    /// Links that work through it. Only counted, orders nothing.
+    links: AtomicUsize,
+    /// Set while nobody is inside: the sessions it had are gone.
+    finalized: AtomicBool,
+    /// Set when a fresh one takes its place while a call has not come back.
+    superseded: AtomicBool,
+}
+
+/// A token's claim on the instance it works through: while there is one, it is
+/// not finalised.
+pub(super) struct Claim(Arc<Instance>);
+
+/// A library that is loaded, or being loaded; its lock is held meanwhile.
+type Slot = Mutex<Option<&'static Module>>;
+
+/// Every library this process has loaded, by its real path. Not held while one
+/// is loaded, since that may take long.
+static LOADED: Mutex<BTreeMap<PathBuf, &'static Slot>> = Mutex::new(BTreeMap::new());
 
 impl Module {
     /// The library at `path`, loaded and initialised now or earlier.
@@ -40,37 +71,73 @@ impl Module {
         let real_path = path
             .canonicalize()
             .map_err(|error| unusable(path, error.to_string()))?;
+        let slot: &'static Slot = lock(&LOADED)
+            .entry(real_path)
+            .or_insert_with(|| Box::leak(Box::default()));
         // Held over the loading: two threads must not initialise one library.
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = loaded.get(&real_path) {
+        let mut slot = lock(slot);
+        if let Some(module) = *slot {
             return Ok(module);
         }
-        let module: &'static Self = Box::leak(Box::new(Self::initialize(path)?));
-        loaded.insert(real_path, module);
+        let module: &'static Self = Box::leak(Box::new(Self::open(path)?));
+        *slot = Some(module);
         Ok(module)
     }
 
-    fn initialize(path: &Path) -> Result<Self, HsmError> {
+    fn open(path: &Path) -> Result<Self, HsmError> {
         let pkcs11 = Pkcs11::new(path).map_err(|error| unusable(path, error.to_string()))?;
-        match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-            // Somebody else in this process initialised it: it is ready, which is all we need.
-            Ok(())
-            | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, Function::Initialize)) => {}
-            Err(error) => return Err(unusable(path, error.to_string())),
-        }
+        // Somebody else in this process may have initialised it: then it is
+        // ready, which is all we need.
+        initialize(&pkcs11).map_err(|error| unusable(path, error.to_string()))?;
         let info = pkcs11.get_library_info().ok();
         Ok(Self {
             path: path.to_owned(),
-            pkcs11,
             info,
-            objects: Mutex::new(()),
+            current: Mutex::new(Arc::new(Instance::new(pkcs11))),
             bare_calls: OnceLock::new(),
         })
     }
 
-    /// The right to make, find and destroy objects through this library.
-    pub(super) fn lock_objects(&self) -> MutexGuard<'_, ()> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The instance in use.
+    pub(super) fn instance(&self) -> Arc<Instance> {
+        Arc::clone(&lock(&self.current))
+    }
+
+    /// Another instance than `failed`, if one can be had: what somebody else has
+    /// put in its place, the library initialised anew, or, while a call has not
+    /// come back from it, one more instance where the library gives any.
+    ///
+    /// # Errors
+    ///
+    /// [`HsmError::ModuleUnusable`] where it cannot be initialised any more.
+    pub(super) fn reload(&self, failed: &Arc<Instance>) -> Result<Arc<Instance>, HsmError> {
+        let mut current = lock(&self.current);
+        // Other tokens may work well through it; should they fail too, their
+        // claims go, and the next attempt comes further.
+        if !Arc::ptr_eq(&current, failed) || failed.links.load(Ordering::Relaxed) > 0 {
+            return Ok(Arc::clone(&current));
+        }
+        let pkcs11 = match failed.alone() {
+            Some(_alone) => {
+                failed.finalized.store(true, Ordering::Release);
+                // It may not be initialised, or its far end may be gone: either way
+                // the next call is what counts.
+                if let Err(error) = failed.pkcs11.clone().finalize() {
+                    tracing::debug!(module = %self.path.display(), %error, "C_Finalize");
+                }
+                initialize(&failed.pkcs11).map(|_| failed.pkcs11.clone())
+            }
+            None => Pkcs11::new(&self.path).and_then(|another| {
+                // Initialised already: it is the same one, and nothing is gained.
+                let fresh = initialize(&another)?;
+                failed.superseded.store(fresh, Ordering::Release);
+                Ok(another)
+            }),
+        };
+        let pkcs11 = pkcs11.map_err(|error| unusable(&self.path, error.to_string()))?;
+        tracing::debug!(module = %self.path.display(), "initialised anew");
+        *current = Arc::new(Instance::new(pkcs11));
+        Ok(Arc::clone(&current))
     }
 
     /// The bare calls of this library, if they reach the instance `session` belongs to.
@@ -79,6 +146,81 @@ impl Module {
             .bare_calls
             .get_or_init(|| BareCalls::of(&self.path, session))
     }
+}
+
+impl Instance {
+    fn new(pkcs11: Pkcs11) -> Self {
+        Self {
+            pkcs11,
+            objects: Mutex::new(()),
+            inside: RwLock::new(()),
+            links: AtomicUsize::new(0),
+            finalized: AtomicBool::new(false),
+            superseded: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether its sessions are gone: their numbers may be others' by now.
+    pub(super) fn is_finalized(&self) -> bool {
+        self.finalized.load(Ordering::Acquire)
+    }
+
+    /// Says that a link works through it.
+    pub(super) fn claim(self: &Arc<Self>) -> Claim {
+        self.links.fetch_add(1, Ordering::Relaxed);
+        Claim(Arc::clone(self))
+    }
+
+    /// Held by whoever is inside the library: it is not finalised meanwhile.
+    pub(super) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        self.inside.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to make, find and destroy objects through this library.
+    pub(super) fn lock_objects(&self) -> MutexGuard<'_, ()> {
+        lock(&self.objects)
+    }
+
+    /// Once nobody is inside any more; `None` where somebody does not come out.
+    fn alone(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        for _ in 0..LOOKS_MAX {
+            if let Ok(alone) = self.inside.try_write() {
+                return Some(alone);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        None
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.links.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Instance {
+    /// The last call into an instance that was superseded has come back.
+    fn drop(&mut self) {
+        if self.superseded.load(Ordering::Acquire)
+            && let Err(error) = self.pkcs11.clone().finalize()
+        {
+            tracing::debug!(%error, "C_Finalize");
+        }
+    }
+}
+
+/// Whether it was initialised now, and not before.
+fn initialize(pkcs11: &Pkcs11) -> Result<bool, Error> {
+    match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) => Ok(true),
+        Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, Function::Initialize)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unusable(path: &Path, reason: String) -> HsmError {

@@ -3,18 +3,62 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
+use cryptoki::slot::TokenInfo;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::HsmError;
+use super::{HsmError, refused};
 
 /// Symbols of a made-up PIN. 32 of them, so that a random byte maps without bias.
 const SYMBOLS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Length of a made-up PIN: 120 bits, and short enough for every token we know.
 const PIN_LEN: usize = 24;
+
+/// A user PIN, and where it is remembered that a token has refused it.
+pub(super) struct Pin {
+    secret: SecretString,
+    memory: Option<PathBuf>,
+}
+
+impl Pin {
+    pub(super) fn new(secret: SecretString, memory: Option<PathBuf>) -> Self {
+        Self { secret, memory }
+    }
+
+    pub(super) fn secret(&self) -> &SecretString {
+        &self.secret
+    }
+
+    /// Fails where this token is known to have refused this PIN.
+    pub(super) fn check_not_refused(&self, token: &TokenInfo) -> Result<(), HsmError> {
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
+        let (label, serial) = (token.label(), token.serial_number());
+        if refused::is_remembered(memory, label, serial, self.secret.expose_secret()) {
+            return Err(HsmError::PinRefusedBefore {
+                label: label.to_owned(),
+                memory: memory.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Remembers that this token has refused this PIN.
+    pub(super) fn remember_refused(&self, token: &TokenInfo) {
+        let Some(memory) = &self.memory else {
+            return;
+        };
+        let (label, serial) = (token.label(), token.serial_number());
+        let remembered = refused::remember(memory, label, serial, self.secret.expose_secret());
+        if let Err(error) = remembered {
+            tracing::error!(%error, "a refused PIN is not remembered; correct it before the next start");
+        }
+    }
+}
 
 /// A new random PIN, 24 letters and digits.
 ///

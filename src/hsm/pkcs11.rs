@@ -1,40 +1,47 @@
 //! An opened token, floor 2: [`Token`] and how it signs a batch.
 //!
-//! A batch is cut into runs, which the caller and helping threads sign in
-//! parallel, one session each. A batch of one is signed where the caller stands.
+//! No thread of a caller ever enters the module: batches are signed by the crew,
+//! and everything else is done in a thread of its own, so that a call that does
+//! not return costs its caller no more than the time it may take.
 
 use std::fmt;
-use std::sync::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use cryptoki::mechanism::MechanismType;
 use fob_verify::{Algorithm, IssuerKey};
 use secrecy::SecretString;
 
-use super::batch::Batch;
-use super::module::Module;
-use super::recover::LinkState;
+use super::park::{Call, Parking};
+use super::pin::Pin;
+use super::recover::{LinkState, PARKED_MAX, Up};
 use super::session::Link;
-use super::threads::Helpers;
 use super::{
-    GeneratedKey, HsmError, KeyAttributes, KeyRef, Signature, Signer, TokenConfig, TokenKey,
-    TokenStatus, keys,
+    GeneratedKey, HsmError, KeyAttributes, KeyRef, Parked, Signature, Signer, TokenConfig,
+    TokenKey, TokenStatus, keys,
 };
+
+/// How many times longer than a call opening a token may take at the start:
+/// loading a library may be slow.
+const CALLS_TO_OPEN: u32 = 5;
+
+/// The same for what an operator does: some HSMs take long to make a key.
+const CALLS_TO_CHANGE: u32 = 10;
 
 /// A token this process has logged in to.
 ///
 /// Dropping it closes its sessions. It never logs out: the login is the whole
 /// process's, and ends with the last session of the token.
 pub struct Token {
-    pub(super) module: &'static Module,
     pub(super) config: TokenConfig,
     /// Kept to log in again when sessions are lost.
-    pub(super) pin: SecretString,
+    pub(super) pin: Arc<Pin>,
     /// Read while signing, written only to renew the sessions: who holds the
-    /// write lock knows that no session is in use.
+    /// write lock knows that nobody waits for a signature.
     pub(super) state: RwLock<LinkState>,
-    /// One for every session but the one the caller uses; none where that is all.
-    helpers: Option<Helpers>,
+    /// Threads inside overdue calls.
+    pub(super) parking: Parking,
+    /// Opening new sessions is overdue. Only read to be told, orders nothing.
+    pub(super) overdue: AtomicBool,
     /// Signatures given out. Only counted, orders nothing.
     signatures: AtomicU64,
     /// Times the sessions were renewed. Only counted, orders nothing.
@@ -46,32 +53,46 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// [`HsmError::PinWrong`] after the one attempt that is made;
+    /// [`HsmError::PinWrong`] after the one attempt that is made, or
+    /// [`HsmError::PinRefusedBefore`] without one;
     /// [`HsmError::TokenNotFound`], [`HsmError::TokenAmbiguous`],
     /// [`HsmError::SessionsExhausted`] and others, each saying what to do.
     pub fn open(config: TokenConfig, pin: SecretString) -> Result<Self, HsmError> {
-        let module = Module::load(&config.module)?;
-        let link = Link::open(module, &config, &pin)?;
-        let helpers = if link.lanes > 1 {
-            Some(Helpers::start(link.lanes - 1)?)
-        } else {
-            None
-        };
+        let mut token = Self::closed(config, pin);
+        let (config, pin) = (token.config.clone(), Arc::clone(&token.pin));
+        let (parking, patience) = (token.parking.clone(), config.call_timeout * CALLS_TO_OPEN);
+        let label = config.label.clone();
+        let open = move || Up::open(&config, &pin, &parking);
+        let up = Call::start(&token.parking, open)?
+            .wait(patience)
+            .unwrap_or_else(|late| Err(late.error(&label, patience)))?;
         tracing::info!(
-            label = link.info.label(),
-            serial = link.info.serial_number(),
-            sessions = link.lanes,
+            label,
+            serial = up.link.info.serial_number(),
+            sessions = up.link.lanes,
             "token opened"
         );
-        Ok(Self {
-            module,
+        token.state = RwLock::new(LinkState::new(Ok(up)));
+        Ok(token)
+    }
+
+    /// The token without sessions: the first use opens them. For one that cannot
+    /// be reached yet, beside others that can.
+    pub fn closed(config: TokenConfig, pin: SecretString) -> Self {
+        let none = HsmError::TokenNotFound {
+            label: config.label.clone(),
+            serial: config.serial.clone(),
+            seen: Vec::new(),
+        };
+        Self {
+            pin: Arc::new(Pin::new(pin, config.refused_pins.clone())),
             config,
-            pin,
-            state: RwLock::new(LinkState::up(link)),
-            helpers,
+            state: RwLock::new(LinkState::new(Err(none))),
+            parking: Parking::default(),
+            overdue: AtomicBool::new(false),
             signatures: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Generates a key pair in the token, under a new random `CKA_ID`, and reads
@@ -88,20 +109,23 @@ impl Token {
         algorithm: Algorithm,
         label: &str,
     ) -> Result<GeneratedKey, HsmError> {
-        self.with_link(|link| {
+        let (token, name) = (self.config.label.clone(), label.to_owned());
+        let generate = move |link: &Link| {
             link.check_alive()?;
-            let offered = link.module.pkcs11.get_mechanism_list(link.slot)?;
+            let offered = link.instance.pkcs11.get_mechanism_list(link.slot)?;
             for (mechanism, name) in keys::mechanisms(algorithm) {
                 if !offered.contains(&mechanism) {
                     return Err(HsmError::MechanismMissing {
-                        label: self.config.label.clone(),
+                        label: token.clone(),
                         mechanism: name,
                     });
                 }
             }
-            let _objects = link.module.lock_objects();
-            keys::generate(&link.admin_session()?, algorithm, label)
-        })
+            let _objects = link.instance.lock_objects();
+            keys::generate(&link.admin_session()?, algorithm, &name)
+        };
+        self.with_link(CALLS_TO_CHANGE, generate)
+            .map_err(stuck_in_a_change)
     }
 
     /// The public half of a key in the token.
@@ -110,9 +134,10 @@ impl Token {
     ///
     /// [`HsmError::PublicKeyUnreadable`] when there is none, or none we can read.
     pub fn public_key(&self, key: &KeyRef) -> Result<IssuerKey, HsmError> {
-        self.with_link(|link| {
-            let _objects = link.module.lock_objects();
-            keys::public_key(&link.admin_session()?, key)
+        let key = *key;
+        self.with_link(1, move |link| {
+            let _objects = link.instance.lock_objects();
+            keys::public_key(&link.admin_session()?, &key)
         })
     }
 
@@ -122,10 +147,11 @@ impl Token {
     ///
     /// [`HsmError::KeyNotFound`] when it is not there.
     pub fn key_attributes(&self, key: &KeyRef) -> Result<KeyAttributes, HsmError> {
-        self.with_link(|link| {
-            let _objects = link.module.lock_objects();
+        let key = *key;
+        self.with_link(1, move |link| {
+            let _objects = link.instance.lock_objects();
             let session = link.admin_session()?;
-            KeyAttributes::read(&session, keys::find_private(&session, key)?)
+            KeyAttributes::read(&session, keys::find_private(&session, &key)?)
         })
     }
 
@@ -135,8 +161,8 @@ impl Token {
     ///
     /// When the token cannot be reached or its objects cannot be read.
     pub fn keys(&self) -> Result<Vec<TokenKey>, HsmError> {
-        self.with_link(|link| {
-            let _objects = link.module.lock_objects();
+        self.with_link(CALLS_TO_OPEN, |link| {
+            let _objects = link.instance.lock_objects();
             keys::list(&link.admin_session()?)
         })
     }
@@ -149,8 +175,9 @@ impl Token {
     /// [`HsmError::AttributeRefused`], [`HsmError::KeyNotFound`],
     /// [`HsmError::KeyKind`] and the others of the first use of a key.
     pub fn prepare_key(&self, key: &KeyRef) -> Result<(), HsmError> {
-        self.with_idle_link(|link| {
-            link.with_every_lane(|link, lane| lane.open_key(link, key).map(drop))
+        let key = *key;
+        self.with_link(CALLS_TO_OPEN, move |link| {
+            link.with_every_lane(|link, lane| lane.open_key(link, &key).map(drop))
         })
     }
 
@@ -160,10 +187,11 @@ impl Token {
     ///
     /// When the token cannot be reached.
     pub fn forget_key(&self, key: &KeyRef) -> Result<(), HsmError> {
-        self.with_idle_link(|link| {
-            let _objects = link.module.lock_objects();
-            link.with_every_lane(|_, lane| {
-                lane.forget(key);
+        let key = *key;
+        self.with_link(CALLS_TO_OPEN, move |link| {
+            link.with_every_lane(|link, lane| {
+                let _objects = link.instance.lock_objects();
+                lane.forget(&key);
                 Ok(())
             })
         })
@@ -176,14 +204,23 @@ impl Token {
     /// [`HsmError::KeyNotFound`] when it is not there. If the error
     /// [`HsmError::may_have_happened`], look again.
     pub fn destroy_key(&self, key: &KeyRef) -> Result<(), HsmError> {
-        self.with_idle_link(|link| {
-            let _objects = link.module.lock_objects();
-            link.with_every_lane(|_, lane| {
-                lane.forget(key);
+        let key = *key;
+        let destroy = move |link: &Link| {
+            link.with_every_lane(|link, lane| {
+                let _objects = link.instance.lock_objects();
+                lane.forget(&key);
                 Ok(())
             })?;
-            keys::destroy(&link.admin_session()?, key)
-        })
+            let _objects = link.instance.lock_objects();
+            keys::destroy(&link.admin_session()?, &key)
+        };
+        self.with_link(CALLS_TO_CHANGE, destroy)
+            .map_err(stuck_in_a_change)
+    }
+
+    /// The token's label, as configured.
+    pub fn label(&self) -> &str {
+        &self.config.label
     }
 
     /// Signatures given out since the token was opened.
@@ -193,20 +230,26 @@ impl Token {
 
     fn sign_batch(
         &self,
-        link: &Link,
+        up: &Up,
         key: &KeyRef,
         messages: &[&[u8]],
     ) -> Result<Vec<Signature>, HsmError> {
-        let mut signatures = vec![[0; 64]; messages.len()];
-        let batch = Batch::new(key, messages, &mut signatures, link.lanes);
-        match &self.helpers {
-            Some(helpers) if batch.runs() > 1 => {
-                helpers.work_along(batch.runs() - 1, || batch.work(link))
+        match up.crew.sign(&up.link, key, messages) {
+            // Some sessions do not come back; the others sign it.
+            Err(HsmError::Stuck { .. }) if !up.crew.all_parked() => {
+                up.crew.sign(&up.link, key, messages)
             }
-            _ => batch.work(link),
+            done => done,
         }
-        batch.outcome()?;
-        Ok(signatures)
+    }
+}
+
+/// A change that has not come back may have happened.
+fn stuck_in_a_change(error: HsmError) -> HsmError {
+    if matches!(error, HsmError::Stuck { .. }) {
+        error.after_change()
+    } else {
+        error
     }
 }
 
@@ -215,75 +258,63 @@ impl Signer for Token {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        let signatures = self.with_link(|link| self.sign_batch(link, key, messages))?;
+        let signatures = self.with_up(|up| self.sign_batch(up, key, messages))?;
         self.signatures
             .fetch_add(signatures.len() as u64, Ordering::Relaxed);
         Ok(signatures)
     }
 
+    fn prepare_key(&self, key: &KeyRef) -> Result<(), HsmError> {
+        Token::prepare_key(self, key)
+    }
+
+    fn parked(&self) -> Parked {
+        Parked {
+            threads: self.parking.count(),
+            all: self.overdue.load(Ordering::Relaxed) || self.parking.count() >= PARKED_MAX,
+        }
+    }
+
     fn status(&self) -> TokenStatus {
-        let checked = self.with_link(|link| {
+        let checked = self.with_link(CALLS_TO_OPEN, |link| {
             link.check_alive()?;
-            let offered = link.module.pkcs11.get_mechanism_list(link.slot)?;
-            Ok(self.status_of(link, &offered))
+            let offered = link.instance.pkcs11.get_mechanism_list(link.slot)?;
+            let _objects = link.instance.lock_objects();
+            Ok(TokenStatus {
+                keys: keys::list(&link.admin_session()?)?,
+                ..TokenStatus::of(link, &offered)
+            })
         });
-        checked.unwrap_or_else(|error| self.status_down(&error))
+        let status = checked.unwrap_or_else(|error| TokenStatus {
+            problem: Some(error.to_string()),
+            serial: self.config.serial.clone().unwrap_or_default(),
+            ..TokenStatus::default()
+        });
+        TokenStatus {
+            module: self.config.module.clone(),
+            label: self.config.label.clone(),
+            signatures: self.signatures(),
+            reconnects: self.reconnects.load(Ordering::Relaxed),
+            parked_threads: self.parking.count(),
+            ..status
+        }
     }
 }
 
-impl Token {
-    fn status_of(&self, link: &Link, offered: &[MechanismType]) -> TokenStatus {
-        let offers = |algorithm| {
-            keys::mechanisms(algorithm)
-                .iter()
-                .all(|(mechanism, _)| offered.contains(mechanism))
+impl Drop for Token {
+    /// Closing sessions may hang like any other call, so it is not waited for longer.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(up) = state.take() else {
+            return;
         };
-        TokenStatus {
-            up: true,
-            serial: link.info.serial_number().to_owned(),
-            manufacturer: link.info.manufacturer_id().to_owned(),
-            model: link.info.model().to_owned(),
-            sessions: link.lanes,
-            session_key_copies: link.copies.on(),
-            bare_calls: link.bare.is_some(),
-            p256: offers(Algorithm::Es256),
-            ed25519: offers(Algorithm::Ed25519),
-            ..self.status_base()
-        }
-    }
-
-    fn status_down(&self, error: &HsmError) -> TokenStatus {
-        TokenStatus {
-            problem: Some(error.to_string()),
-            ..self.status_base()
-        }
-    }
-
-    fn status_base(&self) -> TokenStatus {
-        let library = self.module.info.as_ref().map_or_else(String::new, |info| {
-            format!(
-                "{} {} {}",
-                info.manufacturer_id(),
-                info.library_description(),
-                info.library_version()
-            )
-        });
-        TokenStatus {
-            up: false,
-            problem: None,
-            module: self.config.module.clone(),
-            library,
-            label: self.config.label.clone(),
-            serial: self.config.serial.clone().unwrap_or_default(),
-            manufacturer: String::new(),
-            model: String::new(),
-            sessions: 0,
-            session_key_copies: false,
-            bare_calls: false,
-            p256: false,
-            ed25519: false,
-            signatures: self.signatures(),
-            reconnects: self.reconnects.load(Ordering::Relaxed),
+        let closed = Call::start(&self.parking, move || drop(up))
+            .map(|call| call.wait(self.config.call_timeout).is_ok());
+        if closed != Ok(true) {
+            tracing::warn!(
+                label = self.config.label,
+                "the token's sessions do not close"
+            );
         }
     }
 }

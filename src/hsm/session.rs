@@ -5,8 +5,10 @@
 //! keys it has signed with; whoever signs takes a lane out of a lock-free queue
 //! and puts it back. When a link is lost it is dropped whole (see `recover`).
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -15,12 +17,13 @@ use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki_sys::{CK_MECHANISM_TYPE, CKM_ECDSA, CKM_EDDSA};
-use secrecy::SecretString;
 
 use super::attributes::{KeyAttributes, refuse};
 use super::config::{SessionCount, SessionKeyCopy, TokenConfig};
 use super::fast::BareCalls;
-use super::module::Module;
+use super::module::{Instance, Module};
+use super::park::stuck;
+use super::pin::Pin;
 use super::{HsmError, KeyRef, Signature, keys, token};
 
 /// Keys a lane keeps open: the active epoch, a few that drain, and some to spare.
@@ -29,15 +32,20 @@ const OPEN_KEYS_MAX: usize = 8;
 /// An anchor session that holds the login, and the lanes that sign.
 pub(super) struct Link {
     pub(super) module: &'static Module,
+    pub(super) instance: Arc<Instance>,
     pub(super) slot: Slot,
     pub(super) info: TokenInfo,
     pub(super) lanes: usize,
     pub(super) bare: Option<BareCalls>,
     pub(super) copies: Copies,
-    /// Closed last, so that the login lasts as long as there are lanes.
+    /// How long a lane is waited for.
+    patience: Duration,
     put_back: Sender<Lane>,
     idle: Receiver<Lane>,
-    anchor: Mutex<Session>,
+    /// Held by whoever takes all lanes: two of these would wait for each other.
+    all: Mutex<()>,
+    /// Some until dropped, after the lanes: the login lasts as long as there are any.
+    anchor: Option<Mutex<Session>>,
 }
 
 /// Whether lanes copy keys. `Auto` gives up at the first refusal and stays so.
@@ -53,17 +61,19 @@ impl Link {
     /// the first failure. The PIN is tried at most once.
     pub(super) fn open(
         module: &'static Module,
+        instance: &Arc<Instance>,
         config: &TokenConfig,
-        pin: &SecretString,
+        pin: &Pin,
     ) -> Result<Self, HsmError> {
         let wanted = config.sessions.wanted()?;
-        let token = token::find(&module.pkcs11, &config.label, config.serial.as_deref())?;
-        let anchor = module.pkcs11.open_ro_session(token.slot)?;
+        let _inside = instance.enter();
+        let token = token::find(&instance.pkcs11, &config.label, config.serial.as_deref())?;
+        let anchor = instance.pkcs11.open_ro_session(token.slot)?;
         log_in(&anchor, &token.info, pin)?;
         let (put_back, idle) = bounded(wanted);
         let mut lanes = 0;
         while lanes < wanted {
-            match Lane::open(module, token.slot) {
+            match Lane::open(instance, token.slot) {
                 // There is room for every lane, and the queue is ours.
                 Ok(lane) => drop(put_back.try_send(lane)),
                 Err(error) if lanes > 0 && config.sessions == SessionCount::Auto => {
@@ -84,14 +94,17 @@ impl Link {
         let copies = Copies::new(config.session_key_copy, is_softhsm(module, &token.info));
         Ok(Self {
             module,
+            instance: Arc::clone(instance),
             slot: token.slot,
             info: token.info,
             lanes,
             bare,
             copies,
+            patience: config.call_timeout,
             put_back,
             idle,
-            anchor: Mutex::new(anchor),
+            all: Mutex::new(()),
+            anchor: Some(Mutex::new(anchor)),
         })
     }
 
@@ -100,53 +113,85 @@ impl Link {
         &self,
         work: impl FnOnce(&mut Lane) -> Result<T, HsmError>,
     ) -> Result<T, HsmError> {
-        let mut taken = TakenLane {
-            link: self,
-            lane: self.idle.recv().ok(),
-        };
+        let mut taken = self.take_lane()?;
+        let _inside = self.instance.enter();
         match &mut taken.lane {
             Some(lane) => work(lane),
-            // The other end of the queue lives in `self`, so it is connected.
             None => Err(HsmError::System { what: "a session" }),
         }
     }
 
     /// One more lane beside those of the queue, for measuring.
     pub(super) fn extra_lane(&self) -> Result<Lane, HsmError> {
-        Lane::open(self.module, self.slot)
+        Lane::open(&self.instance, self.slot)
     }
 
     /// A session that may change the token. The login holds for it too.
     pub(super) fn admin_session(&self) -> Result<Session, HsmError> {
-        Ok(self.module.pkcs11.open_rw_session(self.slot)?)
+        Ok(self.instance.pkcs11.open_rw_session(self.slot)?)
     }
 
     /// Asks the token whether the login still holds.
     pub(super) fn check_alive(&self) -> Result<(), HsmError> {
-        keys::require_login(&self.anchor.lock().unwrap_or_else(PoisonError::into_inner))
+        let Some(anchor) = &self.anchor else {
+            return Err(HsmError::System { what: "a session" });
+        };
+        keys::require_login(&anchor.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Does `work` with every lane. Waits until nobody else holds one; two of
-    /// these at once would wait for each other, so the link must be borrowed mutably.
+    /// Lanes that nobody has taken.
+    pub(super) fn idle_lanes(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// Does `work` with every lane. Waits until nobody else holds one, and passes over those that
+    /// do not come back: whatever they keep is of no use to anybody.
     pub(super) fn with_every_lane(
-        &mut self,
+        &self,
         mut work: impl FnMut(&Self, &mut Lane) -> Result<(), HsmError>,
     ) -> Result<(), HsmError> {
+        let _all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken: Vec<_> = (0..self.lanes)
-            .map(|_| TakenLane {
-                link: self,
-                lane: self.idle.recv().ok(),
-            })
+            .map_while(|_| self.take_lane().ok())
             .collect();
-        taken
-            .iter_mut()
-            .filter_map(|taken| taken.lane.as_mut())
-            .try_for_each(|lane| work(self, lane))
+        if taken.is_empty() {
+            return Err(stuck(self.info.label(), self.patience));
+        }
+        let mut lanes = taken.iter_mut().filter_map(|taken| taken.lane.as_mut());
+        lanes.try_for_each(|lane| work(self, lane))
+    }
+
+    fn take_lane(&self) -> Result<TakenLane<'_>, HsmError> {
+        // The other end of the queue lives in `self`, so it is connected.
+        match self.idle.recv_timeout(self.patience) {
+            Ok(lane) => Ok(TakenLane {
+                link: self,
+                lane: Some(lane),
+            }),
+            Err(_) => Err(stuck(self.info.label(), self.patience)),
+        }
+    }
+}
+
+impl Drop for Link {
+    /// Sessions of an instance that is finalised are gone, and their numbers may
+    /// be those of others: they are let go of, not closed.
+    fn drop(&mut self) {
+        let gone = self.instance.is_finalized();
+        for lane in self.idle.try_iter() {
+            if gone {
+                mem::forget(lane);
+            }
+        }
+        let anchor = self.anchor.take();
+        if gone {
+            mem::forget(anchor);
+        }
     }
 }
 
 /// Already logged in is success: the login belongs to the process, not to the session.
-fn log_in(session: &Session, info: &TokenInfo, pin: &SecretString) -> Result<(), HsmError> {
+fn log_in(session: &Session, info: &TokenInfo, pin: &Pin) -> Result<(), HsmError> {
     let label = || info.label().to_owned();
     let unusable = |state| HsmError::PinUnusable {
         label: label(),
@@ -158,12 +203,16 @@ fn log_in(session: &Session, info: &TokenInfo, pin: &SecretString) -> Result<(),
     if !info.user_pin_initialized() {
         return Err(unusable("not set"));
     }
-    match session.login(UserType::User, Some(pin)) {
+    pin.check_not_refused(info)?;
+    match session.login(UserType::User, Some(pin.secret())) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(Error::Pkcs11(
             RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange,
             _,
-        )) => Err(HsmError::PinWrong { label: label() }),
+        )) => {
+            pin.remember_refused(info);
+            Err(HsmError::PinWrong { label: label() })
+        }
         Err(Error::Pkcs11(RvError::PinLocked, _)) => Err(unusable("locked")),
         Err(Error::Pkcs11(RvError::PinExpired, _)) => Err(unusable("expired")),
         Err(Error::Pkcs11(RvError::UserPinNotInitialized, _)) => Err(unusable("not set")),
@@ -232,31 +281,49 @@ struct OpenKey {
 }
 
 impl Lane {
-    fn open(module: &Module, slot: Slot) -> Result<Self, HsmError> {
+    fn open(instance: &Instance, slot: Slot) -> Result<Self, HsmError> {
         Ok(Self {
-            session: module.pkcs11.open_ro_session(slot)?,
+            session: instance.pkcs11.open_ro_session(slot)?,
             open: Vec::with_capacity(OPEN_KEYS_MAX),
         })
     }
 
-    /// Signs each message into the place of the same number.
-    pub(super) fn sign_each(
+    /// Signs each message.
+    pub(super) fn sign_each<'a>(
         &mut self,
         link: &Link,
         key: &KeyRef,
-        messages: &[&[u8]],
-        signatures: &mut [Signature],
-    ) -> Result<(), HsmError> {
+        messages: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Signature>, HsmError> {
         let handle = self.open_key(link, key)?;
-        for (message, signature) in messages.iter().zip(signatures) {
+        let mut signatures = vec![[0; 64]; messages.len()];
+        for (message, signature) in messages.zip(&mut signatures) {
             if key.algorithm.is_p256() {
                 let hash = digest(&SHA256, message);
-                self.sign_raw(link.bare, key, handle, hash.as_ref(), signature)?;
+                self.sign_patiently(link, key, handle, hash.as_ref(), signature)?;
             } else {
-                self.sign_raw(link.bare, key, handle, message, signature)?;
+                self.sign_patiently(link, key, handle, message, signature)?;
             }
         }
-        Ok(())
+        Ok(signatures)
+    }
+
+    /// Signs, and once more where that is what helps. A call that failed has
+    /// ended its operation, so the second begins anew.
+    fn sign_patiently(
+        &self,
+        link: &Link,
+        key: &KeyRef,
+        handle: ObjectHandle,
+        data: &[u8],
+        signature: &mut Signature,
+    ) -> Result<(), HsmError> {
+        match self.sign_raw(link.bare, key, handle, data, signature) {
+            Err(HsmError::Failed {
+                transient: true, ..
+            }) => self.sign_raw(link.bare, key, handle, data, signature),
+            done => done,
+        }
     }
 
     /// Signs bytes as they are, hashing nothing: what a ceiling is measured with.
@@ -285,7 +352,7 @@ impl Lane {
         if let Some(open) = self.open.iter().find(|open| open.key == *key) {
             return Ok(open.handle);
         }
-        let _objects = link.module.lock_objects();
+        let _objects = link.instance.lock_objects();
         let found = keys::open_private(&self.session, key)?;
         let (handle, copy) = self.copy(link, key, found)?;
         if self.open.len() == OPEN_KEYS_MAX {

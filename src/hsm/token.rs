@@ -77,8 +77,10 @@ pub fn init_token(
 ) -> Result<String, HsmError> {
     check_label(label)?;
     let module = Module::load(module)?;
-    let _objects = module.lock_objects();
-    let pkcs11 = &module.pkcs11;
+    let instance = module.instance();
+    let _inside = instance.enter();
+    let _objects = instance.lock_objects();
+    let pkcs11 = &instance.pkcs11;
     if tokens(pkcs11)?
         .iter()
         .any(|token| token.info.label() == label)

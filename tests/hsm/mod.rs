@@ -6,7 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod attack;
+mod hang;
 mod loss;
+mod outage;
+mod pin;
+mod several;
 mod token;
 
 use std::path::PathBuf;

@@ -14,7 +14,7 @@ use fob::domain::code_set::CodeSetKey;
 use fob::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
-use fob::engine::{Book, Engine, EngineSettings, Parts, jws};
+use fob::engine::{Book, Engine, EngineSettings, Issuing, Parts, jws};
 use fob::hsm::{HsmError, KeyRef, Signature, Signer, Token, TokenConfig, TokenStatus};
 use fob::http::{Limits, Server as Http, ServerConfig};
 use fob::metrics::Exporter;
@@ -246,7 +246,10 @@ impl Inside {
         });
         let engine = Arc::new(
             Engine::start(Parts {
-                signer: Arc::clone(&signer) as Arc<dyn Signer>,
+                tokens: vec![Issuing::alone(
+                    label,
+                    Arc::clone(&signer) as Arc<dyn Signer>,
+                )],
                 store: Arc::clone(&store) as Arc<dyn Store>,
                 clock: Arc::new(SystemClock),
                 code_set_key: CodeSetKey::new(&[7; 32]),

@@ -2,6 +2,7 @@
 //! process of its own, and phones with keys of their own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+pub mod far;
 pub mod garage;
 pub mod inside;
 pub mod phone;
@@ -192,6 +193,11 @@ impl Server {
         let ended = child.wait().unwrap();
         assert!(ended.success(), "the server did not end well: {ended}");
         true
+    }
+
+    /// Waits until it ends by itself, and returns its exit code.
+    pub fn exit_code(mut self) -> Option<i32> {
+        self.child.take().unwrap().wait().unwrap().code()
     }
 
     /// Its process id.

@@ -19,7 +19,7 @@ use super::bench_hsm::active_key;
 use super::signing::SigningArg;
 use super::{Common, jwk, place, print};
 use crate::clock::SystemClock;
-use crate::engine::{Engine, EngineSettings, Parts};
+use crate::engine::{Engine, EngineSettings, Issuing, Parts};
 use crate::hsm::{Ceiling, Signer};
 use crate::store::Store;
 use crate::store::sqlite::{Sqlite, SqliteConfig};
@@ -109,7 +109,7 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
     let bearer = seed(&store.store, &issuer, &epoch, phone, &args)?;
     let signer: Arc<dyn Signer> = Arc::clone(&token) as Arc<dyn Signer>;
     let engine = Engine::start(Parts {
-        signer,
+        tokens: vec![Issuing::alone(token.label(), signer)],
         store: Arc::clone(&store) as Arc<dyn Store>,
         clock: Arc::new(SystemClock),
         code_set_key: place::code_set_key(&config)?,
