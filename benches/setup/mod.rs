@@ -149,16 +149,13 @@ impl Issuer {
         }
         .found()
         .unwrap();
-        let find = |write: &Write| match write {
-            Write::Epoch(epoch) => Some(epoch.clone()),
+        let step = |write: &Write| match write {
+            Write::Step(step) => Some(step.clone()),
             _ => None,
         };
-        let epoch = founded.writes.iter().find_map(find).unwrap();
-        let list = |write: &Write| match write {
-            Write::TrustList(_, bytes) => Some(Arc::clone(bytes)),
-            _ => None,
-        };
-        let trust = founded.writes.iter().find_map(list).unwrap();
+        let step = founded.writes.iter().find_map(step).unwrap();
+        let epoch = step.epochs[0].clone();
+        let trust = step.trust.unwrap().1;
         let key = KeyRef {
             id: epoch.cka_id,
             algorithm: Algorithm::Esp256,
