@@ -52,7 +52,7 @@ unit: export FOB_PYTHON = $(CURDIR)/$(PYTHON)
 unit: export FOB_PYTHON_STATUS = $(CURDIR)/$(PYTHON_STATUS)
 unit:
 	@if command -v cargo-nextest >/dev/null; then \
-	  $(CARGO) nextest run --workspace --all-features --locked && \
+	  $(CARGO) nextest run --workspace --all-features --locked --no-fail-fast && \
 	  $(CARGO) test --workspace --all-features --locked --doc; \
 	else $(CARGO) test --workspace --all-features --locked; fi
 

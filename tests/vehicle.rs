@@ -485,6 +485,27 @@ fn a_sync_without_what_it_names_is_refused() {
     assert!(world.state()["synced"].is_null());
 }
 
+/// A challenge is random: one in 64 looks like an option of the command line.
+#[test]
+fn a_challenge_may_begin_with_a_hyphen() {
+    let world = World::new();
+    world.write("bundle.json", world.bundle().to_string());
+    let done = world.run(&[
+        "sign",
+        "use",
+        "--jwk",
+        "phone.jwk",
+        "--key",
+        "bundle.json",
+        "--function",
+        "doors.unlock",
+        "--challenge",
+        "-NAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    ]);
+    let complaint = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{complaint}");
+}
+
 #[test]
 fn a_car_is_provisioned_once_and_its_file_is_its_own() {
     use std::os::unix::fs::MetadataExt as _;

@@ -25,8 +25,8 @@ pub(super) struct UseArgs {
     /// The function, by name
     #[arg(long, value_name = "NAME")]
     function: String,
-    /// The car's challenge, base64url
-    #[arg(long)]
+    /// The car's challenge, base64url; one in 64 begins with a hyphen
+    #[arg(long, allow_hyphen_values = true)]
     challenge: String,
 }
 
