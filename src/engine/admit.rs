@@ -336,17 +336,26 @@ pub(super) fn check_vehicle(
     fleet: &FleetBook,
     authorization: &Authorization,
 ) -> Result<Arc<Vehicle>, Refusal> {
+    let vehicle = check_functions(fleet, authorization)?;
+    if vehicle.status != Status::Active {
+        return Err(
+            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
+        );
+    }
+    Ok(vehicle)
+}
+
+/// The same where the vehicle may be suspended.
+pub(super) fn check_functions(
+    fleet: &FleetBook,
+    authorization: &Authorization,
+) -> Result<Arc<Vehicle>, Refusal> {
     if fleet.fleet.status != Status::Active {
         return Err(Refusal::new(RefusalCode::Forbidden).detail("the fleet is suspended"));
     }
     let vehicle = fleet
         .vehicle(authorization.vehicle.as_str())
         .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
-    if vehicle.status != Status::Active {
-        return Err(
-            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
-        );
-    }
     vehicle.check_functions(&authorization.functions)?;
     Ok(vehicle)
 }

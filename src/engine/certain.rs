@@ -56,7 +56,8 @@ pub(super) fn certain_by(
             None => mark.ends,
         }
     };
-    match refused.iter().map(of_key).max() {
+    let lasting = refused.iter().filter(|(_, mark)| mark.ends > now);
+    match lasting.map(of_key).max() {
         None => CertainBy::Now,
         Some(latest) => CertainBy::Contact(latest),
     }

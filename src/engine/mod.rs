@@ -49,6 +49,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod batch;
 pub mod book;
+mod caller;
 pub mod ceremony;
 pub mod certain;
 pub mod commit;
@@ -59,6 +60,7 @@ pub mod ids;
 pub mod jws;
 pub mod keep;
 pub mod lists;
+mod marks;
 pub mod operate;
 pub mod orders;
 pub mod outcome;
@@ -112,6 +114,16 @@ pub enum Failure {
     /// A fault nobody listed; its text is for the log alone.
     #[error("{0}")]
     Fault(String),
+}
+
+impl Failure {
+    /// The word for it in an answer that has many: a refusal's code, or `fault`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code.code(),
+            Self::Fault(_) => "fault",
+        }
+    }
 }
 
 impl From<Refusal> for Failure {

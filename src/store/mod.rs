@@ -15,7 +15,9 @@ use crate::hsm::Signature;
 mod amend;
 pub mod sqlite;
 
-pub use amend::{AmendRequest, Amendment, Contact, Listed, Reissue, Reset, Sent};
+pub use amend::{
+    AmendRequest, Amendment, Contact, Following, Listed, Reissue, Reset, Sent, Suspension,
+};
 
 /// A durable store.
 ///
@@ -110,6 +112,10 @@ pub enum Write {
     Amend(Arc<Amendment>),
     /// A vehicle's reset.
     Reset(Arc<Reset>),
+    /// An identity or a vehicle suspended, or active again.
+    Suspend(Arc<Suspension>),
+    /// Keys that follow one.
+    Follow(Arc<Following>),
     /// Status lists are about to be given out.
     Listed(Arc<[Listed]>),
     /// What a car was sent and has acknowledged; [`Applied::Stale`] where there is no such vehicle.
@@ -293,7 +299,7 @@ pub enum Row {
     Record(u64, Arc<str>),
     /// An authorization.
     Authorization(Authorization),
-    /// A key that is not valid.
+    /// What was done to a key that is not valid; one for each reason it is suspended for.
     Status(Mark),
     /// When a status list was last signed.
     Listed(Listed),

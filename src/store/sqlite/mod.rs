@@ -38,6 +38,7 @@ mod segments;
 mod standings;
 mod statuses;
 mod steps;
+mod suspend;
 mod words;
 mod writer;
 

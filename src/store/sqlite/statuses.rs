@@ -10,39 +10,54 @@ use super::error::{column, corrupt, number};
 use super::load::{Names, rows};
 use super::packs::span;
 use super::registry::fleet_number;
-use crate::domain::{FleetId, KeyStatus, Mark, ShardId, UnixTime, VehicleId};
+use crate::domain::{FleetId, KeyChange, Mark, Reasons, ShardId, UnixTime, VehicleId};
 use crate::store::{Applied, Contact, Listed, Row, Sent, StoreError};
 
 const REVOKED: i64 = 1;
 const SUSPENDED: i64 = 2;
 
-/// Writes the marks: what is revoked stays so.
+/// Writes the marks: what is revoked stays so, and a reason that goes leaves the others.
 pub(super) fn mark(connection: &Connection, marks: &[Mark]) -> Result<(), StoreError> {
     for mark in marks {
-        let place = (mark.shard.tag, column(mark.shard.number)?, mark.index);
-        let sql = match mark.to {
-            KeyStatus::Valid => {
+        let (tag, shard) = (mark.shard.tag, column(mark.shard.number)?);
+        let place = params![tag, shard, mark.index];
+        let (reasons, sql) = match mark.change {
+            KeyChange::Resume(reason) => {
+                let reason = Reasons::NONE.with(reason).bits();
                 connection
                     .prepare_cached(
-                        "DELETE FROM statuses
+                        "UPDATE statuses SET reasons = reasons & ~?4
                          WHERE tag = ?1 AND shard = ?2 AND position = ?3 AND status = 2",
+                    )?
+                    .execute(params![tag, shard, mark.index, reason])?;
+                connection
+                    .prepare_cached(
+                        "DELETE FROM statuses WHERE tag = ?1 AND shard = ?2 AND position = ?3
+                         AND status = 2 AND reasons = 0",
                     )?
                     .execute(place)?;
                 continue;
             }
-            KeyStatus::Suspended => {
-                "INSERT INTO statuses VALUES (?1, ?2, ?3, 2, ?4) ON CONFLICT DO NOTHING"
-            }
-            KeyStatus::Revoked => {
-                "INSERT INTO statuses VALUES (?1, ?2, ?3, 1, ?4)
-                 ON CONFLICT DO UPDATE SET status = 1"
-            }
+            KeyChange::Suspend(reason) => (
+                Reasons::NONE.with(reason),
+                "INSERT INTO statuses (tag, shard, position, status, ends, reasons)
+                 VALUES (?1, ?2, ?3, 2, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET reasons = reasons | excluded.reasons WHERE status = 2",
+            ),
+            KeyChange::Revoke => (
+                Reasons::NONE,
+                "INSERT INTO statuses (tag, shard, position, status, ends, reasons)
+                 VALUES (?1, ?2, ?3, 1, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET status = 1, reasons = 0",
+            ),
         };
+        let ends = span(mark.ends);
         connection.prepare_cached(sql)?.execute(params![
-            place.0,
-            place.1,
-            place.2,
-            span(mark.ends)
+            tag,
+            shard,
+            mark.index,
+            ends,
+            reasons.bits()
         ])?;
     }
     Ok(())
@@ -119,21 +134,33 @@ pub(super) fn load(
     names: &Names,
     each: &mut dyn FnMut(Row),
 ) -> Result<(), StoreError> {
-    let sql = "SELECT tag, shard, position, status, ends FROM statuses";
+    let sql = "SELECT tag, shard, position, status, ends, reasons FROM statuses";
     rows(connection, sql, [], |row| {
-        each(Row::Status(Mark {
-            shard: ShardId {
+        let (shard, index) = (
+            ShardId {
                 tag: row.get(0)?,
                 number: number(row.get(1)?)?,
             },
-            index: row.get(2)?,
-            to: match row.get(3)? {
-                REVOKED => KeyStatus::Revoked,
-                SUSPENDED => KeyStatus::Suspended,
-                _ => return Err(corrupt("an unknown status of a key")),
-            },
-            ends: number(row.get::<_, i64>(4)? << 16)?,
-        }));
+            row.get(2)?,
+        );
+        let ends = number(row.get::<_, i64>(4)? << 16)?;
+        let mut hand = |change| {
+            each(Row::Status(Mark {
+                shard,
+                index,
+                change,
+                ends,
+            }));
+        };
+        match (row.get(3)?, Reasons::from_bits(row.get(5)?)) {
+            (REVOKED, _) => hand(KeyChange::Revoke),
+            (SUSPENDED, Some(reasons)) if reasons != Reasons::NONE => {
+                reasons
+                    .each()
+                    .for_each(|reason| hand(KeyChange::Suspend(reason)));
+            }
+            _ => return Err(corrupt("an unknown status of a key")),
+        }
         Ok(())
     })?;
     let sql = "SELECT tag, shard, issued_at FROM status_lists";
