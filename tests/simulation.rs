@@ -3,25 +3,28 @@
 //! A failure is any of these, looked for after each step over everything that was ever issued:
 //! - a key that is valid on its list, not expired and of the vehicle's epoch, that its
 //!   authorization does not grant;
+//! - a key that is suspended for a reason that does not hold, or is not for one that does: its
+//!   function (which a model keeps), its authorization, its identity, its vehicle;
 //! - a function that a redeemed authorization grants, for which the bundle as it stands has no
-//!   valid key of the vehicle's epoch;
+//!   key of the vehicle's epoch, valid unless one of these suspends it;
 //! - a book that, loaded from the store, says something else than the one in memory;
 //! - a fault where there should be a refusal.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use fob::domain::change::{Action, grants};
 use fob::domain::function::FunctionRef;
 use fob::domain::{
-    Authorization, AuthorizationId, AuthorizationState, IdentityId, KeyId, KeyStatus, Recipient,
-    ShardId, Token, TokenId, VehicleId,
+    Authorization, AuthorizationId, AuthorizationState, Held, IdentityId, KeyId, KeyStatus, Reason,
+    Recipient, ShardId, Status, Token, TokenId, VehicleId,
 };
 use fob::engine::amend::Caller;
 use fob::engine::authenticate::BackEnd;
 use fob::engine::authorize::AuthorizationSpec;
 use fob::engine::reset::Ends;
-use fob::engine::revoke::{End, Target};
+use fob::engine::revoke::{Part, Target};
 use fob::engine::{Book, Engine, Failure};
 use fob::store::{BundleKey, SignedBundle, Store};
 use fob_verify::HolderKey;
@@ -39,8 +42,10 @@ enum Op {
     Redeem(usize),
     Change(usize, u8, u64),
     Act(usize, Action),
-    RevokeKey(usize, u16),
-    RevokeVehicle,
+    /// To every key of a function.
+    OnKey(usize, u16, Action),
+    OnVehicle(Action),
+    OnIdentity(Action),
     Reset(Option<usize>),
     Rebind(usize),
 }
@@ -55,10 +60,22 @@ fn op() -> impl Strategy<Value = Op> {
         2 => one.clone().prop_map(|at| Op::Act(at, Action::Suspend)),
         3 => one.clone().prop_map(|at| Op::Act(at, Action::Resume)),
         1 => one.clone().prop_map(|at| Op::Act(at, Action::Cancel)),
-        2 => (one.clone(), 1..6_u16).prop_map(|(at, function)| Op::RevokeKey(at, function)),
-        1 => Just(Op::RevokeVehicle),
+        5 => (one.clone(), 1..6_u16, action()).prop_map(|(at, function, action)| {
+            Op::OnKey(at, function, action)
+        }),
+        4 => action().prop_map(Op::OnVehicle),
+        4 => action().prop_map(Op::OnIdentity),
         2 => proptest::option::of(one.clone()).prop_map(Op::Reset),
         2 => one.prop_map(Op::Rebind),
+    ]
+}
+
+/// Ends are rarer, or nothing would be left.
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => Just(Action::Suspend),
+        5 => Just(Action::Resume),
+        1 => Just(Action::Cancel),
     ]
 }
 
@@ -66,7 +83,10 @@ struct World<'a> {
     inside: &'a Inside,
     back_end: BackEnd,
     vehicle: VehicleId,
+    identity: IdentityId,
     phone: HolderKey,
+    /// The functions that are suspended by themselves.
+    held: Mutex<BTreeSet<(AuthorizationId, u16)>>,
     /// Everything authorized, with its first code set.
     made: Mutex<Vec<(AuthorizationId, String)>>,
 }
@@ -118,9 +138,9 @@ impl World<'_> {
     async fn carry_out(&self, op: &Op) -> Result<(), Failure> {
         let (engine, caller) = (self.engine(), self.caller());
         let at = match op {
-            Op::Authorize(_) | Op::RevokeVehicle | Op::Reset(None) => 0,
             Op::Redeem(at) | Op::Change(at, ..) | Op::Act(at, _) => *at,
-            Op::RevokeKey(at, _) | Op::Reset(Some(at)) | Op::Rebind(at) => *at,
+            Op::OnKey(at, ..) | Op::Reset(Some(at)) | Op::Rebind(at) => *at,
+            Op::Authorize(_) | Op::OnVehicle(_) | Op::OnIdentity(_) | Op::Reset(None) => 0,
         };
         let picked = self.pick(at);
         match (op, picked) {
@@ -132,10 +152,13 @@ impl World<'_> {
                 let code_set = engine.code_set(&made)?;
                 self.made.lock().unwrap().push((made.id, code_set));
             }
-            (Op::RevokeVehicle, _) => {
+            (Op::OnVehicle(action), _) => {
                 let target = Target::Vehicle(self.vehicle.clone());
-                let ends = engine.ends_of(caller, &target).await?;
-                engine.end(caller, &ends).await?;
+                self.on_all(*action, &target).await?;
+            }
+            (Op::OnIdentity(action), _) => {
+                let target = Target::Identity(self.identity.clone());
+                self.on_all(*action, &target).await?;
             }
             (Op::Reset(named), picked) => {
                 let ends = named.and(picked).map(|(id, _)| id);
@@ -146,7 +169,7 @@ impl World<'_> {
             (Op::Redeem(_), Some((id, first))) => {
                 let stands = engine.book().authorization(id).unwrap();
                 let code_set = engine.code_set(&stands).unwrap_or(first);
-                let renter = IdentityId::parse("renter-1").unwrap();
+                let renter = self.identity.clone();
                 engine.redeem_for(&code_set, renter, self.phone).await?;
             }
             (Op::Change(_, mask, hours), Some((id, _))) => {
@@ -157,12 +180,15 @@ impl World<'_> {
             (Op::Act(_, action), Some((id, _))) => {
                 engine.act(caller, id, *action).await?;
             }
-            (Op::RevokeKey(_, function), Some((id, _))) => {
+            (Op::OnKey(_, function, action), Some((id, _))) => {
                 if let Some(newest) = self.newest(id) {
                     let bundle = &newest.bundle;
                     let key: KeyId = bundle.id.key(bundle.version, *function);
-                    for outcome in engine.end(caller, &[End::Key(key)]).await? {
-                        outcome?;
+                    self.on_all(*action, &Target::Key(key)).await?;
+                    let mut held = self.held.lock().unwrap();
+                    match action {
+                        Action::Suspend => drop(held.insert((id, *function))),
+                        _ => drop(held.remove(&(id, *function))),
                     }
                 }
             }
@@ -171,6 +197,65 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    async fn on_all(&self, action: Action, target: &Target) -> Result<(), Failure> {
+        let (engine, caller) = (self.engine(), self.caller());
+        let parts: Vec<Part> = engine.parts_of(caller, action, target).await?;
+        for outcome in engine.carry_out(caller, action, &parts).await? {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Of two that contradict each other, which came last is not known: the model learns it.
+    fn learn(&self, one: &Op, other: &Op) {
+        let (Op::OnKey(_, one, _), Op::OnKey(_, other, _)) = (one, other) else {
+            return;
+        };
+        if one != other {
+            return;
+        }
+        for (id, _) in self.made.lock().unwrap().iter() {
+            if self.held_by_itself(*id, *one) {
+                self.held.lock().unwrap().insert((*id, *one));
+            } else {
+                self.held.lock().unwrap().remove(&(*id, *one));
+            }
+        }
+    }
+
+    fn held_by_itself(&self, id: AuthorizationId, function: u16) -> bool {
+        let newest = self.newest(id).map(|newest| newest.bundle);
+        newest.is_some_and(|bundle| {
+            let mut keys = bundle.each_key();
+            let key = keys.find(|(subject, _)| subject.function == function);
+            key.is_some_and(|(subject, key)| {
+                let shard = ShardId::at(&subject.status_uri).unwrap();
+                let statuses = &self.engine().book().statuses;
+                statuses.held(shard, key.status_index).has(Reason::Function)
+            })
+        })
+    }
+
+    /// Why a key of this function must be suspended.
+    fn reasons(&self, stands: &Authorization, function: u16) -> Held {
+        use fob::domain::Reasons;
+        let fleet = &self.back_end.fleet;
+        let vehicle = fleet.vehicle(self.vehicle.as_str()).unwrap();
+        let identity = fleet.identity(self.identity.as_str()).unwrap();
+        let by_itself = self.held.lock().unwrap().contains(&(stands.id, function));
+        let all = [
+            (Reason::Function, by_itself),
+            (
+                Reason::Authorization,
+                stands.state == AuthorizationState::Suspended,
+            ),
+            (Reason::Identity, identity.status == Status::Suspended),
+            (Reason::Vehicle, vehicle.status == Status::Suspended),
+        ];
+        let hold = all.into_iter().filter(|(_, holds)| *holds);
+        Held::By(hold.fold(Reasons::NONE, |all, (reason, _)| all.with(reason)))
     }
 
     fn check(&self) {
@@ -184,32 +269,43 @@ impl World<'_> {
             };
             assert!(stands.redeemed, "{stands:?}");
             let newest = newest.bundle;
+            // A function that was taken off, and comes back, comes back valid.
+            let mut model = self.held.lock().unwrap();
+            model.retain(|(of, function)| of != id || stands.functions.contains(function));
+            drop(model);
             for SignedBundle { bundle, .. } in self.inside.store.versions(newest.id).unwrap() {
-                let standing = book.statuses.of_bundle(&bundle);
-                for ((subject, key), status) in bundle.each_key().zip(standing) {
-                    let live = status == KeyStatus::Valid && bundle.vehicle_epoch == vehicle.epoch;
+                for (subject, key) in bundle.each_key() {
+                    let shard = ShardId::at(&subject.status_uri).unwrap();
+                    let held = book.statuses.held(shard, key.status_index);
+                    let live =
+                        held.status() == KeyStatus::Valid && bundle.vehicle_epoch == vehicle.epoch;
                     let holder = bundle.holder == newest.holder;
-                    let granted = stands.state == AuthorizationState::Redeemed
+                    let granted = stands.state != AuthorizationState::Cancelled
                         && grants(&stands, &bundle, subject, key, holder);
                     assert!(
                         !live || granted,
                         "{subject:?} of {bundle:?}, but {stands:?}"
                     );
+                    let reasons = self.reasons(&stands, subject.function);
+                    assert!(
+                        held == Held::ForGood || held == reasons,
+                        "{held:?}, not {reasons:?}: {subject:?} of {bundle:?}, {stands:?}"
+                    );
                 }
             }
-            if stands.state != AuthorizationState::Redeemed {
+            if stands.state == AuthorizationState::Cancelled {
                 continue;
             }
             assert_eq!(newest.vehicle_epoch, vehicle.epoch, "{newest:?}");
             let standing = book.statuses.of_bundle(&newest);
             let keys = newest.subjects.iter().zip(standing);
-            let valid: Vec<_> = keys
-                .filter(|(_, status)| *status == KeyStatus::Valid)
+            let there: Vec<_> = keys
+                .filter(|(_, status)| *status != KeyStatus::Revoked)
                 .map(|(subject, _)| subject.function)
                 .collect();
             for function in stands.functions.iter() {
                 assert!(
-                    valid.contains(function),
+                    there.contains(function),
                     "{function} of {stands:?}: {newest:?}"
                 );
             }
@@ -220,6 +316,11 @@ impl World<'_> {
         let (book, loaded) = (self.engine().book(), Book::default());
         loaded.load(&*self.inside.store).unwrap();
         assert_eq!(loaded.statuses.revision(), book.statuses.revision());
+        let again = loaded.fleet(self.back_end.fleet.fleet.id).unwrap();
+        let fleet = &self.back_end.fleet;
+        let (vehicle, identity) = (self.vehicle.as_str(), self.identity.as_str());
+        assert_eq!(again.vehicle(vehicle), fleet.vehicle(vehicle));
+        assert_eq!(again.identity(identity), fleet.identity(identity));
         for (id, _) in self.made.lock().unwrap().iter() {
             assert_eq!(loaded.authorization(*id), book.authorization(*id));
             let Some(newest) = self.newest(*id) else {
@@ -229,7 +330,7 @@ impl World<'_> {
             {
                 for (subject, key) in bundle.each_key() {
                     let shard = ShardId::at(&subject.status_uri).unwrap();
-                    let of = |book: &Book| book.statuses.of(shard, key.status_index);
+                    let of = |book: &Book| book.statuses.held(shard, key.status_index);
                     assert_eq!(of(&loaded), of(book));
                 }
             }
@@ -273,11 +374,21 @@ fn whatever_is_done_no_key_is_left_that_is_not_granted() {
                 token: Arc::clone(&token),
             },
             vehicle: VehicleId::parse(&format!("DEMO-{:04}", 1 + case.get() % 100)).unwrap(),
+            identity: IdentityId::parse(&format!("renter-{}", 1 + case.get() % 100)).unwrap(),
+            held: Mutex::default(),
             phone: Phone::new().key(),
             made: Mutex::default(),
         };
+        // A case before may have left them suspended.
+        for op in [
+            Op::OnVehicle(Action::Resume),
+            Op::OnIdentity(Action::Resume),
+        ] {
+            runtime.block_on(world.run(&op));
+        }
         for (one, other) in &steps {
             runtime.block_on(join(world.run(one), world.run(other)));
+            world.learn(one, other);
             world.check();
         }
         world.check_loaded();

@@ -72,7 +72,10 @@ impl Outcome {
             let len = decoder.array()?;
             let (revoked, issued) = (ids(&mut decoder)?, ids(&mut decoder)?);
             let certain_by = match decoder.datatype()? {
-                Type::Null => CertainBy::Now,
+                Type::Null => {
+                    decoder.null()?;
+                    CertainBy::Now
+                }
                 _ => CertainBy::Contact(decoder.u64()?),
             };
             let (suspended, resumed) = match len {
