@@ -34,7 +34,13 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("utoipa", &["http/"]),
     (
         "hyper",
-        &["cli/issue/", "cli/link.rs", "cli/vehicle/sync.rs"],
+        &[
+            "cli/act/call.rs",
+            "cli/issue/",
+            "cli/link.rs",
+            "cli/retry.rs",
+            "cli/vehicle/sync.rs",
+        ],
     ),
     ("tokio_rustls", &["cli/link.rs"]),
     ("csv_core", &["cli/issue/"]),

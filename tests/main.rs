@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod act;
 mod api;
 mod batches;
 mod change;
@@ -22,6 +23,7 @@ mod overload;
 mod refusals;
 mod secrets;
 mod simulation;
+mod standing;
 mod status;
 mod store;
 mod support;

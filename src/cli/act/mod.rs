@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -62,7 +63,7 @@ pub(super) struct ActArgs {
     #[command(flatten)]
     server: ReachArgs,
     /// Where refusals of a file go; FILE.refused where absent
-    #[arg(long, value_name = "FILE", requires = "from")]
+    #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
     /// How often to call again in a row without getting any further
     #[arg(long, value_name = "N", default_value_t = 8)]
@@ -89,6 +90,7 @@ struct Summary {
 pub(super) fn run(common: &Common, args: &ActArgs, action: Action) -> anyhow::Result<ExitCode> {
     let (server, issuer) = args.server.reach(common, "revoke")?;
     let side = match &args.target.from {
+        None if args.refused.is_some() => bail!("--refused goes with --from"),
         None => None,
         Some(from) => {
             let beside = || beside(from, ".refused");
