@@ -11,17 +11,16 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use super::commit::WriteJob;
+use super::{Engine, Shared, hsm_unavailable, shutting_down, sign, store_unavailable};
+use crate::concurrent::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crate::concurrent::{self, Map, oneshot};
+use crate::domain::{Epoch, EpochId, EpochState, Refusal, ShardId, UnixTime};
+use crate::store::{Listed, Write};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use fob_verify::sign1::ToBeSigned;
 use fob_verify::status::{Draft, to_be_signed};
-use tokio::sync::oneshot;
-
-use super::commit::WriteJob;
-use super::{Engine, Shared, hsm_unavailable, shutting_down, sign, store_unavailable};
-use crate::domain::{Epoch, EpochId, EpochState, Refusal, ShardId, UnixTime};
-use crate::store::{Listed, Write};
 
 /// Callers that may wait for lists at once.
 const ASKS_MAX: usize = 4096;
@@ -46,7 +45,7 @@ pub struct StatusList {
     epoch: EpochId,
 }
 
-type Published = papaya::HashMap<ShardId, Arc<StatusList>>;
+type Published = Map<ShardId, Arc<StatusList>>;
 
 /// Where lists are asked for.
 pub(super) struct Desk {
@@ -116,7 +115,7 @@ impl Engine {
             }
             Err(TrySendError::Disconnected(_)) => return Err(shutting_down()),
         }
-        match tokio::time::timeout(self.shared.settings.answer_within, answer).await {
+        match concurrent::timeout(self.shared.settings.answer_within, answer).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(shutting_down()),
             Err(_) => Err(self.shared.too_late()),
@@ -279,7 +278,7 @@ impl Lister {
         self.writes
             .send(WriteJob::Commit { writes, reply })
             .map_err(|_| shutting_down())?;
-        match answer.blocking_recv() {
+        match concurrent::wait(answer) {
             Ok(outcome) => outcome.map(drop),
             Err(_) => Err(store_unavailable()),
         }

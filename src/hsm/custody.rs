@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fob_verify::{Algorithm, IssuerKey};
 
 use super::{GeneratedKey, HsmError, KeyAttributes, KeyRef, Signer, Token, TokenKey};
+use crate::domain::record::TokenNote;
 
 /// What a token says of itself. Holds nothing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,19 @@ pub struct TokenIdentity {
     pub model: String,
     /// The version of the firmware.
     pub firmware: String,
+}
+
+/// As records note it.
+impl From<TokenIdentity> for TokenNote {
+    fn from(token: TokenIdentity) -> Self {
+        Self {
+            serial: token.serial,
+            label: token.label,
+            manufacturer: token.manufacturer,
+            model: token.model,
+            firmware: token.firmware,
+        }
+    }
 }
 
 /// The issuing tokens: each keeps keys of its own, named by the token's serial number.
