@@ -32,10 +32,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("mimalloc", &["main.rs"]),
     ("clap", &["cli/"]),
     ("utoipa", &["http/"]),
-    (
-        "hyper",
-        &["cli/issue/", "cli/link.rs", "cli/vehicle/sync.rs"],
-    ),
+    ("hyper", &["cli/issue/", "cli/link.rs"]),
     ("tokio_rustls", &["cli/link.rs"]),
     ("csv_core", &["cli/issue/"]),
     ("flate2", &["engine/"]),
