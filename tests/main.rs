@@ -9,6 +9,7 @@
 
 mod api;
 mod batches;
+mod certain;
 mod change;
 mod client;
 mod demo;

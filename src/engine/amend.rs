@@ -370,10 +370,15 @@ impl Engine {
         let versions = self.versions_of(&now).await?;
         let uris = versions.iter().flat_map(|it| it.bundle.subjects.iter());
         let lists = uris.filter_map(|subject| ShardId::at(&subject.status_uri));
+        // Nor may the car know yet what was done before.
+        let outcome = Outcome {
+            certain_by: self.outstanding(caller.fleet(), &now, &versions),
+            ..Outcome::nothing()
+        };
         Ok(Done {
-            authorization: now,
-            outcome: Outcome::nothing(),
             lists: lists.collect(),
+            authorization: now,
+            outcome,
         })
     }
 
