@@ -1,6 +1,6 @@
 # make run       install what is missing, build, make a demo issuer in var/, serve it
 # make test      everything: format, lints, docs, unit and integration tests against a real HSM
-# make torture   the long runs: many more crashes, many more mutations
+# make torture   the long runs: many more crashes, schedules and mutations; ten million hostile inputs
 # make bench     criterion groups, then one report of all measurements in target/bench-report/
 # make loadtest  k6 over HTTP, then the native client
 # make help      this
@@ -12,7 +12,7 @@ PYTHON := .venv/bin/python
 PYTHON_STATUS := .venv-status/bin/python
 TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc curl gcc python3-venv
 
-.PHONY: help run release deps test lint docs unit deny torture bench load-client loadtest clean
+.PHONY: help run release deps test lint docs unit deny torture hostile bench load-client loadtest clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -66,9 +66,14 @@ $(PYTHON_STATUS): tests/client/status-requirements.txt
 
 torture: export FOB_CRASHES = 200
 torture: export FOB_OUTAGES = 20
+torture: export FOB_SCHEDULES = 20000
 torture: export PROPTEST_CASES = 20000
-torture: export FOB_HOSTILE = 10000000
-torture: test
+torture: test hostile
+
+# What is thrown at a car, in an optimized build: about three minutes on two cores.
+hostile:
+	FOB_HOSTILE=10000000 FOB_HOSTILE_SEED=1 $(CARGO) test --release --locked \
+	  --package fob-verify --all-features --test suite -- hostile:: mutations::
 
 # ---- measure -------------------------------------------------------------------------------
 
