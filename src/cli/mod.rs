@@ -42,8 +42,8 @@ mod verify;
     version,
     max_term_width = 100,
     after_help = "\
-See it all with `fob demo`. Begin with `fob init --demo`, then `fob serve`. Every command has --json, and takes the issuer's \
-directory as --dir or its file as --config."
+See it all with `fob demo`. Begin with `fob init --demo`, then `fob serve`. Every command has \
+--json, and takes the issuer's directory as --dir or its file as --config."
 )]
 struct Cli {
     #[command(flatten)]
