@@ -94,8 +94,8 @@ fn found(house: &House, step: &mut Step) -> anyhow::Result<Value> {
 
 fn build_car(house: &House, way: &Way, step: &mut Step) -> anyhow::Result<Car> {
     let fleets = house.run(&["fleet", "list"])?;
-    let demo = fleets.as_array().into_iter().flatten();
-    let demo = demo.filter(|fleet| fleet["name"] == "demo").next();
+    let mut all = fleets.as_array().into_iter().flatten();
+    let demo = all.find(|fleet| fleet["name"] == "demo");
     let fleet = text(demo.context("the demo fleet")?, "id")?.to_owned();
     let id = FleetId::parse(&fleet).context("the fleet's id")?;
     let (car, key) = Car::new(house, id)?;
