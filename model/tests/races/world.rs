@@ -74,7 +74,8 @@ struct Founded {
 }
 
 static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
-    let folder = folder();
+    // It stays until the machine is cleaned up, so not in memory.
+    let folder = tempfile::tempdir().unwrap();
     let softhsm = SoftHsm::under(folder.path());
     softhsm.create().unwrap();
     softhsm.activate().unwrap();
