@@ -15,14 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::attributes::{KeyAttributes, refuse};
 use super::check::verify_signature;
-use super::{HsmError, KeyRef, Signature, hex, point};
+use super::{HsmError, KeyRef, Profile, Signature, hex, point};
 
 /// `secp256r1`, OID 1.2.840.10045.3.1.7, in DER.
 const P256_PARAMS: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-/// Ed25519, OID 1.3.101.112 (RFC 8410), in DER.
-const ED25519_OID: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
-/// Ed25519 by the curve name PKCS#11 3.0 also allows: the PrintableString `edwards25519`.
-const ED25519_NAME: &[u8] = b"\x13\x0cedwards25519";
 
 /// A key pair just generated in a token, read back and tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +102,7 @@ pub(super) fn sign_guarded(
 /// must be is destroyed at once.
 pub(super) fn generate(
     session: &Session,
+    profile: &Profile,
     algorithm: Algorithm,
     label: &str,
 ) -> Result<GeneratedKey, HsmError> {
@@ -114,9 +111,9 @@ pub(super) fn generate(
         what: "random numbers",
     })?;
     let key = KeyRef { id, algorithm };
-    let (public, private) = generate_pair(session, &key, label)
+    let (public, private) = generate_pair(session, profile, &key, label)
         .map_err(|error| HsmError::from(error).after_change())?;
-    describe(session, &key, public, private).map_err(|error| {
+    describe(session, profile, &key, public, private).map_err(|error| {
         destroy_objects(session, &[private, public], &key);
         error.after_change()
     })
@@ -124,6 +121,7 @@ pub(super) fn generate(
 
 fn generate_pair(
     session: &Session,
+    profile: &Profile,
     key: &KeyRef,
     label: &str,
 ) -> Result<(ObjectHandle, ObjectHandle), Error> {
@@ -135,23 +133,35 @@ fn generate_pair(
             &private,
         );
     }
-    let named = |params| {
+    let on_ed25519 = |params: &&[u8]| {
         session.generate_key_pair(
             &Mechanism::EccEdwardsKeyPairGen,
             &public_template(key, label, params),
             &private,
         )
     };
-    match named(ED25519_OID) {
-        Err(Error::Pkcs11(
-            RvError::CurveNotSupported
-            | RvError::DomainParamsInvalid
-            | RvError::AttributeValueInvalid
-            | RvError::TemplateInconsistent,
-            _,
-        )) => named(ED25519_NAME),
-        other => other,
+    let mut made = Err(Error::NotSupported);
+    for params in profile.ed25519_params {
+        made = on_ed25519(params);
+        if !made.as_ref().is_err_and(is_about_the_curve) {
+            break;
+        }
     }
+    made
+}
+
+/// Does a module say that it knows no curve by that name?
+fn is_about_the_curve(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Pkcs11(
+            RvError::CurveNotSupported
+                | RvError::DomainParamsInvalid
+                | RvError::AttributeValueInvalid
+                | RvError::TemplateInconsistent,
+            _,
+        )
+    )
 }
 
 /// Says nothing of `CKA_VERIFY`: nothing is verified in the token, and a TPM has one bit for
@@ -185,13 +195,14 @@ fn private_template(key: &KeyRef, label: &str) -> Vec<Attribute> {
 /// Reads a fresh pair back and tries it on a message nobody could foresee.
 fn describe(
     session: &Session,
+    profile: &Profile,
     key: &KeyRef,
     public: ObjectHandle,
     private: ObjectHandle,
 ) -> Result<GeneratedKey, HsmError> {
     let attributes = KeyAttributes::read(session, private)?;
     refuse(&key.id, attributes.offence())?;
-    let public = read_point(session, key, public)?;
+    let public = read_point(session, profile, key, public)?;
     let mut message = [0_u8; 32];
     rand::fill(&mut message).map_err(|_| HsmError::System {
         what: "random numbers",
@@ -264,10 +275,14 @@ pub(super) fn require_login(session: &Session) -> Result<(), HsmError> {
 }
 
 /// The public half of `key`.
-pub(super) fn public_key(session: &Session, key: &KeyRef) -> Result<IssuerKey, HsmError> {
+pub(super) fn public_key(
+    session: &Session,
+    profile: &Profile,
+    key: &KeyRef,
+) -> Result<IssuerKey, HsmError> {
     let found = find(session, ObjectClass::PUBLIC_KEY, key)?;
     match found.as_slice() {
-        [one] => read_point(session, key, *one),
+        [one] => read_point(session, profile, key, *one),
         [] => Err(HsmError::PublicKeyUnreadable {
             id: key.id_hex(),
             reason: "there is no public key object",
@@ -278,6 +293,7 @@ pub(super) fn public_key(session: &Session, key: &KeyRef) -> Result<IssuerKey, H
 
 fn read_point(
     session: &Session,
+    profile: &Profile,
     key: &KeyRef,
     public: ObjectHandle,
 ) -> Result<IssuerKey, HsmError> {
@@ -289,7 +305,7 @@ fn read_point(
     let Some(Attribute::EcPoint(ec_point)) = attributes.first() else {
         return Err(unreadable("it has no CKA_EC_POINT"));
     };
-    point::public_key(key.algorithm, ec_point)
+    point::public_key(key.algorithm, profile.points, ec_point)
         .ok_or_else(|| unreadable("its CKA_EC_POINT is no point of the curve"))
 }
 

@@ -12,7 +12,8 @@
 //! and none to read one.
 //!
 //! How the files hang together: `module` loads a PKCS#11 library once per
-//! process, `token` finds or initialises a token in it, `keys` and `attributes`
+//! process and `initialize`s it, `profile` says what is particular about it,
+//! `token` finds or initialises a token in it, `keys` and `attributes`
 //! deal with key objects. `pkcs11` is [`Token`] itself; a `crew` of threads signs
 //! a `batch` in the sessions of `session`, and `recover` is what happens when the
 //! sessions are lost, by the table of `codes`. `park` is about calls that do not
@@ -29,6 +30,7 @@ mod crew;
 mod custody;
 mod error;
 mod fast;
+mod initialize;
 mod keys;
 mod leave;
 mod module;
@@ -36,6 +38,7 @@ mod park;
 mod pin;
 mod pkcs11;
 mod point;
+mod profile;
 mod recover;
 mod refused;
 mod session;
@@ -59,6 +62,7 @@ pub use leave::leave;
 pub use park::parked_threads;
 pub use pin::{random_pin, read_pin_file, write_pin_file};
 pub use pkcs11::Token;
+pub use profile::Profile;
 pub use softhsm::{SoftHsm, softhsm_module};
 pub use status::TokenStatus;
 pub use token::init_token;

@@ -122,7 +122,7 @@ impl Token {
                 }
             }
             let _objects = link.instance.lock_objects();
-            keys::generate(&link.admin_session()?, algorithm, &name)
+            keys::generate(&link.admin_session()?, link.profile, algorithm, &name)
         };
         self.with_link(CALLS_TO_CHANGE, generate)
             .map_err(stuck_in_a_change)
@@ -137,7 +137,7 @@ impl Token {
         let key = *key;
         self.with_link(1, move |link| {
             let _objects = link.instance.lock_objects();
-            keys::public_key(&link.admin_session()?, &key)
+            keys::public_key(&link.admin_session()?, link.profile, &key)
         })
     }
 

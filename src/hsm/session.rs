@@ -24,7 +24,7 @@ use super::fast::BareCalls;
 use super::module::{Instance, Module};
 use super::park::stuck;
 use super::pin::Pin;
-use super::{HsmError, KeyRef, Signature, keys, token};
+use super::{HsmError, KeyRef, Profile, Signature, keys, token};
 
 /// Keys a lane keeps open: the active epoch, a few that drain, and some to spare.
 const OPEN_KEYS_MAX: usize = 8;
@@ -35,6 +35,8 @@ pub(super) struct Link {
     pub(super) instance: Arc<Instance>,
     pub(super) slot: Slot,
     pub(super) info: TokenInfo,
+    /// What is particular about the token.
+    pub(super) profile: &'static Profile,
     pub(super) lanes: usize,
     pub(super) bare: Option<BareCalls>,
     pub(super) copies: Copies,
@@ -65,11 +67,12 @@ impl Link {
         config: &TokenConfig,
         pin: &Pin,
     ) -> Result<Self, HsmError> {
-        let wanted = config.sessions.wanted()?;
         let _inside = instance.enter();
         let token = token::find(&instance.pkcs11, &config.label, config.serial.as_deref())?;
+        let profile = module.profile.of_token(&token.info);
+        let wanted = config.sessions.wanted(profile)?;
         let anchor = instance.pkcs11.open_ro_session(token.slot)?;
-        log_in(&anchor, &token.info, pin)?;
+        log_in(&anchor, &token.info, profile, pin)?;
         let (put_back, idle) = bounded(wanted);
         let mut lanes = 0;
         while lanes < wanted {
@@ -91,12 +94,13 @@ impl Link {
             lanes += 1;
         }
         let bare = module.bare_calls(&anchor);
-        let copies = Copies::new(config.session_key_copy, is_softhsm(module, &token.info));
+        let copies = Copies::new(config.session_key_copy, profile);
         Ok(Self {
             module,
             instance: Arc::clone(instance),
             slot: token.slot,
             info: token.info,
+            profile,
             lanes,
             bare,
             copies,
@@ -191,7 +195,12 @@ impl Drop for Link {
 }
 
 /// Already logged in is success: the login belongs to the process, not to the session.
-fn log_in(session: &Session, info: &TokenInfo, pin: &Pin) -> Result<(), HsmError> {
+fn log_in(
+    session: &Session,
+    info: &TokenInfo,
+    profile: &Profile,
+    pin: &Pin,
+) -> Result<(), HsmError> {
     let label = || info.label().to_owned();
     let unusable = |state| HsmError::PinUnusable {
         label: label(),
@@ -204,6 +213,12 @@ fn log_in(session: &Session, info: &TokenInfo, pin: &Pin) -> Result<(), HsmError
         return Err(unusable("not set"));
     }
     pin.check_not_refused(info)?;
+    if let Some(reason) = profile.pins.offence(pin.secret()) {
+        return Err(HsmError::Setting {
+            key: "pin_file",
+            reason: reason.to_owned(),
+        });
+    }
     match session.login(UserType::User, Some(pin.secret())) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(Error::Pkcs11(
@@ -220,24 +235,12 @@ fn log_in(session: &Session, info: &TokenInfo, pin: &Pin) -> Result<(), HsmError
     }
 }
 
-/// By what library or token say of themselves: a forwarding module has another
-/// name, and the token behind it still opens its files.
-fn is_softhsm(module: &Module, info: &TokenInfo) -> bool {
-    let library = module
-        .info
-        .as_ref()
-        .map_or("", |info| info.manufacturer_id());
-    [library, info.manufacturer_id(), info.model()]
-        .iter()
-        .any(|text| text.contains("SoftHSM"))
-}
-
 impl Copies {
-    fn new(mode: SessionKeyCopy, softhsm: bool) -> Self {
+    fn new(mode: SessionKeyCopy, profile: &Profile) -> Self {
         let on = match mode {
             SessionKeyCopy::On => true,
             SessionKeyCopy::Off => false,
-            SessionKeyCopy::Auto => softhsm,
+            SessionKeyCopy::Auto => profile.copies_pay,
         };
         Self {
             mode,
