@@ -200,7 +200,7 @@ fn describe(
     public: ObjectHandle,
     private: ObjectHandle,
 ) -> Result<GeneratedKey, HsmError> {
-    let attributes = KeyAttributes::read(session, private)?;
+    let attributes = KeyAttributes::read(session, profile, private)?;
     refuse(&key.id, attributes.offence())?;
     let public = read_point(session, profile, key, public)?;
     let mut message = [0_u8; 32];
@@ -233,9 +233,16 @@ fn describe(
 }
 
 /// The private key object of `key` in the token, checked to be one that may sign.
-pub(super) fn open_private(session: &Session, key: &KeyRef) -> Result<ObjectHandle, HsmError> {
+pub(super) fn open_private(
+    session: &Session,
+    profile: &Profile,
+    key: &KeyRef,
+) -> Result<ObjectHandle, HsmError> {
     let private = find_private(session, key)?;
-    refuse(&key.id, KeyAttributes::read(session, private)?.offence())?;
+    refuse(
+        &key.id,
+        KeyAttributes::read(session, profile, private)?.offence(),
+    )?;
     let wanted = if key.algorithm.is_p256() {
         KeyKind::P256
     } else {
@@ -325,18 +332,22 @@ pub(super) fn destroy(session: &Session, key: &KeyRef) -> Result<(), HsmError> {
 }
 
 /// Every private key in the token.
-pub(super) fn list(session: &Session) -> Result<Vec<TokenKey>, HsmError> {
+pub(super) fn list(session: &Session, profile: &Profile) -> Result<Vec<TokenKey>, HsmError> {
     let objects = session.find_objects(&[
         Attribute::Class(ObjectClass::PRIVATE_KEY),
         Attribute::Token(true),
     ])?;
     objects
         .into_iter()
-        .map(|object| describe_found(session, object))
+        .map(|object| describe_found(session, profile, object))
         .collect()
 }
 
-fn describe_found(session: &Session, object: ObjectHandle) -> Result<TokenKey, HsmError> {
+fn describe_found(
+    session: &Session,
+    profile: &Profile,
+    object: ObjectHandle,
+) -> Result<TokenKey, HsmError> {
     let wanted = [
         AttributeType::Id,
         AttributeType::Label,
@@ -348,7 +359,7 @@ fn describe_found(session: &Session, object: ObjectHandle) -> Result<TokenKey, H
         id: String::new(),
         label: String::new(),
         kind: kind(&found),
-        attributes: KeyAttributes::read(session, object)?,
+        attributes: KeyAttributes::read(session, profile, object)?,
     };
     for attribute in found {
         match attribute {

@@ -151,7 +151,8 @@ impl Token {
         self.with_link(1, move |link| {
             let _objects = link.instance.lock_objects();
             let session = link.admin_session()?;
-            KeyAttributes::read(&session, keys::find_private(&session, &key)?)
+            let private = keys::find_private(&session, &key)?;
+            KeyAttributes::read(&session, link.profile, private)
         })
     }
 
@@ -163,7 +164,7 @@ impl Token {
     pub fn keys(&self) -> Result<Vec<TokenKey>, HsmError> {
         self.with_link(CALLS_TO_OPEN, |link| {
             let _objects = link.instance.lock_objects();
-            keys::list(&link.admin_session()?)
+            keys::list(&link.admin_session()?, link.profile)
         })
     }
 
@@ -281,7 +282,7 @@ impl Signer for Token {
             let offered = link.instance.pkcs11.get_mechanism_list(link.slot)?;
             let _objects = link.instance.lock_objects();
             Ok(TokenStatus {
-                keys: keys::list(&link.admin_session()?)?,
+                keys: keys::list(&link.admin_session()?, link.profile)?,
                 ..TokenStatus::of(link, &offered)
             })
         });

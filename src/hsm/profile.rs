@@ -34,6 +34,8 @@ pub struct Profile {
     pub(super) copies_pay: bool,
     /// More sessions than this gain nothing; `sessions = "auto"` opens no more.
     pub(super) sessions_of_use: usize,
+    /// `CKA_LOCAL` is true of the keys that the token has generated, and of no others.
+    pub(super) tells_local: bool,
     /// The form of `CKA_EC_POINT`.
     pub(super) points: PointForm,
     /// How it is told that a key is to be on Ed25519: the first form it takes.
@@ -70,6 +72,7 @@ const UNKNOWN: Profile = Profile {
     tokens_made_by: None,
     copies_pay: false,
     sessions_of_use: usize::MAX,
+    tells_local: true,
     points: PointForm::WrappedOrBare,
     ed25519_params: &[ED25519_OID, ED25519_NAME],
     pins: PinForm::Any,
@@ -91,6 +94,8 @@ const KNOWN: [Profile; 9] = [
         name: "kryoptic",
         calls_itself: &["Kryoptic"],
         forwards: false,
+        // It reads and decrypts a key in the token anew for every signature.
+        copies_pay: true,
         ..UNKNOWN
     },
     Profile {
@@ -100,6 +105,8 @@ const KNOWN: [Profile; 9] = [
         tokens_made_by: Some("`certutil -N` makes a database, and `init_args` names it as a token"),
         // It reads and decrypts a key in the token anew for every signature.
         copies_pay: true,
+        // It is false of what was generated, and true of a key whose importer says so.
+        tells_local: false,
         ..UNKNOWN
     },
     Profile {

@@ -356,7 +356,7 @@ impl Lane {
             return Ok(open.handle);
         }
         let _objects = link.instance.lock_objects();
-        let found = keys::open_private(&self.session, key)?;
+        let found = keys::open_private(&self.session, link.profile, key)?;
         let (handle, copy) = self.copy(link, key, found)?;
         if self.open.len() == OPEN_KEYS_MAX {
             let oldest = self.open.remove(0);
@@ -380,17 +380,22 @@ impl Lane {
         if !link.copies.on() {
             return Ok((found, false));
         }
-        match self.copy_checked(key, found) {
+        match self.copy_checked(link, key, found) {
             Ok(copy) => Ok((copy, true)),
             Err(error) => link.copies.refused(error).map(|()| (found, false)),
         }
     }
 
-    fn copy_checked(&self, key: &KeyRef, found: ObjectHandle) -> Result<ObjectHandle, HsmError> {
+    fn copy_checked(
+        &self,
+        link: &Link,
+        key: &KeyRef,
+        found: ObjectHandle,
+    ) -> Result<ObjectHandle, HsmError> {
         let copy = self
             .session
             .copy_object(found, &[Attribute::Token(false)])?;
-        let checked = KeyAttributes::read(&self.session, copy)
+        let checked = KeyAttributes::read(&self.session, link.profile, copy)
             .and_then(|read| refuse(&key.id, read.copy_offence()));
         if let Err(error) = checked {
             self.discard(OpenKey {
