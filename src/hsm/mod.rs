@@ -13,9 +13,10 @@
 //!
 //! How the files hang together: `module` loads a PKCS#11 library once per
 //! process and `initialize`s it, `profile` says what is particular about it,
-//! `token` finds or initialises a token in it, `keys` and `attributes`
-//! deal with key objects. `pkcs11` is [`Token`] itself; a `crew` of threads signs
-//! a `batch` in the sessions of `session`, and `recover` is what happens when the
+//! `token` finds or initialises a token in it, `keys` and `attributes` deal with
+//! key objects, `template` with what new ones are asked to be. `pkcs11` is
+//! [`Token`] itself; a `crew` of threads signs a `batch` in the sessions of
+//! `session`, which `login` opens, and `recover` is what happens when the
 //! sessions are lost, by the table of `codes`. `park` is about calls that do not
 //! return, `refused` about PINs that were wrong. `fast` holds the bare calls, and
 //! `bench` measures with them.
@@ -33,6 +34,7 @@ mod fast;
 mod initialize;
 mod keys;
 mod leave;
+mod login;
 mod module;
 mod park;
 mod pin;
@@ -44,6 +46,7 @@ mod refused;
 mod session;
 mod softhsm;
 mod status;
+mod template;
 mod token;
 
 use std::fmt;

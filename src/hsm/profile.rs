@@ -36,6 +36,10 @@ pub struct Profile {
     pub(super) sessions_of_use: usize,
     /// `CKA_LOCAL` is true of the keys that the token has generated, and of no others.
     pub(super) tells_local: bool,
+    /// There are sessions that only read.
+    pub(super) read_only_sessions: bool,
+    /// Public keys can be seen without a login, as their maker wishes.
+    pub(super) public_objects: bool,
     /// The form of `CKA_EC_POINT`.
     pub(super) points: PointForm,
     /// How it is told that a key is to be on Ed25519: the first form it takes.
@@ -73,6 +77,8 @@ const UNKNOWN: Profile = Profile {
     copies_pay: false,
     sessions_of_use: usize::MAX,
     tells_local: true,
+    read_only_sessions: true,
+    public_objects: true,
     points: PointForm::WrappedOrBare,
     ed25519_params: &[ED25519_OID, ED25519_NAME],
     pins: PinForm::Any,
@@ -144,6 +150,9 @@ const KNOWN: [Profile; 9] = [
         calls_itself: &["CloudHSM", "Cavium", "Marvell"],
         forwards: false,
         tokens_made_by: Some("the cluster is the token, and `cloudhsm-cli` makes its users"),
+        read_only_sessions: false,
+        // It takes CKA_PRIVATE with its default value only, which is true.
+        public_objects: false,
         pins: PinForm::UserAndPassword,
         ..UNKNOWN
     },

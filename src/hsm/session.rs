@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, ObjectHandle};
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::Session;
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki_sys::{CK_MECHANISM_TYPE, CKM_ECDSA, CKM_EDDSA};
 
 use super::attributes::{KeyAttributes, refuse};
 use super::config::{SessionCount, SessionKeyCopy, TokenConfig};
 use super::fast::BareCalls;
+use super::login::{log_in, open_session};
 use super::module::{Instance, Module};
 use super::park::stuck;
 use super::pin::Pin;
@@ -71,12 +71,12 @@ impl Link {
         let token = token::find(&instance.pkcs11, &config.label, config.serial.as_deref())?;
         let profile = module.profile.of_token(&token.info);
         let wanted = config.sessions.wanted(profile)?;
-        let anchor = instance.pkcs11.open_ro_session(token.slot)?;
+        let anchor = open_session(instance, profile, token.slot)?;
         log_in(&anchor, &token.info, profile, pin)?;
         let (put_back, idle) = bounded(wanted);
         let mut lanes = 0;
         while lanes < wanted {
-            match Lane::open(instance, token.slot) {
+            match Lane::open(instance, profile, token.slot) {
                 // There is room for every lane, and the queue is ours.
                 Ok(lane) => drop(put_back.try_send(lane)),
                 Err(error) if lanes > 0 && config.sessions == SessionCount::Auto => {
@@ -127,7 +127,7 @@ impl Link {
 
     /// One more lane beside those of the queue, for measuring.
     pub(super) fn extra_lane(&self) -> Result<Lane, HsmError> {
-        Lane::open(&self.instance, self.slot)
+        Lane::open(&self.instance, self.profile, self.slot)
     }
 
     /// A session that may change the token. The login holds for it too.
@@ -194,47 +194,6 @@ impl Drop for Link {
     }
 }
 
-/// Already logged in is success: the login belongs to the process, not to the session.
-fn log_in(
-    session: &Session,
-    info: &TokenInfo,
-    profile: &Profile,
-    pin: &Pin,
-) -> Result<(), HsmError> {
-    let label = || info.label().to_owned();
-    let unusable = |state| HsmError::PinUnusable {
-        label: label(),
-        state,
-    };
-    if info.user_pin_locked() {
-        return Err(unusable("locked"));
-    }
-    if !info.user_pin_initialized() {
-        return Err(unusable("not set"));
-    }
-    pin.check_not_refused(info)?;
-    if let Some(reason) = profile.pins.offence(pin.secret()) {
-        return Err(HsmError::Setting {
-            key: "pin_file",
-            reason: reason.to_owned(),
-        });
-    }
-    match session.login(UserType::User, Some(pin.secret())) {
-        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        Err(Error::Pkcs11(
-            RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange,
-            _,
-        )) => {
-            pin.remember_refused(info);
-            Err(HsmError::PinWrong { label: label() })
-        }
-        Err(Error::Pkcs11(RvError::PinLocked, _)) => Err(unusable("locked")),
-        Err(Error::Pkcs11(RvError::PinExpired, _)) => Err(unusable("expired")),
-        Err(Error::Pkcs11(RvError::UserPinNotInitialized, _)) => Err(unusable("not set")),
-        Err(other) => Err(other.into()),
-    }
-}
-
 impl Copies {
     fn new(mode: SessionKeyCopy, profile: &Profile) -> Self {
         let on = match mode {
@@ -284,9 +243,9 @@ struct OpenKey {
 }
 
 impl Lane {
-    fn open(instance: &Instance, slot: Slot) -> Result<Self, HsmError> {
+    fn open(instance: &Instance, profile: &Profile, slot: Slot) -> Result<Self, HsmError> {
         Ok(Self {
-            session: instance.pkcs11.open_ro_session(slot)?,
+            session: open_session(instance, profile, slot)?,
             open: Vec::with_capacity(OPEN_KEYS_MAX),
         })
     }
