@@ -52,12 +52,18 @@ pub(super) struct InitArgs {
     /// Label of the issuing token
     #[arg(long, value_name = "LABEL", default_value = "fob-issuer")]
     hsm_label: String,
+    /// Its serial number, where other tokens have the same label
+    #[arg(long, value_name = "SERIAL", requires = "hsm_pin_file")]
+    hsm_serial: Option<String>,
     /// The issuing token is there already, and its user PIN is in this file
     #[arg(long, value_name = "FILE", requires = "module")]
     hsm_pin_file: Option<PathBuf>,
     /// Label of the root's token
     #[arg(long, value_name = "LABEL", default_value = "fob-root")]
     root_label: String,
+    /// Its serial number, where other tokens have the same label
+    #[arg(long, value_name = "SERIAL", requires = "root_pin_file")]
+    root_serial: Option<String>,
     /// The root's token is there already, and its user PIN is in this file
     #[arg(long, value_name = "FILE", requires = "module")]
     root_pin_file: Option<PathBuf>,
@@ -121,14 +127,15 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         SoftHsm::under(dir).create()?;
     }
     place::activate_softhsm(dir)?;
-    let token = |label: &String| TokenConfig {
+    let token = |label: &String, serial: &Option<String>| TokenConfig {
+        serial: serial.clone(),
         init_args: args.init_args.clone(),
         profile: args.profile.as_deref().and_then(Profile::named),
         ..TokenConfig::new(&module, label)
     };
-    let root = token(&args.root_label);
+    let root = token(&args.root_label, &args.root_serial);
     let root = Opened::new(dir, root, args.root_pin_file.as_deref(), "root")?;
-    let issuing = token(&args.hsm_label);
+    let issuing = token(&args.hsm_label, &args.hsm_serial);
     let issuing = Opened::new(dir, issuing, args.hsm_pin_file.as_deref(), "hsm")?;
     let founded = Founding {
         root: &root.token,

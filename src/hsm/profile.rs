@@ -161,6 +161,8 @@ const KNOWN: [Profile; 9] = [
         calls_itself: &["Yubico"],
         forwards: false,
         tokens_made_by: Some("the device is the token, and `yubihsm-shell` makes its keys"),
+        // It does one thing at a time.
+        sessions_of_use: 2,
         pins: PinForm::KeyAndPassword,
         ..UNKNOWN
     },
