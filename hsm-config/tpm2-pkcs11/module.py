@@ -50,7 +50,9 @@ class Tpm2(common.Module):
                 "TPM2_PKCS11_MODULE": self.library(folder),
             }
             tcti, log = tpm(ends, folder), folder / "tpm2-abrmd.log"
-            abrmd = ["tpm2-abrmd", "--session", "--allow-root", "--tcti", tcti]
+            # The library keeps every key loaded that was used, in one connection.
+            abrmd = ["tpm2-abrmd", "--session", "--allow-root", "--max-transients", "100"]
+            abrmd += ["--tcti", tcti]
             common.daemon(ends, log, *abrmd, env=environment)
             random = ["tpm2_getrandom", "--tcti", broker, "--hex", "1"]
             common.until(lambda: common.answers(random, environment), log)
