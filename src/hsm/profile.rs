@@ -206,7 +206,7 @@ impl Profile {
         let said = |word: &&str| texts.iter().any(|text| text.contains(*word));
         let mut known = KNOWN.iter();
         known
-            .find(|profile| profile.calls_itself.iter().any(|word| said(word)))
+            .find(|profile| profile.calls_itself.iter().any(said))
             .unwrap_or(&UNKNOWN)
     }
 }
