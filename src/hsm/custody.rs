@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fob_verify::{Algorithm, IssuerKey};
 
+use super::token::plain;
 use super::{GeneratedKey, HsmError, KeyAttributes, KeyRef, Signer, Token, TokenKey};
 use crate::domain::record::TokenNote;
 
@@ -174,10 +175,10 @@ impl Token {
         self.with_link(1, |link| {
             let firmware = link.info.firmware_version();
             Ok(TokenIdentity {
-                serial: link.info.serial_number().to_owned(),
-                label: link.info.label().to_owned(),
-                manufacturer: link.info.manufacturer_id().to_owned(),
-                model: link.info.model().to_owned(),
+                serial: plain(link.info.serial_number()),
+                label: plain(link.info.label()),
+                manufacturer: plain(link.info.manufacturer_id()),
+                model: plain(link.info.model()),
                 firmware: format!("{}.{}", firmware.major(), firmware.minor()),
             })
         })
