@@ -81,8 +81,9 @@ static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
     softhsm.activate().unwrap();
     let module = softhsm_module().expect("SoftHSM is not installed");
     let pin = secrecy::SecretString::from("user pin 1");
-    init_token(&module, "model", &"security officer".into(), &pin).unwrap();
-    let token = Token::open(TokenConfig::new(&module, "model"), pin).unwrap();
+    let config = TokenConfig::new(&module, "model");
+    init_token(&config, &"security officer".into(), &pin).unwrap();
+    let token = Token::open(config, pin).unwrap();
     let unix_ms = SystemClock.unix_ms();
     let founding = Founding {
         root: &token,
