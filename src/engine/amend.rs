@@ -16,6 +16,7 @@ use super::outcome::Outcome;
 use super::plan::{Plan, again};
 use super::reissue::{Again, reissue};
 use super::{Engine, Failure};
+use crate::concurrent;
 use crate::domain::change::{Action, check_changeable};
 use crate::domain::{
     Authorization, AuthorizationId, KeyId, Mark, Recipient, Refusal, RefusalCode, ShardId,
@@ -271,7 +272,7 @@ impl Engine {
         let turn = self.reissues.acquire().await;
         let _turn = turn.map_err(|_| super::shutting_down())?;
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
-        let signed = tokio::task::spawn_blocking(move || reissue(&shared, &fleet, &all));
+        let signed = concurrent::spawn_blocking(move || reissue(&shared, &fleet, &all));
         let signed = signed
             .await
             .map_err(|error| Failure::Fault(format!("keys that were not signed: {error}")))?;
@@ -309,7 +310,7 @@ impl Engine {
         let uris = versions.iter().flat_map(|it| it.bundle.subjects.iter());
         let lists = uris.filter_map(|subject| ShardId::at(&subject.status_uri));
         let outcome = Outcome {
-            certain_by: self.certain_already(fleet, &now.vehicle, revision, versions),
+            certain_by: self.outstanding(fleet, &now.vehicle, revision, versions),
             ..Outcome::nothing()
         };
         Done {

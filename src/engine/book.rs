@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::bounded;
 
+use crate::concurrent::Map;
 use crate::domain::change::Bearer;
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
@@ -24,8 +25,6 @@ use crate::store::{
 
 use super::records;
 use super::statuses::Statuses;
-
-type Map<K, V> = papaya::HashMap<K, V>;
 
 /// Everything in memory.
 #[derive(Default)]

@@ -4,7 +4,7 @@
 
 use super::Engine;
 use super::book::FleetBook;
-use super::certain::{CertainBy, certain_by};
+use super::certain::certain_by;
 use super::outcome::Outcome;
 use crate::domain::{
     Bundle, FunctionCode, KeyChange, KeyId, KeyRecord, KeyStatus, Mark, Reason, ShardId, Subject,
@@ -85,31 +85,6 @@ impl Engine {
         }
         outcome.certain_by = certain_by(&self.shared, fleet, vehicle, &refused);
         outcome
-    }
-
-    /// When it is certain that a car refuses those keys that are to be refused as they stand, where
-    /// nothing more was done to them.
-    pub(super) fn certain_already(
-        &self,
-        fleet: &FleetBook,
-        vehicle: &VehicleId,
-        revision: u64,
-        versions: &[SignedBundle],
-    ) -> CertainBy {
-        let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
-        if acked.is_some_and(|acked| acked.revision >= revision) {
-            return CertainBy::Now;
-        }
-        let mut refused = Vec::new();
-        for SignedBundle { bundle, .. } in versions {
-            for (subject, key) in bundle.each_key() {
-                let mark = mark(bundle, subject, key, KeyChange::Revoke);
-                let stands = |mark: &Mark| self.book().statuses.of(mark.shard, mark.index);
-                let mark = mark.filter(|mark| stands(mark) != KeyStatus::Valid);
-                refused.extend(mark.map(|mark| (bundle.key_id(subject), mark)));
-            }
-        }
-        certain_by(&self.shared, fleet, vehicle, &refused)
     }
 }
 

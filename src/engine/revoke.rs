@@ -15,6 +15,7 @@ use super::amend::{Caller, Done, lists_of, replayed};
 use super::book::FleetBook;
 use super::outcome::Outcome;
 use super::{Engine, Failure};
+use crate::concurrent;
 use crate::domain::change::{Action, Bearer};
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyId, Refusal,
@@ -272,7 +273,7 @@ impl Engine {
     ) -> Result<Vec<AuthorizationId>, Failure> {
         let (engine, fleet, id) = (Arc::clone(&self.shared), fleet.fleet.id, id.clone());
         // Every authorization is looked at: that may take a while.
-        let meant = tokio::task::spawn_blocking(move || {
+        let meant = concurrent::spawn_blocking(move || {
             engine.book.authorizations_where(|it| {
                 it.fleet == fleet
                     && it.recipient().identity.as_ref() == Some(&id)
