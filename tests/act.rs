@@ -169,13 +169,22 @@ fn a_file_of_targets_and_the_same_again() {
     assert_eq!((&again["done"], &again["keys"]), (&json!(3), &json!(0)));
     assert_eq!(refusals(), told);
     assert_eq!(summary(&run("resume"), 3)["keys"], 3);
-    // As lines, from standing input.
+}
+
+#[test]
+fn targets_come_as_lines_from_standard_input_too() {
+    let garage = Garage::new();
+    let phone = Phone::new();
+    let bundles: Vec<_> = (0..4)
+        .map(|_| garage.issue("DEMO-0001", &TWO, "renter-1", &phone).1)
+        .collect();
     let lines: String = bundles
         .iter()
         .map(|it| format!("{}\n", json!({"bundle": it["bundle"]})))
         .collect();
     let mut command = garage.issuer.command(&["revoke", "--from", "-", "--json"]);
-    command.args(["--url", &garage.server.url, "--refused", &path]);
+    let refused = garage.issuer.file("refused").display().to_string();
+    command.args(["--url", &garage.server.url, "--refused", &refused]);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -190,6 +199,11 @@ fn a_file_of_targets_and_the_same_again() {
     for bundle in &bundles {
         assert_eq!(standing(&garage, bundle), [Status::Revoked; 2]);
     }
+}
+
+#[test]
+fn of_a_file_that_is_no_table_nothing_is_done() {
+    let garage = Garage::new();
     std::fs::write(garage.issuer.file("bad.csv"), "vehicle,DEMO-0001\n").unwrap();
     let bad = garage.issuer.file("bad.csv").display().to_string();
     let wrong = fob(&garage, &["suspend", "--from", &bad]);
@@ -202,7 +216,7 @@ fn a_file_of_targets_and_the_same_again() {
     let open = garage.authorize("DEMO-0001", &TWO);
     let redeemed = garage
         .server
-        .redeem(text(&open["code_set"]), "renter-1", &phone);
+        .redeem(text(&open["code_set"]), "renter-1", &Phone::new());
     assert_eq!(redeemed.status, 201, "and nothing was done of it");
 }
 

@@ -34,12 +34,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("utoipa", &["http/"]),
     (
         "hyper",
-        &[
-            "cli/act/call.rs",
-            "cli/issue/",
-            "cli/link.rs",
-            "cli/retry.rs",
-        ],
+        &["cli/act/", "cli/issue/", "cli/link.rs", "cli/retry.rs"],
     ),
     ("tokio_rustls", &["cli/link.rs"]),
     ("csv_core", &["cli/issue/"]),

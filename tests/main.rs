@@ -20,6 +20,7 @@ mod floors;
 mod hostile;
 mod hsm;
 mod issue;
+mod lists;
 mod offline;
 mod once;
 mod overload;

@@ -33,7 +33,8 @@ impl CertainBy {
 ///
 /// Without contact a key ends with its own expiry. A car that has acknowledged a sync holds status
 /// lists and asks them, each for as long as its policy says. Until the marks are committed a list
-/// without them may still be signed, and reach the car: it counts as if it were.
+/// without them may still be signed, and reach the car: it counts as if it were. So does one that
+/// was signed when lists were given a longer life.
 pub(super) fn certain_by(
     shared: &Shared,
     fleet: &FleetBook,
@@ -47,8 +48,12 @@ pub(super) fn certain_by(
     // clock.
     let last_signed = now + settings.answer_within.as_secs();
     let last_signed = last_signed.saturating_add(settings.list_ahead_max_s);
-    let list_ends = acked.map(|_| last_signed.saturating_add(settings.list_lifetime_s));
-    let of_key = |(key, mark): &(KeyId, Mark)| refused_from(key.function(), mark.ends, list_ends);
+    let last_ends = last_signed.saturating_add(settings.list_lifetime_s);
+    let of_key = |(key, mark): &(KeyId, Mark)| {
+        let before_ends = shared.book.statuses.shard(mark.shard).expires();
+        let list_ends = acked.map(|_| last_ends.max(before_ends));
+        refused_from(key.function(), mark.ends, list_ends)
+    };
     let lasting = refused.iter().filter(|(_, mark)| mark.ends > now);
     match lasting.map(of_key).max() {
         None => CertainBy::Now,

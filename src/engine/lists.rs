@@ -73,6 +73,7 @@ struct Drafted {
     shard: ShardId,
     changes: u64,
     issued_at: UnixTime,
+    expires: UnixTime,
     message: ToBeSigned,
 }
 
@@ -228,6 +229,7 @@ impl Lister {
         let listed = |it: &Drafted| Listed {
             shard: it.shard,
             issued_at: it.issued_at,
+            expires: it.expires,
         };
         self.write(drafted.iter().map(listed).collect())?;
         metrics::counter!("fob_status_lists_signed_total").increment(drafted.len() as u64);
@@ -251,9 +253,10 @@ impl Lister {
         let changes = shard.changes();
         let compressed = compress(&shard.octets());
         let uri = id.uri(&settings.status_url);
+        let expires = issued_at + settings.list_lifetime_s;
         let draft = Draft {
             uri: &uri,
-            expires: issued_at + settings.list_lifetime_s,
+            expires,
             issued_at,
             ttl_s: settings.list_ttl_s,
             compressed: &compressed,
@@ -267,6 +270,7 @@ impl Lister {
             shard: id,
             changes,
             issued_at,
+            expires,
             message,
         })
     }

@@ -68,6 +68,8 @@ impl Engine {
     ) -> Outcome {
         let mut outcome = Outcome::nothing();
         let mut refused = Vec::new();
+        let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
+        let knows = acked.is_some_and(|it| it.revision >= self.book().statuses.revision());
         for (id, mark) in marks {
             let before = self.book().statuses.held(mark.shard, mark.index);
             let (before, after) = (before.status(), before.after(mark.change).status());
@@ -79,7 +81,8 @@ impl Engine {
                 (KeyStatus::Suspended, KeyStatus::Valid) => outcome.resumed.push(*id),
                 _ => {}
             }
-            if after != before && after != KeyStatus::Valid {
+            // What is refused already the car may not know of yet.
+            if after != KeyStatus::Valid && !(after == before && knows) {
                 refused.push((*id, *mark));
             }
         }

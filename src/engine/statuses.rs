@@ -40,6 +40,8 @@ pub(super) struct Shard {
     changes: Counter,
     /// When it was signed last, as far as is durable.
     issued_at: AtomicU64,
+    /// When the last of those that were signed ends.
+    expires: AtomicU64,
 }
 
 impl Statuses {
@@ -106,6 +108,7 @@ impl Statuses {
         for list in lists {
             let shard = self.shard(list.shard);
             shard.issued_at.fetch_max(list.issued_at, Ordering::Relaxed);
+            shard.expires.fetch_max(list.expires, Ordering::Relaxed);
         }
     }
 
@@ -137,6 +140,11 @@ impl Shard {
     /// When it was signed last; 0 where it never was.
     pub(super) fn issued_at(&self) -> UnixTime {
         self.issued_at.load(Ordering::Relaxed)
+    }
+
+    /// When every list of it that was ever given out has ended; 0 where none was.
+    pub(super) fn expires(&self) -> UnixTime {
+        self.expires.load(Ordering::Relaxed)
     }
 
     /// The whole list, four entries to an octet, the first in its lowest bits

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fob_verify::ack::{ACK_LEN_MAX, Ack, SignedAck};
-use fob_verify::sync::{Draft, STATUS_URIS_MAX, digest, to_be_signed};
+use fob_verify::sync::{Draft, STATUS_LISTS_MAX, digest, to_be_signed};
 use fob_verify::{RustCrypto, Verified};
 
 use super::book::FleetBook;
@@ -219,17 +219,23 @@ impl Engine {
         vehicle: &Vehicle,
     ) -> Result<(Synced, Sent), Failure> {
         // Before anything else is read: all of it is at least as new.
-        let revision = self.book().statuses.revision();
+        let mut revision = self.book().statuses.revision();
         let trust = self.book().trust();
         let trust = trust.ok_or_else(|| hsm_unavailable().detail("there is no trust list"))?;
-        let lists = self.lists_of_vehicle(fleet, &vehicle.id).await?;
+        let mut lists = self.lists_of_vehicle(fleet, &vehicle.id).await?;
+        let over = lists.len().saturating_sub(STATUS_LISTS_MAX);
+        if over > 0 {
+            // What it is not told of it cannot acknowledge.
+            lists.drain(..over);
+            revision = 0;
+        }
         let mut parts = Vec::with_capacity(lists.len() + 2);
-        let mut uris = Vec::with_capacity(lists.len());
+        let mut named = Vec::with_capacity(lists.len());
         self.lists_fresh(lists.clone()).await?;
         for id in lists {
             if let Some(list) = self.status_list(id).await? {
                 parts.push(Arc::clone(&list.bytes));
-                uris.push(id.uri(&self.settings().status_url));
+                named.push((id.uri(&self.settings().status_url), list.issued_at));
             }
         }
         let last = fleet
@@ -237,7 +243,7 @@ impl Engine {
             .map_or(0, |it| it.sent.at);
         let at = self.clock().unix().max(last + 1);
         let signed = self
-            .sign_sync(fleet, vehicle, trust.version, uris, at)
+            .sign_sync(fleet, vehicle, trust.version, named, at)
             .await?;
         let sent = Sent {
             digest: digest(&signed),
@@ -254,14 +260,14 @@ impl Engine {
         fleet: &Arc<FleetBook>,
         vehicle: &Vehicle,
         trust_version: u32,
-        mut uris: Vec<String>,
+        mut named: Vec<(String, UnixTime)>,
         at: UnixTime,
     ) -> Result<Vec<u8>, Failure> {
-        uris.sort_unstable();
+        named.sort_unstable();
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
         let vehicle = vehicle.id.clone();
         let signed = concurrent::spawn_blocking(move || {
-            let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+            let named: Vec<_> = named.iter().map(|(uri, at)| (uri.as_str(), *at)).collect();
             let draft = |epoch: &Epoch| {
                 let draft = Draft {
                     vehicle: vehicle.as_str(),
@@ -271,7 +277,7 @@ impl Engine {
                     // Read last: a reset that came meanwhile is in it.
                     vehicle_epoch: fleet.vehicle(vehicle.as_str()).map_or(0, |it| it.epoch),
                     trust_version,
-                    status_uris: &uris,
+                    status_lists: &named,
                 };
                 to_be_signed(&draft, epoch.key.algorithm(), &epoch.id.0)
                     .map_err(|why| Failure::Fault(format!("a sync that cannot be written: {why}")))
@@ -285,8 +291,7 @@ impl Engine {
             .map_err(|error| Failure::Fault(format!("a sync that was not signed: {error}")))?
     }
 
-    /// The lists on which a vehicle's keys stand that have not expired, the newest where there are
-    /// more than a sync can name.
+    /// The lists on which a vehicle's keys stand that have not expired, the newest last.
     async fn lists_of_vehicle(
         &self,
         fleet: &Arc<FleetBook>,
@@ -303,7 +308,6 @@ impl Engine {
                 }
             }
         }
-        let over = lists.len().saturating_sub(STATUS_URIS_MAX);
-        Ok(lists.into_iter().skip(over).collect())
+        Ok(lists.into_iter().collect())
     }
 }

@@ -116,14 +116,16 @@ pub struct Reset {
     pub request: Option<AmendRequest>,
 }
 
-/// When a status list was signed, to be written before it is given out: the next must be later,
-/// whatever the clock says.
+/// When a status list was signed and how long it lives, to be written before it is given out: the
+/// next must be later, whatever the clock says, and a car may believe this one to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Which list.
     pub shard: ShardId,
-    /// Its `iat`.
+    /// Its `iat`; loaded, the latest of all.
     pub issued_at: UnixTime,
+    /// Its `exp`; loaded, the latest of all.
+    pub expires: UnixTime,
 }
 
 /// What a car was sent last, and what it has acknowledged.

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use fob::clock::{Clock, SystemClock};
 use fob::domain::code_set::CodeSetKey;
-use fob::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
+use fob::domain::{
+    Authorization, AuthorizationId, BundleId, FleetId, IdentityId, Token as Bearer, TokenId,
+};
+use fob::engine::authenticate::BackEnd;
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
 use fob::engine::{Book, Engine, EngineSettings, Issuing, Parts, jws};
@@ -94,6 +97,10 @@ impl Signer for FaultySigner {
                 .sign_all(key, &vec![b"something else".as_slice(); messages.len()]);
         }
         self.token.sign_all(key, messages)
+    }
+
+    fn close(&self) {
+        Signer::close(&self.token);
     }
 
     fn status(&self) -> TokenStatus {
@@ -216,6 +223,7 @@ pub struct Inside {
     pub owner: Phone,
     handle: actix_web::dev::ServerHandle,
     thread: Option<JoinHandle<()>>,
+    label: String,
     _dir: TempDir,
 }
 
@@ -244,19 +252,7 @@ impl Inside {
             reopen_fails: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
         });
-        let engine = Arc::new(
-            Engine::start(Parts {
-                tokens: vec![Issuing::alone(
-                    label,
-                    Arc::clone(&signer) as Arc<dyn Signer>,
-                )],
-                store: Arc::clone(&store) as Arc<dyn Store>,
-                clock: Arc::new(SystemClock),
-                code_set_key: CodeSetKey::new(&[7; 32]),
-                settings,
-            })
-            .unwrap(),
-        );
+        let engine = engine(label, &signer, &store, settings);
         let (handle, thread) = listen(listener, &engine);
         let server = Server::at(url);
         Self {
@@ -267,13 +263,42 @@ impl Inside {
             owner,
             handle,
             thread: Some(thread),
+            label: label.to_owned(),
             _dir: dir,
         }
     }
-}
 
-impl Drop for Inside {
-    fn drop(&mut self) {
+    /// The demo fleet's back end, which may do everything.
+    pub fn back_end(&self) -> BackEnd {
+        let fleet = self.engine.book().fleet_named("demo").unwrap();
+        let token = Arc::new(Bearer {
+            id: TokenId([1; 16]),
+            fleet: fleet.fleet.id,
+            hash: [0; 32],
+            scopes: std::iter::empty().collect(),
+            created_at: 0,
+            expires_at: None,
+            revoked_at: None,
+        });
+        BackEnd { fleet, token }
+    }
+
+    /// Ends it, and starts it anew on what is stored, at another address and with settings changed
+    /// by `change`. Status lists stay where they are.
+    pub fn restart(&mut self, change: impl FnOnce(&mut EngineSettings)) {
+        self.stop();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut settings = EngineSettings::new(&url);
+        settings.status_url = self.engine.settings().status_url.clone();
+        change(&mut settings);
+        self.engine = engine(&self.label, &self.signer, &self.store, settings);
+        let (handle, thread) = listen(listener, &self.engine);
+        (self.handle, self.thread) = (handle, Some(thread));
+        self.server = Server::at(url);
+    }
+
+    fn stop(&mut self) {
         self.signer.release();
         self.engine.shutdown();
         drop(self.handle.stop(false));
@@ -281,6 +306,29 @@ impl Drop for Inside {
             let _ = thread.join();
         }
     }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn engine(
+    label: &str,
+    signer: &Arc<FaultySigner>,
+    store: &Arc<FaultyStore>,
+    settings: EngineSettings,
+) -> Arc<Engine> {
+    let signer = Arc::clone(signer) as Arc<dyn Signer>;
+    let parts = Parts {
+        tokens: vec![Issuing::alone(label, signer)],
+        store: Arc::clone(store) as Arc<dyn Store>,
+        clock: Arc::new(SystemClock),
+        code_set_key: CodeSetKey::new(&[7; 32]),
+        settings,
+    };
+    Arc::new(Engine::start(parts).unwrap())
 }
 
 fn token(label: &str) -> Token {

@@ -12,7 +12,7 @@ use fob::domain::code_set::CodeSetKey;
 use fob::domain::function::FunctionRef;
 use fob::domain::{
     Authorization, AuthorizationId, AuthorizationState, BundleId, FleetId, IdentityId, KeyStatus,
-    Recipient, RefusalCode, ShardId, Token as Bearer, TokenId, VehicleId,
+    Recipient, RefusalCode, ShardId, Status, Token as Bearer, TokenId, VehicleId,
 };
 use fob::hsm::{SoftHsm, Token, TokenConfig, init_token, softhsm_module};
 use fob::store::sqlite::{Sqlite, SqliteConfig};
@@ -26,6 +26,7 @@ use fob_model::engine::authorize::AuthorizationSpec;
 use fob_model::engine::found::{self, Founding};
 use fob_model::engine::ids::Ids;
 use fob_model::engine::reset::{Ends, ResetDone};
+use fob_model::engine::revoke::Target;
 use fob_model::engine::{Book, Engine, EngineSettings, Failure, Issuing, Parts};
 use fob_verify::status::Room;
 use fob_verify::{Algorithm, HolderKey, IssuerKey, RustCrypto, status, trust};
@@ -287,7 +288,7 @@ impl World {
     }
 
     pub fn redeem(&self, code_set: &str, by: u8) -> Result<Arc<Redemption>, RefusalCode> {
-        let renter = IdentityId::parse("renter-1").unwrap();
+        let renter = borrower();
         refused(block_on(self.engine.redeem_for(
             code_set,
             renter,
@@ -306,6 +307,23 @@ impl World {
         action: fob::domain::change::Action,
     ) -> Result<Done, RefusalCode> {
         refused(block_on(self.engine.act(self.caller(), id, action)))
+    }
+
+    /// Suspends, resumes or ends all there is on the vehicle or of the borrower.
+    pub fn act_on(
+        &self,
+        target: &Target,
+        action: fob::domain::change::Action,
+    ) -> Result<(), RefusalCode> {
+        let caller = self.caller();
+        let parts = refused(block_on(self.engine.parts_of(caller, action, target)))?;
+        let done = refused(block_on(self.engine.carry_out(caller, action, &parts)))?;
+        done.into_iter().try_for_each(|one| refused(one).map(drop))
+    }
+
+    /// The vehicle everything is for.
+    pub fn vehicle(&self) -> Target {
+        Target::Vehicle(self.vehicle.clone())
     }
 
     pub fn reset(&self) -> ResetDone {
@@ -342,11 +360,13 @@ impl World {
         standing
     }
 
-    /// No key is left that is not granted; whoever may use a function has a key for it; the book
-    /// says what the store says.
+    /// No key is left that is not granted, and none is valid while vehicle or borrower are
+    /// suspended; whoever may use a function has a key for it; the book says what the store says.
     pub fn check(&self) {
         let book = self.engine.book();
         let vehicle = self.back_end.fleet.vehicle(self.vehicle.as_str()).unwrap();
+        let borrower = self.back_end.fleet.identity(borrower().as_str()).unwrap();
+        let awake = [vehicle.status, borrower.status] == [Status::Active; 2];
         let loaded = Book::default();
         loaded.load(&*self.store).unwrap();
         assert_eq!(loaded.statuses.revision(), book.statuses.revision());
@@ -364,7 +384,8 @@ impl World {
                 for ((subject, key), status) in bundle.each_key().zip(standing) {
                     let live = status == KeyStatus::Valid && bundle.vehicle_epoch == vehicle.epoch;
                     let holder = bundle.holder == newest.holder;
-                    let granted = stands.state == AuthorizationState::Redeemed
+                    let granted = awake
+                        && stands.state == AuthorizationState::Redeemed
                         && grants(&stands, bundle, subject, key, holder);
                     assert!(!live || granted, "{subject:?} of {bundle:?}: {stands:?}");
                 }
@@ -372,11 +393,20 @@ impl World {
             if stands.state == AuthorizationState::Redeemed {
                 assert_eq!(newest.vehicle_epoch, vehicle.epoch, "{newest:?}");
                 let standing = book.statuses.of_bundle(newest);
-                assert!(standing.iter().all(|it| *it == KeyStatus::Valid));
+                let expected = match awake {
+                    true => KeyStatus::Valid,
+                    false => KeyStatus::Suspended,
+                };
+                assert!(standing.iter().all(|it| *it == expected), "{standing:?}");
                 assert_eq!(newest.subjects.len(), stands.functions.iter().count());
             }
         }
     }
+}
+
+/// Whoever redeems.
+pub fn borrower() -> IdentityId {
+    IdentityId::parse("renter-1").unwrap()
 }
 
 /// A refusal's code; a fault ends the run.

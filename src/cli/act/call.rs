@@ -1,13 +1,10 @@
 //! A run: calls, reads the answers as they come, and calls again for what has none yet. That is
 //! safe, since what stands as asked for is not done twice.
 
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use anyhow::{Context, bail};
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Request, Response, StatusCode};
 use indicatif::ProgressBar;
@@ -15,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::channel;
 use tokio::time::timeout;
 
+use super::answers::{Answers, SILENCE_MAX, reason, word};
 use super::targets::Targets;
 use crate::cli::link::{Link, Orders, Server};
 use crate::cli::pass::Issuer;
@@ -25,12 +23,6 @@ use crate::domain::change::Action;
 /// Targets of one call at most, and bytes of its body.
 const TARGETS_MAX: usize = 256;
 const BODY_LEN_MAX: usize = 32 * 1024;
-
-/// How long a server may be silent while answers are missing.
-const SILENCE_MAX: Duration = Duration::from_secs(300);
-
-/// The most bytes of an answer's line.
-const LINE_LEN_MAX: usize = 1 << 20;
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -165,7 +157,7 @@ impl Run {
             if !answered.is_empty() {
                 failures = 0;
             }
-            left.retain(|(line, _)| !answered.contains_key(line));
+            left.retain(|(line, _)| !answered.contains(line));
             if !left.is_empty() {
                 let why = why.unwrap_or_else(|| again("the answer broke off"));
                 self.put_off(why, &mut failures).await?;
@@ -179,8 +171,8 @@ impl Run {
         &mut self,
         left: &[&(u64, String)],
         last: bool,
-    ) -> anyhow::Result<(BTreeMap<u64, ()>, Option<Again>)> {
-        let mut answered = BTreeMap::new();
+    ) -> anyhow::Result<(BTreeSet<u64>, Option<Again>)> {
+        let mut answered = BTreeSet::new();
         let body: String = left.iter().flat_map(|(_, body)| [body, "\n"]).collect();
         let (_link, response) = match self.call(body, NDJSON).await? {
             Ok(called) => called,
@@ -209,7 +201,7 @@ impl Run {
             if is_temporary(code) && !last {
                 continue;
             }
-            if answered.insert(*line, ()).is_some() {
+            if !answered.insert(*line) {
                 bail!("the server answers a line twice");
             }
             match answer.get("problem") {
@@ -316,46 +308,6 @@ impl Run {
     }
 }
 
-/// The lines of an answer.
-struct Answers {
-    body: Incoming,
-    begun: Vec<u8>,
-}
-
-impl Answers {
-    fn new(body: Incoming) -> Self {
-        Self {
-            body,
-            begun: Vec::new(),
-        }
-    }
-
-    /// The next one; `None` at the end.
-    async fn next(&mut self) -> anyhow::Result<Result<Option<Value>, Again>> {
-        loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.begun) {
-                let line: Vec<u8> = self.begun.drain(..=end).collect();
-                let value = serde_json::from_slice(&line);
-                return Ok(Ok(Some(value.context("the server's answer is no JSON")?)));
-            }
-            if self.begun.len() > LINE_LEN_MAX {
-                bail!("the server's answer has a line that does not end");
-            }
-            let body = &mut self.body;
-            let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-            match timeout(SILENCE_MAX, frame).await {
-                Err(_) => return Ok(Err(again("the server has fallen silent"))),
-                Ok(Some(Err(error))) => return Ok(Err(again(error.to_string()))),
-                Ok(Some(Ok(frame))) => {
-                    let data = frame.into_data().unwrap_or_default();
-                    self.begun.extend_from_slice(&data);
-                }
-                Ok(None) => return Ok(Ok(None)),
-            }
-        }
-    }
-}
-
 /// How many of the targets go into the next call.
 fn chunk_len(targets: &[(u64, String)]) -> usize {
     let mut bytes = 0;
@@ -365,19 +317,6 @@ fn chunk_len(targets: &[(u64, String)]) -> usize {
     };
     let fitting = targets.iter().take(TARGETS_MAX).take_while(fits);
     fitting.count().max(1)
-}
-
-/// The `status` of an answer.
-fn word(answer: &Value) -> anyhow::Result<&str> {
-    let status = answer["status"].as_str();
-    status.context("the server's answer says nothing of a status")
-}
-
-fn reason(answer: &Value) -> String {
-    match problem(answer.to_string().as_bytes()) {
-        Some((code, detail)) => format!("{code}: {detail}"),
-        None => "the server has ended the call".into(),
-    }
 }
 
 #[cfg(test)]

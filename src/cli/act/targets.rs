@@ -185,20 +185,21 @@ fn target(text: &[u8], table: bool, too_long: bool) -> Result<String, (&'static 
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> anyhow::Result<(Vec<(u64, String)>, Vec<(u64, String)>)> {
+    /// The lines that are targets, and the field that is wrong in each of the others.
+    fn read(text: &str) -> anyhow::Result<[Vec<(u64, String)>; 2]> {
         let Targets::Many(targets, wrong) = many(text.as_bytes(), "targets")? else {
             bail!("a file has many");
         };
         let wrong = wrong.into_iter();
         let wrong = wrong.map(|it| (it.line, it.field.unwrap_or_default()));
-        Ok((targets, wrong.collect()))
+        Ok([targets, wrong.collect()])
     }
 
     #[test]
     fn a_table_of_targets() {
         let text =
             "kind, id\r\nvehicle,VAN-7\n\n key , 01a2 \ncar,x\nvehicle\nvehicle, \nidentity,a\"b\n";
-        let (targets, wrong) = read(text).expect("targets");
+        let [targets, wrong] = read(text).expect("targets");
         let expected = [
             (2, r#"{"vehicle":"VAN-7"}"#.to_owned()),
             (4, r#"{"key":"01a2"}"#.into()),
@@ -215,7 +216,7 @@ mod tests {
     fn targets_as_lines() {
         let long = "x".repeat(TARGET_LEN_MAX);
         let text = format!("\n{{\"key\":\"a\"}}\nnonsense\n{{\"key\":\"{long}\"}}\n");
-        let (targets, wrong) = read(&text).expect("targets");
+        let [targets, wrong] = read(&text).expect("targets");
         let expected = [(2, r#"{"key":"a"}"#.to_owned()), (3, "nonsense".into())];
         assert_eq!(targets, expected, "what they say is the server's to judge");
         assert_eq!(wrong, [(4, "line".into())]);

@@ -3,3 +3,9 @@
 ALTER TABLE statuses ADD COLUMN reasons INTEGER NOT NULL DEFAULT 0;
 
 UPDATE statuses SET reasons = 2 WHERE status = 2;
+
+-- When the last of those ends that were given out of each status list. Until now it was not kept,
+-- and none lived longer than 366 days.
+ALTER TABLE status_lists ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
+
+UPDATE status_lists SET expires = issued_at + 366 * 86400;

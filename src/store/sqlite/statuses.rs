@@ -63,17 +63,19 @@ pub(super) fn mark(connection: &Connection, marks: &[Mark]) -> Result<(), StoreE
     Ok(())
 }
 
-/// Notes when lists are signed. None goes back.
+/// Notes when lists are signed, and when they end. None goes back.
 pub(super) fn listed(connection: &Connection, lists: &[Listed]) -> Result<Applied, StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO status_lists VALUES (?1, ?2, ?3)
-         ON CONFLICT DO UPDATE SET issued_at = max(issued_at, excluded.issued_at)",
+        "INSERT INTO status_lists (tag, shard, issued_at, expires) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET issued_at = max(issued_at, excluded.issued_at),
+         expires = max(expires, excluded.expires)",
     )?;
     for list in lists {
         statement.execute(params![
             list.shard.tag,
             column(list.shard.number)?,
-            column(list.issued_at)?
+            column(list.issued_at)?,
+            column(list.expires)?
         ])?;
     }
     Ok(Applied::Done)
@@ -134,6 +136,17 @@ pub(super) fn load(
     names: &Names,
     each: &mut dyn FnMut(Row),
 ) -> Result<(), StoreError> {
+    load_marks(connection, each)?;
+    load_lists(connection, each)?;
+    load_contacts(connection, names, each)?;
+    let sql = "SELECT value FROM revisions WHERE value > 0";
+    rows(connection, sql, [], |row| {
+        each(Row::Revision(number(row.get(0)?)?));
+        Ok(())
+    })
+}
+
+fn load_marks(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
     let sql = "SELECT tag, shard, position, status, ends, reasons FROM statuses";
     rows(connection, sql, [], |row| {
         let (shard, index) = (
@@ -162,8 +175,11 @@ pub(super) fn load(
             _ => return Err(corrupt("an unknown status of a key")),
         }
         Ok(())
-    })?;
-    let sql = "SELECT tag, shard, issued_at FROM status_lists";
+    })
+}
+
+fn load_lists(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
+    let sql = "SELECT tag, shard, issued_at, expires FROM status_lists";
     rows(connection, sql, [], |row| {
         each(Row::Listed(Listed {
             shard: ShardId {
@@ -171,9 +187,17 @@ pub(super) fn load(
                 number: number(row.get(1)?)?,
             },
             issued_at: number(row.get(2)?)?,
+            expires: number(row.get(3)?)?,
         }));
         Ok(())
-    })?;
+    })
+}
+
+fn load_contacts(
+    connection: &Connection,
+    names: &Names,
+    each: &mut dyn FnMut(Row),
+) -> Result<(), StoreError> {
     let sql = "SELECT v.fleet, v.number, c.sent, c.sent_revision, c.sent_at, c.acked,
                c.acked_revision, c.acked_at, c.heard_at
                FROM contacts c CROSS JOIN vehicles v ON v.number = c.vehicle";
@@ -200,11 +224,6 @@ pub(super) fn load(
                 acked,
             },
         ));
-        Ok(())
-    })?;
-    let sql = "SELECT value FROM revisions WHERE value > 0";
-    rows(connection, sql, [], |row| {
-        each(Row::Revision(number(row.get(0)?)?));
         Ok(())
     })
 }

@@ -438,9 +438,13 @@ pub(crate) fn lists_and_contacts_are_kept<P: Place>() {
     let place = P::new();
     let store = place.open();
     done(&store, &world());
-    let listed = |issued_at| {
-        let shard = SHARD;
-        Write::Listed([Listed { shard, issued_at }].into())
+    let listed = |issued_at, expires| {
+        let list = Listed {
+            shard: SHARD,
+            issued_at,
+            expires,
+        };
+        Write::Listed([list].into())
     };
     let sent = |n: u8| Sent {
         digest: [n; 32],
@@ -456,7 +460,7 @@ pub(crate) fn lists_and_contacts_are_kept<P: Place>() {
         |vehicle: &str, contact| Write::Contact(FLEET, VehicleId::parse(vehicle).unwrap(), contact);
     done(
         &store,
-        &[listed(50), listed(40), tell("V-1", contact(None))],
+        &[listed(50, 70), listed(40, 90), tell("V-1", contact(None))],
     );
     done(&store, &[tell("V-1", contact(Some(sent(1))))]);
     assert_eq!(
@@ -469,8 +473,13 @@ pub(crate) fn lists_and_contacts_are_kept<P: Place>() {
         .iter()
         .filter(|row| matches!(row, Row::Listed(_)))
         .collect();
+    let latest = Listed {
+        shard: SHARD,
+        issued_at: 50,
+        expires: 90,
+    };
     assert!(
-        matches!(lists[..], [Row::Listed(Listed { issued_at: 50, .. })]),
+        matches!(lists[..], [Row::Listed(list)] if *list == latest),
         "{lists:?}"
     );
     let expected = contact(Some(sent(1)));

@@ -1,24 +1,13 @@
-//! Lists of operations on one vehicle, two at a time, as proptest thinks them up.
-//!
-//! A failure is any of these, looked for after each step over everything that was ever issued:
-//! - a key that is valid on its list, not expired and of the vehicle's epoch, that its
-//!   authorization does not grant;
-//! - a key that is suspended for a reason that does not hold, or is not for one that does: its
-//!   function (which a model keeps), its authorization, its identity, its vehicle;
-//! - a function that a redeemed authorization grants, for which the bundle as it stands has no
-//!   key of the vehicle's epoch, valid unless one of these suspends it;
-//! - a book that, loaded from the store, says something else than the one in memory;
-//! - a fault where there should be a refusal.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+//! What is carried out, and what must hold afterwards.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use fob::domain::change::{Action, grants};
 use fob::domain::function::FunctionRef;
 use fob::domain::{
     Authorization, AuthorizationId, AuthorizationState, Held, IdentityId, KeyId, KeyStatus, Reason,
-    Recipient, ShardId, Status, Token, TokenId, VehicleId,
+    Reasons, Recipient, ShardId, Status, VehicleId,
 };
 use fob::engine::amend::Caller;
 use fob::engine::authenticate::BackEnd;
@@ -28,58 +17,13 @@ use fob::engine::revoke::{Part, Target};
 use fob::engine::{Book, Engine, Failure};
 use fob::store::{BundleKey, SignedBundle, Store};
 use fob_verify::HolderKey;
-use futures_util::future::join;
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
+use super::Op;
 use crate::support::inside::Inside;
 use crate::support::{Phone, now};
 
-/// What is done to one of the authorizations there are, by its number.
-#[derive(Clone, Debug)]
-enum Op {
-    Authorize(u8),
-    Redeem(usize),
-    Change(usize, u8, u64),
-    Act(usize, Action),
-    /// To every key of a function.
-    OnKey(usize, u16, Action),
-    OnVehicle(Action),
-    OnIdentity(Action),
-    Reset(Option<usize>),
-    Rebind(usize),
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let one = 0..8_usize;
-    let functions = 1..32_u8;
-    prop_oneof![
-        3 => functions.clone().prop_map(Op::Authorize),
-        5 => one.clone().prop_map(Op::Redeem),
-        5 => (one.clone(), functions, 1..4_u64).prop_map(|(at, mask, hours)| Op::Change(at, mask, hours)),
-        2 => one.clone().prop_map(|at| Op::Act(at, Action::Suspend)),
-        3 => one.clone().prop_map(|at| Op::Act(at, Action::Resume)),
-        1 => one.clone().prop_map(|at| Op::Act(at, Action::Cancel)),
-        5 => (one.clone(), 1..6_u16, action()).prop_map(|(at, function, action)| {
-            Op::OnKey(at, function, action)
-        }),
-        4 => action().prop_map(Op::OnVehicle),
-        4 => action().prop_map(Op::OnIdentity),
-        2 => proptest::option::of(one.clone()).prop_map(Op::Reset),
-        2 => one.prop_map(Op::Rebind),
-    ]
-}
-
-/// Ends are rarer, or nothing would be left.
-fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        4 => Just(Action::Suspend),
-        5 => Just(Action::Resume),
-        1 => Just(Action::Cancel),
-    ]
-}
-
-struct World<'a> {
+/// One vehicle, one identity, and what was done.
+pub(super) struct World<'a> {
     inside: &'a Inside,
     back_end: BackEnd,
     vehicle: VehicleId,
@@ -91,7 +35,24 @@ struct World<'a> {
     made: Mutex<Vec<(AuthorizationId, String)>>,
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
+    pub(super) fn new(
+        inside: &'a Inside,
+        back_end: BackEnd,
+        vehicle: VehicleId,
+        identity: IdentityId,
+    ) -> Self {
+        Self {
+            inside,
+            back_end,
+            vehicle,
+            identity,
+            phone: Phone::new().key(),
+            held: Mutex::default(),
+            made: Mutex::default(),
+        }
+    }
+
     fn engine(&self) -> &Engine {
         &self.inside.engine
     }
@@ -129,7 +90,7 @@ impl World<'_> {
     }
 
     /// Does it. Refusals are fine, faults are not.
-    async fn run(&self, op: &Op) {
+    pub(super) async fn run(&self, op: &Op) {
         if let Err(Failure::Fault(fault)) = self.carry_out(op).await {
             panic!("{op:?}: {fault}");
         }
@@ -209,7 +170,7 @@ impl World<'_> {
     }
 
     /// Of two that contradict each other, which came last is not known: the model learns it.
-    fn learn(&self, one: &Op, other: &Op) {
+    pub(super) fn learn(&self, one: &Op, other: &Op) {
         let (Op::OnKey(_, one, _), Op::OnKey(_, other, _)) = (one, other) else {
             return;
         };
@@ -240,7 +201,6 @@ impl World<'_> {
 
     /// Why a key of this function must be suspended.
     fn reasons(&self, stands: &Authorization, function: u16) -> Held {
-        use fob::domain::Reasons;
         let fleet = &self.back_end.fleet;
         let vehicle = fleet.vehicle(self.vehicle.as_str()).unwrap();
         let identity = fleet.identity(self.identity.as_str()).unwrap();
@@ -258,7 +218,7 @@ impl World<'_> {
         Held::By(hold.fold(Reasons::NONE, |all, (reason, _)| all.with(reason)))
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let book = self.engine().book();
         let vehicle = self.back_end.fleet.vehicle(self.vehicle.as_str()).unwrap();
         for (id, _) in self.made.lock().unwrap().iter() {
@@ -312,7 +272,7 @@ impl World<'_> {
         }
     }
 
-    fn check_loaded(&self) {
+    pub(super) fn check_loaded(&self) {
         let (book, loaded) = (self.engine().book(), Book::default());
         loaded.load(&*self.inside.store).unwrap();
         assert_eq!(loaded.statuses.revision(), book.statuses.revision());
@@ -336,63 +296,4 @@ impl World<'_> {
             }
         }
     }
-}
-
-#[test]
-fn whatever_is_done_no_key_is_left_that_is_not_granted() {
-    let inside = Inside::start("simulation", |settings| {
-        // Lists change far more often here than anywhere.
-        settings.list_ahead_max_s = 1_000_000;
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let fleet = inside.engine.book().fleet_named("demo").unwrap();
-    let token = Arc::new(Token {
-        id: TokenId([1; 16]),
-        fleet: fleet.fleet.id,
-        hash: [0; 32],
-        scopes: std::iter::empty().collect(),
-        created_at: 0,
-        expires_at: None,
-        revoked_at: None,
-    });
-    let mut runner = TestRunner::new(Config {
-        cases: 48,
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let steps = proptest::collection::vec((op(), op()), 1..24);
-    let case = std::cell::Cell::new(0_u32);
-    let run = runner.run(&steps, |steps| {
-        case.set(case.get() + 1);
-        let world = World {
-            inside: &inside,
-            back_end: BackEnd {
-                fleet: Arc::clone(&fleet),
-                token: Arc::clone(&token),
-            },
-            vehicle: VehicleId::parse(&format!("DEMO-{:04}", 1 + case.get() % 100)).unwrap(),
-            identity: IdentityId::parse(&format!("renter-{}", 1 + case.get() % 100)).unwrap(),
-            held: Mutex::default(),
-            phone: Phone::new().key(),
-            made: Mutex::default(),
-        };
-        // A case before may have left them suspended.
-        for op in [
-            Op::OnVehicle(Action::Resume),
-            Op::OnIdentity(Action::Resume),
-        ] {
-            runtime.block_on(world.run(&op));
-        }
-        for (one, other) in &steps {
-            runtime.block_on(join(world.run(one), world.run(other)));
-            world.learn(one, other);
-            world.check();
-        }
-        world.check_loaded();
-        Ok(())
-    });
-    run.unwrap();
 }
