@@ -2,14 +2,12 @@
 //! back, and the three ways in which it learns of it. Everything it is shown is the server's own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::garage::{Garage, parts};
+use crate::support::garage::Garage;
 use crate::support::{FOB, Phone, authorization, now, time};
 
 const VEHICLE: &str = "DEMO-0001";
@@ -93,47 +91,6 @@ impl Street {
         let complaint = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(done.status.success(), "{complaint}");
         serde_json::from_slice(&done.stdout).unwrap()
-    }
-
-    /// The car connects by somebody who keeps every status list back. What it complains of.
-    fn sync_without_lists(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let on_the_way = || {
-            let mut stream = BufReader::new(listener.accept().unwrap().0);
-            let mut line = || {
-                let mut line = String::new();
-                stream.read_line(&mut line).unwrap();
-                line.trim_end().to_owned()
-            };
-            while !line().is_empty() {}
-            // The ack comes in one chunk.
-            let length = usize::from_str_radix(&line(), 16).unwrap();
-            let mut ack = vec![0; length];
-            stream.read_exact(&mut ack).unwrap();
-            let path = format!("/v1/vehicles/{VEHICLE}/sync");
-            let headers = [("content-type", "application/cbor")];
-            let answer = self.garage.server.send("POST", &path, &headers, &ack);
-            assert_eq!(answer.status, 200, "{}", answer.text());
-            let told = parts(&answer.body);
-            assert!(told.len() > 2, "there is a list to keep back");
-            let mut body = Vec::new();
-            let mut encoder = minicbor::Encoder::new(&mut body);
-            encoder.array(2).unwrap();
-            encoder.bytes(&told[0]).unwrap().bytes(&told[1]).unwrap();
-            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length";
-            let head = format!("{head}: {}\r\n\r\n", body.len());
-            let stream = stream.get_mut();
-            stream
-                .write_all(&[head.into_bytes(), body].concat())
-                .unwrap();
-        };
-        std::thread::scope(|scope| {
-            scope.spawn(on_the_way);
-            let done = self.vehicle(&["sync", "--server", &url]);
-            assert!(!done.status.success());
-            String::from_utf8(done.stderr).unwrap()
-        })
     }
 
     /// Shows the car lists; how many it took.
@@ -294,26 +251,6 @@ fn an_end_is_learned_of_by_a_stapled_list_and_by_a_sync() {
             assert_eq!(street.asked(&old, function), "revoked");
         }
     }
-}
-
-#[test]
-fn an_end_whose_list_was_kept_back_is_not_acknowledged() {
-    let street = Street::new();
-    let (id, old) = street.lent();
-    let path = format!("/v1/authorizations/{id}");
-    street.garage.done("DELETE", &path, &json!({}));
-    let complaint = street.sync_without_lists();
-    assert!(
-        complaint.contains("the status list is older than the sync says"),
-        "{complaint}"
-    );
-    // It says so to nobody the next time it connects, and it does not know.
-    street.sync_without_lists();
-    assert_eq!(street.garage.read(&id)["state"], "terminating");
-    assert_eq!(street.asked(&old, START), "opened");
-    street.sync();
-    assert_eq!(street.garage.read(&id)["state"], "terminated");
-    assert_eq!(street.asked(&old, START), "revoked");
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl World {
             fleet: uuid::Uuid::parse_str(FLEET).unwrap().into_bytes(),
             vehicle_epoch,
             trust_version,
-            status_lists: &[(URI, self.made_at)],
+            status_uris: &[URI],
         };
         let kid = public(&self.issuer).kid();
         let message = sync::to_be_signed(&draft, Algorithm::Esp256, &kid).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fob_verify::ack::{ACK_LEN_MAX, Ack, SignedAck};
-use fob_verify::sync::{Draft, STATUS_LISTS_MAX, digest, to_be_signed};
+use fob_verify::sync::{Draft, STATUS_URIS_MAX, digest, to_be_signed};
 use fob_verify::{RustCrypto, Verified};
 
 use super::book::FleetBook;
@@ -223,19 +223,19 @@ impl Engine {
         let trust = self.book().trust();
         let trust = trust.ok_or_else(|| hsm_unavailable().detail("there is no trust list"))?;
         let mut lists = self.lists_of_vehicle(fleet, &vehicle.id).await?;
-        let over = lists.len().saturating_sub(STATUS_LISTS_MAX);
+        let over = lists.len().saturating_sub(STATUS_URIS_MAX);
         if over > 0 {
             // What it is not told of it cannot acknowledge.
             lists.drain(..over);
             revision = 0;
         }
         let mut parts = Vec::with_capacity(lists.len() + 2);
-        let mut named = Vec::with_capacity(lists.len());
+        let mut uris = Vec::with_capacity(lists.len());
         self.lists_fresh(lists.clone()).await?;
         for id in lists {
             if let Some(list) = self.status_list(id).await? {
                 parts.push(Arc::clone(&list.bytes));
-                named.push((id.uri(&self.settings().status_url), list.issued_at));
+                uris.push(id.uri(&self.settings().status_url));
             }
         }
         let last = fleet
@@ -243,7 +243,7 @@ impl Engine {
             .map_or(0, |it| it.sent.at);
         let at = self.clock().unix().max(last + 1);
         let signed = self
-            .sign_sync(fleet, vehicle, trust.version, named, at)
+            .sign_sync(fleet, vehicle, trust.version, uris, at)
             .await?;
         let sent = Sent {
             digest: digest(&signed),
@@ -260,14 +260,14 @@ impl Engine {
         fleet: &Arc<FleetBook>,
         vehicle: &Vehicle,
         trust_version: u32,
-        mut named: Vec<(String, UnixTime)>,
+        mut uris: Vec<String>,
         at: UnixTime,
     ) -> Result<Vec<u8>, Failure> {
-        named.sort_unstable();
+        uris.sort_unstable();
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
         let vehicle = vehicle.id.clone();
         let signed = concurrent::spawn_blocking(move || {
-            let named: Vec<_> = named.iter().map(|(uri, at)| (uri.as_str(), *at)).collect();
+            let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
             let draft = |epoch: &Epoch| {
                 let draft = Draft {
                     vehicle: vehicle.as_str(),
@@ -277,7 +277,7 @@ impl Engine {
                     // Read last: a reset that came meanwhile is in it.
                     vehicle_epoch: fleet.vehicle(vehicle.as_str()).map_or(0, |it| it.epoch),
                     trust_version,
-                    status_lists: &named,
+                    status_uris: &uris,
                 };
                 to_be_signed(&draft, epoch.key.algorithm(), &epoch.id.0)
                     .map_err(|why| Failure::Fault(format!("a sync that cannot be written: {why}")))

@@ -108,8 +108,6 @@ refusals! {
     SyncExpired = "sync_expired", "the sync has expired";
     /// The sync names a newer trust list than the car holds.
     TrustListBehind = "trust_list_behind", "the trust list is older than the sync says";
-    /// The sync names a newer status list than the car holds.
-    StatusListBehind = "status_list_behind", "the status list is older than the sync says";
     /// The signature does not hold.
     BadSignature = "bad_signature", "the signature does not hold";
     /// The key's window has not begun.

@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow, bail};
 use aws_lc_rs::rand::SystemRandom;
 use fob_verify::ack::{self, Ack};
 use fob_verify::status;
-use fob_verify::sync::{STATUS_LISTS_MAX, SYNC_LEN_MAX};
+use fob_verify::sync::{STATUS_URIS_MAX, SYNC_LEN_MAX};
 use fob_verify::trust::TRUST_LEN_MAX;
 use fob_verify::vehicle::{take_status, take_sync};
 use fob_verify::{Algorithm, Refusal, RustCrypto};
@@ -18,7 +18,7 @@ use crate::cli::link::Server;
 
 /// The largest answer: a sync, a trust list, and every status list it can name.
 const ANSWER_LEN_MAX: usize =
-    SYNC_LEN_MAX + TRUST_LEN_MAX + (STATUS_LISTS_MAX + 1) * status::STATUS_LEN_MAX;
+    SYNC_LEN_MAX + TRUST_LEN_MAX + (STATUS_URIS_MAX + 1) * status::STATUS_LEN_MAX;
 
 /// What the car holds now.
 pub(in crate::cli) struct Applied {
@@ -94,7 +94,7 @@ fn apply(file: &mut File, answer: &[u8], now: u64) -> anyhow::Result<Applied> {
         let uri = status::uri(list).map_err(|why| anyhow!("a status list: {why}"))?;
         let taken = car::ask(file, now, |car, memory| {
             let sync = fob_verify::sync::verify(sync, car.trust, &RustCrypto)?;
-            if !sync.status_lists.iter().any(|(named, _)| named == uri) {
+            if !sync.status_uris.iter().any(|named| named == uri) {
                 return Err(Refusal::WrongStatusList);
             }
             take_status(list, uri, car, memory).map(|_| ())
@@ -104,7 +104,7 @@ fn apply(file: &mut File, answer: &[u8], now: u64) -> anyhow::Result<Applied> {
     let applied = car::ask(file, now, |car, memory| {
         take_sync(sync, car, memory).map(|sync| Applied {
             trust_version: car.trust.version(),
-            lists: sync.status_lists.len(),
+            lists: sync.status_uris.len(),
         })
     })?;
     applied.map_err(|why| anyhow!("the car refuses the sync: {why}"))
@@ -120,7 +120,7 @@ fn held_or(taken: Result<(), Refusal>, what: &str) -> anyhow::Result<()> {
 fn parts(answer: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
     let mut decoder = Decoder::new(answer);
     let count = decoder.array()?.context("it is an array of known length")?;
-    if count > STATUS_LISTS_MAX as u64 + 2 {
+    if count > STATUS_URIS_MAX as u64 + 2 {
         bail!("it has too many parts");
     }
     let parts: anyhow::Result<Vec<_>> = (0..count).map(|_| Ok(decoder.bytes()?)).collect();

@@ -1,6 +1,6 @@
 //! Reading syncs, and believing them.
 
-use super::{STATUS_LISTS_MAX, SYNC_LEN_MAX, TYP, digest, label};
+use super::{STATUS_URIS_MAX, SYNC_LEN_MAX, TYP, digest, label};
 use crate::cbor::Reader;
 use crate::key::{STATUS_URI_LEN_MAX, VEHICLE_LEN_MAX, is_vehicle_id};
 use crate::sign1::Sign1;
@@ -22,8 +22,8 @@ pub struct Sync<'a> {
     pub vehicle_epoch: u32,
     /// The version of the newest trust list.
     pub trust_version: u32,
-    /// The status lists that the vehicle's keys stand on.
-    pub status_lists: Named<'a>,
+    /// The addresses of the status lists that the vehicle's keys stand on.
+    pub status_uris: Uris<'a>,
     /// The name of this sync in an ack.
     pub digest: [u8; DIGEST_LEN],
 }
@@ -95,14 +95,15 @@ impl<'a> Sync<'a> {
         reader.label(label::IAT)?;
         let issued_at = reader.time()?;
         reader.label(label::SYNC)?;
-        reader.map_of(5)?;
+        reader.map_of(4)?;
         reader.label(label::FLEET)?;
         let fleet = *reader.array_of()?;
         reader.label(label::VEHICLE_EPOCH)?;
         let vehicle_epoch = reader.uint32()?;
         reader.label(label::TRUST_VERSION)?;
         let trust_version = reader.uint32()?;
-        let status_lists = Named::read(&mut reader)?;
+        reader.label(label::STATUS_URIS)?;
+        let status_uris = Uris::read(&mut reader)?;
         reader.end()?;
         if !is_vehicle_id(vehicle) || issued_at >= expires {
             return Err(Refusal::OutOfBounds);
@@ -114,30 +115,25 @@ impl<'a> Sync<'a> {
             fleet,
             vehicle_epoch,
             trust_version,
-            status_lists,
+            status_uris,
             digest,
         })
     }
 }
 
-/// The status lists a sync names, ascending by address and each once; read
-/// again from its bytes whenever they are asked for.
+/// The addresses a sync names, ascending and each once; read again from its
+/// bytes whenever they are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Named<'a> {
-    uris: &'a [u8],
-    times: &'a [u8],
+pub struct Uris<'a> {
+    items: &'a [u8],
     count: usize,
 }
 
-impl<'a> Named<'a> {
-    /// The address of each, in the order of the sync, and its `iat`.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a str, u64)> + use<'a> {
-        let mut uris = Reader::new(self.uris, SYNC_LEN_MAX).ok();
-        let mut times = Reader::new(self.times, SYNC_LEN_MAX).ok();
-        let next = move || {
-            let uri = uris.as_mut()?.text(1, STATUS_URI_LEN_MAX).ok()?;
-            Some((uri, times.as_mut()?.time().ok()?))
-        };
+impl<'a> Uris<'a> {
+    /// The addresses in the order of the sync.
+    pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut reader = Reader::new(self.items, SYNC_LEN_MAX).ok();
+        let next = move || reader.as_mut()?.text(1, STATUS_URI_LEN_MAX).ok();
         core::iter::from_fn(next).take(self.count)
     }
 
@@ -153,12 +149,11 @@ impl<'a> Named<'a> {
         self.count == 0
     }
 
-    /// Reads both arrays. Ascending order, octet by octet, makes the encoding
+    /// Reads the array. Ascending order, octet by octet, makes the encoding
     /// the only one and refuses an address that is named twice.
     fn read(reader: &mut Reader<'a>) -> Result<Self, Refusal> {
-        reader.label(label::STATUS_URIS)?;
-        let count = reader.array(0, STATUS_LISTS_MAX)?;
-        let uris = reader.rest();
+        let count = reader.array(0, STATUS_URIS_MAX)?;
+        let items = reader.rest();
         let mut last = "";
         for _ in 0..count {
             let uri = reader.text(1, STATUS_URI_LEN_MAX)?;
@@ -167,14 +162,6 @@ impl<'a> Named<'a> {
             }
             last = uri;
         }
-        reader.label(label::LISTS_ISSUED_AT)?;
-        if reader.array(0, STATUS_LISTS_MAX)? != count {
-            return Err(Refusal::WrongCount);
-        }
-        let times = reader.rest();
-        for _ in 0..count {
-            reader.time()?;
-        }
-        Ok(Self { uris, times, count })
+        Ok(Self { items, count })
     }
 }

@@ -1,6 +1,6 @@
 //! Writing syncs: what a server does.
 
-use super::{STATUS_LISTS_MAX, TYP, label};
+use super::{STATUS_URIS_MAX, TYP, label};
 use crate::cbor::{Fixed, Write};
 use crate::key::{STATUS_URI_LEN_MAX, is_vehicle_id};
 use crate::sign1::{ToBeSigned, write_header};
@@ -23,9 +23,9 @@ pub struct Draft<'a> {
     pub vehicle_epoch: u32,
     /// The version of the trust list that goes with it.
     pub trust_version: u32,
-    /// The status lists that go with it, the address and the `iat` of each:
-    /// ascending by address, each once, at most [`STATUS_LISTS_MAX`].
-    pub status_lists: &'a [(&'a str, u64)],
+    /// The addresses of the status lists that go with it: ascending, each
+    /// once, at most [`STATUS_URIS_MAX`].
+    pub status_uris: &'a [&'a str],
 }
 
 /// The message that the issuer key of this algorithm and `kid` must sign, see
@@ -49,7 +49,7 @@ pub fn to_be_signed(
 
 impl Draft<'_> {
     fn check(&self) -> Result<(), Refusal> {
-        if self.status_lists.len() > STATUS_LISTS_MAX {
+        if self.status_uris.len() > STATUS_URIS_MAX {
             return Err(Refusal::WrongCount);
         }
         let lengths = 1..=STATUS_URI_LEN_MAX;
@@ -57,10 +57,10 @@ impl Draft<'_> {
             && self.issued_at < self.expires
             && self.expires <= TIME_MAX
             && self
-                .status_lists
+                .status_uris
                 .iter()
-                .all(|(uri, issued_at)| lengths.contains(&uri.len()) && *issued_at <= TIME_MAX)
-            && self.status_lists.is_sorted_by(|(a, _), (b, _)| a < b);
+                .all(|uri| lengths.contains(&uri.len()))
+            && self.status_uris.is_sorted_by(|a, b| a < b);
         if sound {
             Ok(())
         } else {
@@ -77,7 +77,7 @@ impl Draft<'_> {
         out.int(label::IAT);
         out.uint(self.issued_at);
         out.int(label::SYNC);
-        out.map(5);
+        out.map(4);
         out.int(label::FLEET);
         out.bytes(&self.fleet);
         out.int(label::VEHICLE_EPOCH);
@@ -85,14 +85,9 @@ impl Draft<'_> {
         out.int(label::TRUST_VERSION);
         out.uint(self.trust_version.into());
         out.int(label::STATUS_URIS);
-        out.array(self.status_lists.len());
-        for (uri, _) in self.status_lists {
+        out.array(self.status_uris.len());
+        for uri in self.status_uris {
             out.text(uri);
-        }
-        out.int(label::LISTS_ISSUED_AT);
-        out.array(self.status_lists.len());
-        for (_, issued_at) in self.status_lists {
-            out.uint(*issued_at);
         }
     }
 }

@@ -2,19 +2,19 @@
 //!
 //! Signed by an issuer key: `18([<<{1: alg, 4: kid, 16:
 //! "application/fob-sync+cwt"}>>, {}, <<{3: vehicle, 4: exp, 6: iat, -70003:
-//! {1: fleet id, 2: vehicle epoch, 3: trust version, 4: [status uris], 5: [iat
-//! of each]}}>>, signature])`.
+//! {1: fleet id, 2: vehicle epoch, 3: trust version, 4: [status uris]}}>>,
+//! signature])`.
 //!
 //! A car takes a sync only with everything it names: a trust list of that
-//! version or a later one, and of each address that status list or a later
-//! one. Then its [`ack`](crate::ack) says truthfully that the car knows all of
-//! it, whoever brought it and whatever was lost on the way.
+//! version or a later one, and a status list of each address that was fresh
+//! when the sync was made. Then its [`ack`](crate::ack) says truthfully that
+//! the car knows all of it.
 
 mod decode;
 #[cfg(feature = "alloc")]
 mod encode;
 
-pub use decode::{Named, Sync, verify};
+pub use decode::{Sync, Uris, verify};
 #[cfg(feature = "alloc")]
 pub use encode::{Draft, to_be_signed};
 
@@ -22,7 +22,7 @@ use crate::DIGEST_LEN;
 use sha2::{Digest, Sha256};
 
 /// The most status lists one sync names.
-pub const STATUS_LISTS_MAX: usize = 64;
+pub const STATUS_URIS_MAX: usize = 64;
 
 /// The largest sync, in octets.
 pub const SYNC_LEN_MAX: usize = 17_408;
@@ -47,5 +47,4 @@ pub(crate) mod label {
     pub(crate) const VEHICLE_EPOCH: i64 = 2;
     pub(crate) const TRUST_VERSION: i64 = 3;
     pub(crate) const STATUS_URIS: i64 = 4;
-    pub(crate) const LISTS_ISSUED_AT: i64 = 5;
 }

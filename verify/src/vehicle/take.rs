@@ -80,14 +80,14 @@ pub fn take_status<'b, L: Lists + ?Sized, V: Verifier>(
 }
 
 /// Takes a sync if it is for this car, newer than the last, and the car holds
-/// everything it names, or later ones: the trust list, and every status list.
-/// So the next ack is true.
+/// everything it names: a trust list of that version, and status lists that
+/// were fresh when it was made. So the next ack is true.
 ///
 /// # Errors
 /// See [`sync::verify`]; then, in this order, [`Refusal::WrongVehicle`],
 /// [`Refusal::WrongFleet`], [`Refusal::SyncExpired`],
 /// [`Refusal::SyncNotNewer`], [`Refusal::TrustListBehind`],
-/// [`Refusal::StatusMissing`], [`Refusal::StatusListBehind`],
+/// [`Refusal::StatusMissing`], [`Refusal::StatusListStale`],
 /// [`Refusal::MemoryFailed`].
 pub fn take_sync<'b, L: Lists + ?Sized, V: Verifier>(
     bytes: &'b [u8],
@@ -101,12 +101,12 @@ pub fn take_sync<'b, L: Lists + ?Sized, V: Verifier>(
     if car.trust.version() < sync.trust_version {
         return Err(Refusal::TrustListBehind);
     }
-    for (uri, issued_at) in sync.status_lists.iter() {
+    for uri in sync.status_uris.iter() {
         let held = car.lists.list(uri).ok_or(Refusal::StatusMissing)?;
         held.check_issuer(car.trust)
             .map_err(|_| Refusal::StatusMissing)?;
-        if held.issued_at() < issued_at {
-            return Err(Refusal::StatusListBehind);
+        if sync.issued_at >= held.fresh_until() {
+            return Err(Refusal::StatusListStale);
         }
     }
     memory.remember(&News::Sync {

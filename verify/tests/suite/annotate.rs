@@ -90,7 +90,6 @@ const NAMES: &[(Place, i64, &str, Place)] = &[
     (SyncMap, 2, "vehicle epoch", Other),
     (SyncMap, 3, "trust version", Other),
     (SyncMap, 4, "status lists", Other),
-    (SyncMap, 5, "their iat", Other),
     (Ack, 3, "aud", Other),
     (Ack, 6, "iat", Other),
     (Ack, -70_004, "applied", Other),

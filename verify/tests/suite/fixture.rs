@@ -343,10 +343,7 @@ pub(crate) fn sync_draft() -> sync::Draft<'static> {
         fleet: FLEET,
         vehicle_epoch: 3,
         trust_version: 7,
-        status_lists: &[
-            ("https://fob.example/v1/status/12", LISTED - 600),
-            (STATUS_URI, LISTED),
-        ],
+        status_uris: &["https://fob.example/v1/status/12", STATUS_URI],
     }
 }
 

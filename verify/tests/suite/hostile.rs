@@ -136,7 +136,7 @@ fn object(target: u64) -> Vec<u8> {
         4 => garage::status_list(NOW, &[]),
         5 => {
             let draft = sync::Draft {
-                status_lists: &[(STATUS_URI, fixture::LISTED)],
+                status_uris: &[STATUS_URI],
                 ..fixture::sync_draft()
             };
             let kid = ESP256.issuer().kid();

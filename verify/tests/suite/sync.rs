@@ -4,7 +4,7 @@ use crate::fixture::{
     self, CAR, ESP256, FLEET, LISTED, NOW, PHONE, ROOT, VEHICLE, entries, sync_draft,
 };
 use fob_verify::ack::{self, Ack, SignedAck};
-use fob_verify::sync::{self, Draft, STATUS_LISTS_MAX, SYNC_LEN_MAX, Sync};
+use fob_verify::sync::{self, Draft, STATUS_URIS_MAX, SYNC_LEN_MAX, Sync};
 use fob_verify::trust::{self, Entry};
 use fob_verify::{Algorithm, PublicKey, Refusal, RustCrypto, TIME_MAX};
 use sha2::{Digest, Sha256};
@@ -38,10 +38,10 @@ fn a_sync_is_what_was_drafted() {
         assert_eq!((sync.issued_at, sync.expires), (LISTED, LISTED + 86_400));
         assert_eq!((sync.vehicle_epoch, sync.trust_version), (3, 7));
         assert_eq!(
-            sync.status_lists.iter().collect::<Vec<_>>(),
-            draft.status_lists
+            sync.status_uris.iter().collect::<Vec<_>>(),
+            draft.status_uris
         );
-        assert_eq!(sync.status_lists.len(), 2);
+        assert_eq!(sync.status_uris.len(), 2);
         assert_eq!(sync.digest, Sha256::digest(&bytes)[..]);
         assert_eq!(sync.check_vehicle(VEHICLE, &FLEET), Ok(()));
         let other = sync.check_vehicle("DEMO-0002", &FLEET);
@@ -59,10 +59,10 @@ fn a_sync_is_what_was_drafted() {
 
 #[test]
 fn the_largest_and_the_smallest_sync_fit() {
-    let uris: Vec<String> = (0..=STATUS_LISTS_MAX)
+    let uris: Vec<String> = (0..=STATUS_URIS_MAX)
         .map(|at| format!("{at:03}{}", "u".repeat(253)))
         .collect();
-    let lists: Vec<_> = uris.iter().map(|uri| (uri.as_str(), TIME_MAX)).collect();
+    let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
     let vehicle = "v".repeat(32);
     let largest = Draft {
         vehicle: &vehicle,
@@ -70,7 +70,7 @@ fn the_largest_and_the_smallest_sync_fit() {
         issued_at: TIME_MAX - 1,
         vehicle_epoch: u32::MAX,
         trust_version: u32::MAX,
-        status_lists: &lists[..STATUS_LISTS_MAX],
+        status_uris: &uris[..STATUS_URIS_MAX],
         ..sync_draft()
     };
     let message = sync::to_be_signed(&largest, ESP256.algorithm, &[0; 8]).unwrap();
@@ -79,16 +79,16 @@ fn the_largest_and_the_smallest_sync_fit() {
         issued_at: LISTED,
         ..largest
     };
-    let count = read(&signed(&many), |sync| sync.status_lists.iter().count());
-    assert_eq!(count, Ok(STATUS_LISTS_MAX));
+    let count = read(&signed(&many), |sync| sync.status_uris.iter().count());
+    assert_eq!(count, Ok(STATUS_URIS_MAX));
     let none = Draft {
-        status_lists: &[],
+        status_uris: &[],
         ..sync_draft()
     };
-    let empty = read(&signed(&none), |sync| sync.status_lists.is_empty());
+    let empty = read(&signed(&none), |sync| sync.status_uris.is_empty());
     assert_eq!(empty, Ok(true));
     let too_many = Draft {
-        status_lists: &lists,
+        status_uris: &uris,
         ..largest
     };
     let refused = sync::to_be_signed(&too_many, ESP256.algorithm, &[0; 8]);
@@ -113,23 +113,19 @@ fn syncs_no_car_would_take_are_not_made() {
             ..good
         },
         Draft {
-            status_lists: &[("b", 1), ("a", 2)],
+            status_uris: &["b", "a"],
             ..good
         },
         Draft {
-            status_lists: &[("a", 1), ("a", 2)],
+            status_uris: &["a", "a"],
             ..good
         },
         Draft {
-            status_lists: &[("", 1)],
+            status_uris: &[""],
             ..good
         },
         Draft {
-            status_lists: &[(&long, 1)],
-            ..good
-        },
-        Draft {
-            status_lists: &[("a", TIME_MAX + 1)],
+            status_uris: &[&long],
             ..good
         },
     ] {
