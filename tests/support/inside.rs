@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use fob::clock::{Clock, SystemClock};
 use fob::domain::code_set::CodeSetKey;
-use fob::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
+use fob::domain::{
+    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
+};
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
 use fob::engine::{Book, Engine, EngineSettings, Issuing, Parts, jws};
@@ -20,8 +22,8 @@ use fob::http::{Limits, Server as Http, ServerConfig};
 use fob::metrics::Exporter;
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
-    Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
+    Store, StoreError, Write,
 };
 use fob_verify::Algorithm;
 use tempfile::TempDir;
@@ -167,6 +169,16 @@ impl Store for FaultyStore {
 
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
         self.store.versions(bundle)
+    }
+
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        self.store.signed_by(epoch, now, after, at_most)
     }
 
     fn held_by(
