@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::ceremony::{take, told};
 use super::steps::{Ask, EpochRow, ProposalRow, Records, Status, Taken, Told};
-use super::{Common, operator, place, print, sign, table};
+use super::{Common, operator, place, print, reissue, sign, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::domain::record::{Approval, Who};
@@ -34,6 +34,13 @@ list that names it.\n\n    \
     fob epoch prepare --count 4\n    \
     fob epoch prepare --window 2027-01-01T00:00:00Z/2027-07-01T00:00:00Z";
 
+const REVOKE_HELP: &str = "\
+For a key that is compromised, or may be. Cars that have the new trust list refuse every key the \
+epoch has signed. --reissue signs those of them that are live again, as they are: phones get them \
+when they read their bundle or send their redemption again. It may be killed at any moment, and so \
+may the server: the same command goes on, and signs nothing twice.\n\n    \
+    fob epoch revoke 4f1d0c2b9a887766 --reissue";
+
 #[derive(Subcommand)]
 pub(super) enum EpochCommand {
     /// List all epochs
@@ -48,7 +55,8 @@ pub(super) enum EpochCommand {
     /// Let an epoch sign no more: what it signed still verifies
     Retire(StepArgs),
     /// Have an epoch believed no more: a trust list without it (needs the root's token)
-    Revoke(StepArgs),
+    #[command(after_help = REVOKE_HELP)]
+    Revoke(RevokeArgs),
     /// Go on to the next epoch: one that is ready, or a new one (which needs the root's token)
     Rotate(RotateArgs),
     /// Name the root that is to follow: a trust list says so to cars (needs the root's token)
@@ -90,6 +98,19 @@ pub(super) struct StepArgs {
     /// The epoch, as `fob epoch list` names it
     #[arg(value_parser = epoch_id)]
     id: EpochId,
+    #[command(flatten)]
+    consent: ConsentArgs,
+}
+
+#[derive(Args)]
+pub(super) struct RevokeArgs {
+    /// The epoch, as `fob epoch list` names it
+    #[arg(value_parser = epoch_id)]
+    id: EpochId,
+    /// Then sign every live bundle of it again under the epochs that are active. Of an epoch that
+    /// is revoked already, go on with that
+    #[arg(long)]
+    reissue: bool,
     #[command(flatten)]
     consent: ConsentArgs,
 }
@@ -148,7 +169,7 @@ pub(super) fn run(common: &Common, command: EpochCommand) -> anyhow::Result<()> 
         EpochCommand::Prepare(args) => prepare(&config, args),
         EpochCommand::Activate(args) => (Step::Activate { epoch: args.id }, args.consent),
         EpochCommand::Retire(args) => (Step::Retire { epoch: args.id }, args.consent),
-        EpochCommand::Revoke(args) => (Step::Revoke { epoch: args.id }, args.consent),
+        EpochCommand::Revoke(args) => return revoke(common, &config, args),
         EpochCommand::Rotate(args) => (Step::Rotate { now: args.now }, args.consent),
         EpochCommand::RootName(consent) => (Step::NameRoot, consent),
         EpochCommand::RootSucceed(consent) => (Step::SucceedRoot, consent),
@@ -186,6 +207,36 @@ pub(super) fn ask_for(
     })
 }
 
+/// Revokes an epoch, unless it is revoked already and its bundles are to be signed again.
+fn revoke(common: &Common, config: &Config, args: RevokeArgs) -> anyhow::Result<()> {
+    let (epoch, reissue) = (args.id, args.reissue);
+    let proposed = args.consent.key.is_some();
+    if !(reissue && is_revoked(config, epoch)?) {
+        let step = Step::Revoke { epoch, reissue };
+        ask_for(common, config, step, args.consent)?;
+    }
+    if reissue && !proposed {
+        return reissue::run(common, config, &[epoch]);
+    }
+    if !proposed && !common.json {
+        println!(
+            "what it has signed is refused; `fob epoch revoke {epoch} --reissue` signs again what \
+             of it is live"
+        );
+    }
+    Ok(())
+}
+
+fn is_revoked(config: &Config, epoch: EpochId) -> anyhow::Result<bool> {
+    let Told::Epochs(rows) = told(config, Ask::List)? else {
+        bail!("the server answers another question");
+    };
+    let id = epoch.to_string();
+    Ok(rows
+        .iter()
+        .any(|row| row.id == id && row.state == "revoked"))
+}
+
 fn prepare(config: &Config, args: PrepareArgs) -> (Step, ConsentArgs) {
     let schedule = &config.engine.schedule;
     let step = Step::Prepare {
@@ -214,7 +265,15 @@ fn approve(common: &Common, config: &Config, args: &ApproveArgs) -> anyhow::Resu
             jws,
         }),
     };
-    print(common, &take(config, proposal.step, who)?, taken)
+    let step = proposal.step;
+    print(common, &take(config, step.clone(), who)?, taken)?;
+    match step {
+        Step::Revoke {
+            epoch,
+            reissue: true,
+        } => reissue::run(common, config, &[epoch]),
+        _ => Ok(()),
+    }
 }
 
 fn list(common: &Common, config: &Config) -> anyhow::Result<()> {
@@ -352,7 +411,7 @@ fn step_text(step: &Step) -> String {
         value["kind"].as_str().unwrap_or_default().to_owned()
     };
     match step {
-        Step::Activate { epoch } | Step::Retire { epoch } | Step::Revoke { epoch } => {
+        Step::Activate { epoch } | Step::Retire { epoch } | Step::Revoke { epoch, .. } => {
             format!("{} {epoch}", name(step))
         }
         Step::Propose { step, .. } => format!("propose {}", step_text(step)),

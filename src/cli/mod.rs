@@ -24,6 +24,7 @@ mod link;
 mod operate;
 mod operator;
 mod place;
+mod reissue;
 mod serve;
 mod sign;
 mod sign_use;

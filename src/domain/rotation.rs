@@ -186,7 +186,11 @@ pub fn retire(epochs: &[Epoch], id: EpochId, now: UnixTime) -> Result<Vec<Change
 pub fn revoke(epochs: &[Epoch], id: EpochId, now: UnixTime) -> Result<Vec<Change>, Refusal> {
     let epoch = find(epochs, id)?;
     let mut changes = match epoch.state {
-        EpochState::Revoked => return refuse(format!("epoch {id} is revoked already")),
+        EpochState::Revoked => {
+            return refuse(format!(
+                "epoch {id} is revoked already; with `--reissue` what of it is live is signed again"
+            ));
+        }
         EpochState::Active => ready(epochs, &epoch.token_serial, now)
             .map(|next| to(next.id, EpochState::Active))
             .into_iter()

@@ -13,8 +13,8 @@ use super::ticket::Ticket;
 use super::{Engine, Failure, batch, jws, shutting_down};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode, Status,
-    Terminal, TerminalId, Vehicle,
+    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
+    Status, Terminal, TerminalId, Vehicle,
 };
 use crate::store::{Applied, Order, Redemption, Write};
 

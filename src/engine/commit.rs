@@ -201,7 +201,11 @@ impl Committer {
                         renewed += 1;
                     }
                     // What stands otherwise by now is looked at again, or was done.
-                    let outcome = if done { Outcome::Renewed } else { Outcome::Released };
+                    let outcome = if done {
+                        Outcome::Renewed
+                    } else {
+                        Outcome::Released
+                    };
                     ticket.resolve(outcome);
                 }
                 Waiter::Writes(_, reply) => drop(reply.send(Ok(own.to_vec()))),

@@ -162,7 +162,7 @@ impl Desk<'_> {
             Step::Retire { epoch } => {
                 changes.epochs = apply(&rotation::retire(&epochs, *epoch, self.now)?, vec![])?;
             }
-            Step::Revoke { epoch } => {
+            Step::Revoke { epoch, .. } => {
                 changes.by_root = true;
                 let revoked = rotation::revoke(&epochs, *epoch, self.now)?;
                 let new = self.successor(&epochs, *epoch, &revoked)?;

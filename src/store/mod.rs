@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId, Fleet,
-    FleetId, FunctionCode, Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime,
-    Vehicle, VehicleId,
+    FleetId, FunctionCode, Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId,
+    UnixTime, Vehicle, VehicleId,
 };
 use crate::hsm::Signature;
 

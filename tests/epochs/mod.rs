@@ -7,6 +7,7 @@ mod crash;
 mod life;
 mod load;
 mod records;
+mod reissue;
 mod root;
 mod schedule;
 
