@@ -1,0 +1,347 @@
+//! The compromise drill: an epoch is revoked and what is live of it signed again, whoever is killed
+//! on the way.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use fob_verify::status::Status;
+use serde_json::json as object;
+
+use super::*;
+use crate::support::garage::{self, Garage};
+use crate::support::{Phone, authorization, time};
+
+const TWO: [&str; 2] = ["doors.unlock", "engine.start"];
+const ALL: [&str; 8] = [
+    "doors.unlock",
+    "doors.lock",
+    "engine.start",
+    "trunk.open",
+    "windows.control",
+    "climate.control",
+    "locate.signal",
+    "charge_port.open",
+];
+
+/// About how many keys are live: 2,000, or as `FOB_DRILL_KEYS` says.
+fn live_keys() -> usize {
+    let asked = std::env::var("FOB_DRILL_KEYS").ok();
+    asked.map_or(2_000, |count| count.parse().unwrap())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// The keys of a bundle as they were handed out.
+fn bytes(bundle: &Value) -> Vec<Vec<u8>> {
+    let keys = bundle["keys"].as_array().unwrap().iter();
+    keys.map(|key| {
+        BASE64_URL_SAFE_NO_PAD
+            .decode(key["key"].as_str().unwrap())
+            .unwrap()
+    })
+    .collect()
+}
+
+/// Bundles by their ids, as they stand.
+type Bundles = BTreeMap<String, Value>;
+
+/// What was issued before the epoch is revoked.
+struct World {
+    garage: Garage,
+    /// What is to be signed again, and what is not.
+    live: Vec<String>,
+    dead: Vec<String>,
+    /// A code set that was redeemed, by whom, and its bundle.
+    redeemed: (String, Phone, String),
+    revoked: String,
+}
+
+impl World {
+    fn new(keys: usize) -> Self {
+        let garage = Garage::new();
+        for number in [1, 2] {
+            let body =
+                object!({ "identity": format!("renter-{number}"), "jwk": Phone::new().jwk() });
+            let path = format!("/v1/terminals/phone-{number}");
+            let put = garage.server.json_as(&garage.admin, "PUT", &path, &body);
+            assert_eq!(put.status, 204);
+        }
+        let revoked = active(&garage.issuer);
+        let phone = Phone::new();
+        let (made, bundle) = garage.issue("DEMO-0001", &TWO, "renter-3", &phone);
+        let mut world = Self {
+            redeemed: (text(&made["code_set"]), phone, text(&bundle["bundle"])),
+            live: vec![text(&bundle["bundle"])],
+            dead: Vec::new(),
+            garage,
+            revoked,
+        };
+        world.redeem();
+        world.order(keys);
+        world
+    }
+
+    /// Redemptions, and what has become of them: changed, suspended, revoked in part or whole,
+    /// expired.
+    fn redeem(&mut self) {
+        let garage = &self.garage;
+        let issue = || {
+            let (made, bundle) = garage.issue("DEMO-0002", &TWO, "renter-3", &Phone::new());
+            (text(&made["authorization"]), bundle)
+        };
+        let path = |id: &str, what: &str| format!("/v1/authorizations/{id}{what}");
+        for changes in 1..4 {
+            let (id, bundle) = issue();
+            for version in 1..=changes {
+                let patch = object!({ "max_uses": { "engine.start": 10 * version } });
+                let changed = garage.change(&id, version, &patch);
+                assert_eq!(changed.status, 200, "{}", changed.text());
+            }
+            self.live.push(text(&bundle["bundle"]));
+        }
+        let (id, bundle) = issue();
+        garage.done("POST", &path(&id, "/suspend"), &object!({}));
+        self.live.push(text(&bundle["bundle"]));
+        let (_, bundle) = issue();
+        let key = object!({ "key": bundle["keys"][0]["id"] });
+        garage.done("POST", "/v1/revocations", &key);
+        self.live.push(text(&bundle["bundle"]));
+        let (id, bundle) = issue();
+        garage.done("DELETE", &path(&id, ""), &object!({}));
+        self.dead.push(text(&bundle["bundle"]));
+        let mut short = authorization("DEMO-0003", &TWO);
+        let ends = now() + 3;
+        short["not_after"] = time(ends).into();
+        let made = garage.done("POST", "/v1/authorizations", &short);
+        let code_set = text(&made["code_set"]);
+        let bundle = garage.server.redeem(&code_set, "renter-3", &Phone::new());
+        self.dead.push(text(&bundle.value()["bundle"]));
+        wait_until("the short one has expired", || now() > ends);
+    }
+
+    /// Orders, most of them left as they are.
+    fn order(&mut self, keys: usize) {
+        let order = |n: usize| {
+            object!({
+                "ref": format!("r-{n}"),
+                "vehicle": format!("DEMO-{:04}", n % 100 + 1),
+                "functions": ALL,
+                "not_before": time(now() - 60),
+                "not_after": time(now() + 86_400),
+                "recipient": { "identity": format!("renter-{}", n % 2 + 1), "terminal": format!("phone-{}", n % 2 + 1) },
+            })
+        };
+        let garage = &self.garage;
+        let bearer = format!("Bearer {}", garage.token);
+        let headers = [
+            ("content-type", "application/x-ndjson"),
+            ("authorization", bearer.as_str()),
+        ];
+        let count = keys.div_ceil(ALL.len());
+        let body: String = (0..count).map(|n| format!("{}\n", order(n))).collect();
+        let answer = garage
+            .server
+            .send("POST", "/v1/batches", &headers, body.as_bytes());
+        let lines = String::from_utf8(answer.body).unwrap();
+        let mut bundles: Vec<_> = lines
+            .lines()
+            .map(|line| {
+                let value: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(value["status"], "issued", "{line}");
+                text(&value["bundle"]["bundle"])
+            })
+            .collect();
+        assert_eq!(bundles.len(), count);
+        let cancelled = bundles.pop().unwrap();
+        let path = format!("/v1/authorizations/{cancelled}");
+        garage.done("DELETE", &path, &object!({}));
+        let patch = object!({ "functions": TWO });
+        let changed = garage.change(&bundles[0], 1, &patch);
+        assert_eq!(changed.status, 200, "{}", changed.text());
+        self.dead.push(cancelled);
+        self.live.extend(bundles);
+    }
+
+    /// Every bundle as it stands.
+    fn bundles(&self) -> Bundles {
+        let all = self.live.iter().chain(&self.dead);
+        all.map(|id| (id.clone(), self.garage.bundle(id))).collect()
+    }
+
+    /// Which bundles are under another epoch's signature.
+    fn renewed(&self, bundles: &Bundles) -> Bundles {
+        let old = |bundle: &&Value| signers(&bytes(bundle)).contains(&self.revoked);
+        let new = bundles.iter().filter(|(_, bundle)| !old(bundle));
+        new.map(|(id, bundle)| (id.clone(), bundle.clone()))
+            .collect()
+    }
+
+    fn command(&self) -> [&str; 4] {
+        ["epoch", "revoke", &self.revoked, "--reissue"]
+    }
+
+    /// Begins the drill, and waits until so many bundles were signed again.
+    fn begin(&self, variables: &[(&str, &str)], until: usize) -> Child {
+        let mut command = self.garage.issuer.command(&self.command());
+        command.envs(variables.iter().copied());
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        let store = self.garage.issuer.file("fob.db");
+        let store = rusqlite::Connection::open_with_flags(
+            store,
+            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+        );
+        let store = store.unwrap();
+        // In the store's words 3 is revoked.
+        let sql = "SELECT count(*) FROM reissues WHERE epoch IN
+                   (SELECT number FROM epochs WHERE state <> 3)
+                   AND EXISTS (SELECT 1 FROM epochs WHERE state = 3)";
+        let renewed = || {
+            store
+                .query_row(sql, [], |row| row.get::<_, usize>(0))
+                .unwrap()
+        };
+        while renewed() < until {
+            assert_eq!(child.try_wait().unwrap(), None, "it was not in the middle");
+            thread::sleep(Duration::from_millis(1));
+        }
+        child
+    }
+
+    /// The garage's server, started again.
+    fn serve(&mut self, variables: &[(&str, &str)]) {
+        let address = self.garage.server.url.strip_prefix("http://").unwrap();
+        let address = address.to_owned();
+        self.garage.server = self.garage.issuer.serve_on(&address, variables);
+    }
+}
+
+/// Claims that a renewal leaves as they are.
+fn says(bundle: &Value) -> Vec<String> {
+    let keys = garage::keys(bundle);
+    let keys = keys.iter().map(|key| format!("{key:?}"));
+    keys.chain([
+        bundle["version"].to_string(),
+        format!("{:?}", garage::statuses(bundle)),
+    ])
+    .collect()
+}
+
+#[test]
+fn every_live_bundle_is_signed_again_once_whoever_is_killed() {
+    let keys = live_keys();
+    let mut world = World::new(keys);
+    let before = world.bundles();
+    let old_list = world.garage.server.get("/v1/trust", &[]).body;
+    let live = world.live.len();
+    // Batches so small that there is a middle to be killed in.
+    let batch = (live / 500).max(1).to_string();
+    let small = [("FOB_ENGINE_BATCH_BUNDLES_MAX", batch.as_str())];
+    let stop = |world: &mut World| {
+        let url = world.garage.server.url.clone();
+        std::mem::replace(&mut world.garage.server, crate::support::Server::at(url))
+    };
+    stop(&mut world).stop();
+    world.serve(&small);
+    // Once the server is killed, and the command fails;
+    let mut child = world.begin(&[], live / 10);
+    stop(&mut world).kill();
+    assert!(!child.wait().unwrap().success());
+    world.serve(&small);
+    let first = world.renewed(&world.bundles());
+    assert!((live / 10..live / 2).contains(&first.len()));
+    // once the command itself, which has the directory to itself.
+    stop(&mut world).stop();
+    let mut child = world.begin(&small, live / 4);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.serve(&small);
+    let second = world.renewed(&world.bundles());
+    assert!((live / 4..live * 3 / 4).contains(&second.len()));
+    let report = finish(&world);
+    assert_eq!(report["live"], live - second.len());
+    assert_eq!(report["reissued"], live - second.len());
+    assert_eq!(
+        (&report["left"], &report["otherwise"]),
+        (&0.into(), &0.into())
+    );
+    check(&world, &before, &old_list);
+    // What had been signed again was not a second time.
+    let after = world.bundles();
+    for (id, bundle) in first.iter().chain(&second) {
+        assert_eq!(bytes(&after[id]), bytes(bundle), "{id}");
+    }
+    // And now there is nothing to do.
+    let again = drill(&world);
+    assert_eq!((&again["live"], &again["reissued"]), (&0.into(), &0.into()));
+    assert_eq!(world.bundles(), after);
+}
+
+/// Runs the drill to its end; its report.
+fn drill(world: &World) -> Value {
+    let said = world
+        .garage
+        .issuer
+        .fob(&[&world.command()[..], &["--json"]].concat());
+    let last: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    last["reissue"].clone()
+}
+
+/// The same, while others redeem.
+fn finish(world: &World) -> Value {
+    let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let phone = Phone::new();
+                world.garage.issue("DEMO-0004", &TWO, "renter-4", &phone);
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let report = drill(world);
+        over.store(true, Ordering::Relaxed);
+        assert!(done.load(Ordering::Relaxed) > 0, "others went on meanwhile");
+        report
+    })
+}
+
+/// What a car makes of everything that was issued, before and after.
+fn check(world: &World, before: &Bundles, old_list: &[u8]) {
+    let after = world.bundles();
+    let roots = [root(&world.garage.issuer)];
+    let list = world.garage.server.get("/v1/trust", &[]).body;
+    let next: std::collections::BTreeSet<_> = [active(&world.garage.issuer)].into();
+    for id in &world.live {
+        let (old, new) = (&before[id], &after[id]);
+        assert_eq!(says(old), says(new), "{id}");
+        assert_eq!(signers(&bytes(new)), next, "{id}");
+        assert_eq!(believed(&list, &roots, &bytes(new)), Ok(()), "{id}");
+        assert_eq!(believed(old_list, &roots, &bytes(old)), Ok(()), "{id}");
+        for key in bytes(old) {
+            let refused = believed(&list, &roots, &[key]);
+            assert_eq!(refused, Err(Refusal::UnknownIssuer), "{id}");
+        }
+    }
+    for id in &world.dead {
+        assert_eq!(before[id], after[id], "{id} is dead");
+    }
+    // Suspended is suspended, for a car too, by a list that it believes.
+    let suspended = world.live.iter().map(|id| &after[id]);
+    let suspended = suspended.filter(|bundle| {
+        garage::statuses(bundle)
+            .values()
+            .all(|status| status == "suspended")
+    });
+    let suspended: Vec<_> = suspended.flat_map(garage::keys).collect();
+    assert_eq!(suspended.len(), TWO.len());
+    for key in &suspended {
+        assert_eq!(world.garage.status(key), Status::Suspended);
+    }
+    // The borrower sends the same redemption again and gets what is believed.
+    let (code_set, phone, bundle) = &world.redeemed;
+    let again = world.garage.server.redeem(code_set, "renter-3", phone);
+    assert_eq!(bytes(&again.value()), bytes(&after[bundle]));
+}
