@@ -1,6 +1,7 @@
 # make run       install what is missing, build, make a demo issuer in var/, serve it
 # make test      everything: format, lints, docs, unit and integration tests against a real HSM
-# make torture   the long runs: many more crashes, many more mutations
+# make test-hsm  one suite on SoftHSM, p11-kit, NSS softokn, kryoptic and a TPM; MODULES=nss for some
+# make torture   the long runs: many more crashes, schedules and mutations; ten million hostile inputs
 # make bench     criterion groups, then one report of all measurements in target/bench-report/
 # make loadtest  k6 over HTTP, then the native client
 # make help      this
@@ -10,9 +11,13 @@ DIR ?= var
 FOB := target/release/fob
 PYTHON := .venv/bin/python
 PYTHON_STATUS := .venv-status/bin/python
-TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc curl gcc python3-venv
+TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc libnss3 libnss3-tools curl gcc python3-venv
+# The suite of modules as `make test` runs it: those that are installed in a moment.
+QUICK_MODULES := softhsm,p11-kit,nss
+MODULES := softhsm,p11-kit,nss,kryoptic,tpm2-pkcs11
 
-.PHONY: help run release deps test lint docs unit deny torture bench load-client loadtest clean
+.PHONY: help run release deps test test-hsm modules lint docs unit deny torture hostile bench load-client loadtest \
+  clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -33,7 +38,7 @@ deps:
 
 # ---- test ----------------------------------------------------------------------------------
 
-test: deps lint docs deny $(PYTHON) $(PYTHON_STATUS) unit
+test: deps lint docs deny $(PYTHON) $(PYTHON_STATUS) unit modules
 
 lint:
 	$(CARGO) fmt --all --check
@@ -56,6 +61,14 @@ unit:
 	  $(CARGO) test --workspace --all-features --locked --doc; \
 	else $(CARGO) test --workspace --all-features --locked; fi
 
+# What is the same on every PKCS#11 module, on some of them.
+modules: unit
+	@scripts/test-hsm --modules $(QUICK_MODULES)
+
+# The same on all of them. HSM='--rates target/release/fob' measures them too, HSM=--json tells it all.
+test-hsm:
+	@scripts/test-hsm --modules $(MODULES) $(HSM)
+
 # The independent client's libraries, in an environment of their own.
 $(PYTHON): tests/client/requirements.txt
 	@scripts/venv .venv tests/client/requirements.txt
@@ -66,9 +79,14 @@ $(PYTHON_STATUS): tests/client/status-requirements.txt
 
 torture: export FOB_CRASHES = 200
 torture: export FOB_OUTAGES = 20
+torture: export FOB_SCHEDULES = 20000
 torture: export PROPTEST_CASES = 20000
-torture: export FOB_HOSTILE = 10000000
-torture: test
+torture: test hostile
+
+# What is thrown at a car, in an optimized build: about three minutes on two cores.
+hostile:
+	FOB_HOSTILE=10000000 FOB_HOSTILE_SEED=1 $(CARGO) test --release --locked \
+	  --package fob-verify --all-features --test suite -- hostile:: mutations::
 
 # ---- measure -------------------------------------------------------------------------------
 

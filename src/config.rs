@@ -158,10 +158,12 @@ struct LogSection {
 const SECTIONS: [&str; 7] = ["server", "engine", "store", "epochs", "hsm", "root", "log"];
 
 /// Keys whose value is text, whatever it looks like: a serial number may be all digits.
-const TEXTS: [&str; 11] = [
+const TEXTS: [&str; 13] = [
     "serial",
     "label",
     "module",
+    "init_args",
+    "profile",
     "pin_file",
     "path",
     "public_url",

@@ -13,6 +13,7 @@
 
 pub mod cli;
 pub mod clock;
+mod concurrent;
 pub mod config;
 pub mod domain;
 pub mod engine;

@@ -9,14 +9,17 @@
 
 mod api;
 mod batches;
+mod certain;
 mod change;
 mod client;
+mod demo;
 mod epochs;
 mod faults;
 mod floors;
 mod hostile;
 mod hsm;
 mod issue;
+mod offline;
 mod once;
 mod overload;
 mod refusals;

@@ -135,8 +135,9 @@ impl Issuer {
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (module, label) = (module(), format!("bench-{count}"));
         let (so_pin, pin) = (random_pin().unwrap(), random_pin().unwrap());
-        init_token(&module, &label, &so_pin, &pin).unwrap();
-        let token = Arc::new(Token::open(TokenConfig::new(module, label), pin).unwrap());
+        let config = TokenConfig::new(module, label);
+        init_token(&config, &so_pin, &pin).unwrap();
+        let token = Arc::new(Token::open(config, pin).unwrap());
         let founded = Founding {
             root: &token,
             issuing: &token,

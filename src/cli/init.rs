@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use fob_verify::Algorithm;
 use serde::Serialize;
 
@@ -17,7 +18,8 @@ use crate::engine::found::{self, Founding};
 use crate::engine::ids::Ids;
 use crate::engine::{Book, EngineSettings};
 use crate::hsm::{
-    Signer, SoftHsm, Token, TokenConfig, init_token, random_pin, read_pin_file, write_pin_file,
+    Profile, Signer, SoftHsm, Token, TokenConfig, init_token, random_pin, read_pin_file,
+    write_pin_file,
 };
 use crate::store::sqlite::{Sqlite, SqliteConfig};
 use crate::store::{Applied, Store, Write};
@@ -41,15 +43,27 @@ pub(super) struct InitArgs {
     /// The PKCS#11 module; SoftHSM with its tokens under D where absent
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
+    /// What the module is told when it is initialised: some find their tokens by it
+    #[arg(long, value_name = "TEXT", requires = "module")]
+    init_args: Option<String>,
+    /// What is particular about the module: the name of a profile, where it does not say itself
+    #[arg(long, value_name = "NAME", requires = "module", value_parser = PossibleValuesParser::new(Profile::names()))]
+    profile: Option<String>,
     /// Label of the issuing token
     #[arg(long, value_name = "LABEL", default_value = "fob-issuer")]
     hsm_label: String,
+    /// Its serial number, where other tokens have the same label
+    #[arg(long, value_name = "SERIAL", requires = "hsm_pin_file")]
+    hsm_serial: Option<String>,
     /// The issuing token is there already, and its user PIN is in this file
     #[arg(long, value_name = "FILE", requires = "module")]
     hsm_pin_file: Option<PathBuf>,
     /// Label of the root's token
     #[arg(long, value_name = "LABEL", default_value = "fob-root")]
     root_label: String,
+    /// Its serial number, where other tokens have the same label
+    #[arg(long, value_name = "SERIAL", requires = "root_pin_file")]
+    root_serial: Option<String>,
     /// The root's token is there already, and its user PIN is in this file
     #[arg(long, value_name = "FILE", requires = "module")]
     root_pin_file: Option<PathBuf>,
@@ -113,20 +127,16 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         SoftHsm::under(dir).create()?;
     }
     place::activate_softhsm(dir)?;
-    let root = Opened::new(
-        dir,
-        &module,
-        &args.root_label,
-        args.root_pin_file.as_deref(),
-        "root",
-    )?;
-    let issuing = Opened::new(
-        dir,
-        &module,
-        &args.hsm_label,
-        args.hsm_pin_file.as_deref(),
-        "hsm",
-    )?;
+    let token = |label: &String, serial: &Option<String>| TokenConfig {
+        serial: serial.clone(),
+        init_args: args.init_args.clone(),
+        profile: args.profile.as_deref().and_then(Profile::named),
+        ..TokenConfig::new(&module, label)
+    };
+    let root = token(&args.root_label, &args.root_serial);
+    let root = Opened::new(dir, root, args.root_pin_file.as_deref(), "root")?;
+    let issuing = token(&args.hsm_label, &args.hsm_serial);
+    let issuing = Opened::new(dir, issuing, args.hsm_pin_file.as_deref(), "hsm")?;
     let founded = Founding {
         root: &root.token,
         issuing: &issuing.token,
@@ -159,7 +169,7 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         .id
         .to_string();
     // The configuration last: a directory without it is not an issuer yet.
-    let text = config_text(&module, &root, &issuing);
+    let text = config_text(&root, &issuing);
     let config = dir.join(FILE_NAME);
     place::write_private(&config, text.as_bytes())?;
     Ok(Created {
@@ -177,7 +187,7 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
 /// A token, open, and what the configuration says of it.
 struct Opened {
     token: Token,
-    label: String,
+    config: TokenConfig,
     serial: String,
     pin_file: PathBuf,
 }
@@ -187,36 +197,29 @@ impl Opened {
     /// PKCS#11 and keeps its PINs in files of their own.
     fn new(
         dir: &Path,
-        module: &Path,
-        label: &str,
+        mut config: TokenConfig,
         pin_file: Option<&Path>,
         name: &str,
     ) -> anyhow::Result<Self> {
-        let at = || format!("token {label} in {}", module.display());
-        let (pin_file, pin, serial) = match pin_file {
-            Some(file) => (
-                file.canonicalize().with_context(at)?,
-                read_pin_file(file)?,
-                None,
-            ),
+        let at = format!("token {} in {}", config.label, config.module.display());
+        let at = || at.clone();
+        let (pin_file, pin) = match pin_file {
+            Some(file) => (file.canonicalize().with_context(at)?, read_pin_file(file)?),
             None => {
                 let (so_pin, pin) = (random_pin()?, random_pin()?);
                 let file = PathBuf::from(format!("{name}.pin"));
                 write_pin_file(&dir.join(format!("{name}-so.pin")), &so_pin)?;
                 write_pin_file(&dir.join(&file), &pin)?;
-                let serial = init_token(module, label, &so_pin, &pin).with_context(at)?;
-                (file, pin, Some(serial))
+                let serial = init_token(&config, &so_pin, &pin).with_context(at)?;
+                config.serial = Some(serial);
+                (file, pin)
             }
         };
-        let config = TokenConfig {
-            serial,
-            ..TokenConfig::new(module, label)
-        };
-        let token = Token::open(config, pin).with_context(at)?;
+        let token = Token::open(config.clone(), pin).with_context(at)?;
         let serial = token.status().serial;
         Ok(Self {
             token,
-            label: label.into(),
+            config,
             serial,
             pin_file,
         })
@@ -235,16 +238,22 @@ fn demo(dir: &Path, ids: &Ids, unix_ms: u64) -> anyhow::Result<Vec<Write>> {
     found::demo(fleet, jwk::public(&phone)?).map_err(|refusal| anyhow::anyhow!("{refusal}"))
 }
 
-fn config_text(module: &Path, root: &Opened, issuing: &Opened) -> String {
+fn config_text(root: &Opened, issuing: &Opened) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let token = |opened: &Opened| {
-        format!(
-            "module = {}\nlabel = {}\nserial = {}\npin_file = {}\n",
-            quoted(&module.display().to_string()),
-            quoted(&opened.label),
-            quoted(&opened.serial),
-            quoted(&opened.pin_file.display().to_string()),
-        )
+        let config = &opened.config;
+        let lines = [
+            ("module", Some(config.module.display().to_string())),
+            ("init_args", config.init_args.clone()),
+            ("profile", config.profile.map(|one| one.name.to_owned())),
+            ("label", Some(config.label.clone())),
+            ("serial", Some(opened.serial.clone())),
+            ("pin_file", Some(opened.pin_file.display().to_string())),
+        ];
+        let line = |(key, value): (&str, Option<String>)| {
+            value.map(|value| format!("{key} = {}\n", quoted(&value)))
+        };
+        lines.into_iter().filter_map(line).collect::<String>()
     };
     format!(
         "# An issuer of virtual car keys. Every setting, with its default and limits, is described in\n\

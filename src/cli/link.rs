@@ -1,14 +1,17 @@
 //! The way to the server: one HTTP/1.1 connection, in the clear or over TLS.
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use hyper::Uri;
-use hyper::body::{Body, Bytes, Frame};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::HOST;
+use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -87,6 +90,42 @@ impl Server {
         format!("{}{path}", self.prefix)
     }
 
+    /// One call on a connection of its own: the status, and the body, which is refused where it is
+    /// longer than `len_max`. Blocks, for [`WITHIN`] at most.
+    pub(super) fn call(
+        &self,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+        len_max: usize,
+    ) -> anyhow::Result<(u16, Vec<u8>)> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let call = async {
+            let mut link = self.connect().await?;
+            let (sender, receiver) = tokio::sync::mpsc::channel(1);
+            if !body.is_empty() {
+                sender.try_send(Bytes::from(body))?;
+            }
+            drop(sender);
+            let request = headers.iter().fold(
+                Request::builder()
+                    .method(method)
+                    .uri(self.target(path))
+                    .header(HOST, &self.authority),
+                |request, (name, value)| request.header(*name, *value),
+            );
+            let answer = link.sender.send_request(request.body(Orders(receiver))?);
+            let answer = answer.await?;
+            let status = answer.status().as_u16();
+            Ok((status, read(answer.into_body(), len_max).await?))
+        };
+        runtime
+            .block_on(async { tokio::time::timeout(WITHIN, call).await })
+            .context("the server does not answer")?
+    }
+
     /// Opens a connection.
     pub(super) async fn connect(&self) -> std::io::Result<Link> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
@@ -100,6 +139,22 @@ impl Server {
             }
         }
     }
+}
+
+/// How long one call may take.
+const WITHIN: Duration = Duration::from_secs(30);
+
+async fn read(mut body: Incoming, len_max: usize) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        if let Ok(data) = frame?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+        if bytes.len() > len_max {
+            bail!("the server's answer is too long");
+        }
+    }
+    Ok(bytes)
 }
 
 async fn shake_hands(

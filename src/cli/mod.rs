@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::hsm::{leave, parked_threads};
@@ -14,6 +15,7 @@ use crate::hsm::{leave, parked_threads};
 mod bench_hsm;
 mod bench_issue;
 mod ceremony;
+mod demo;
 mod desk;
 mod epoch;
 mod hsm;
@@ -41,8 +43,8 @@ mod verify;
     version,
     max_term_width = 100,
     after_help = "\
-Begin with `fob init --demo`, then `fob serve`. Every command has --json, and takes the issuer's \
-directory as --dir or its file as --config."
+See it all with `fob demo`. Begin with `fob init --demo`, then `fob serve`. Every command has \
+--json, and takes the issuer's directory as --dir or its file as --config."
 )]
 struct Cli {
     #[command(flatten)]
@@ -63,6 +65,9 @@ pub(crate) struct Common {
         default_value = "var"
     )]
     dir: PathBuf,
+    /// Whether the command line names it.
+    #[arg(skip)]
+    dir_given: bool,
     /// The configuration file, where it is not D/fob.toml
     #[arg(long, global = true, value_name = "FILE", env = "FOB_CONFIG")]
     config: Option<PathBuf>,
@@ -73,6 +78,9 @@ pub(crate) struct Common {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tell the whole story on a terminal: owner, borrower, car, change, revocation, rotation
+    #[command(after_help = demo::HELP)]
+    Demo(demo::DemoArgs),
     /// Create an issuer: tokens, root key, first epoch, trust list, store
     Init(init::InitArgs),
     /// Serve the API
@@ -125,8 +133,14 @@ const EXIT_HSM_STUCK: u8 = 75;
 
 /// Runs the command the process was started with.
 pub fn run() -> ExitCode {
-    let Cli { common, command } = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let Cli {
+        mut common,
+        command,
+    } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    common.dir_given = matches.value_source("dir") == Some(ValueSource::CommandLine);
     let done = match command {
+        Command::Demo(args) => demo::run(&common, &args),
         Command::Init(args) => init::run(&common, args),
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),

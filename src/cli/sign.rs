@@ -104,31 +104,65 @@ fn sign_command(common: &Common, args: CommandArgs) -> anyhow::Result<()> {
         .clone()
         .or(own_kid)
         .context("name the terminal with --kid <fleet>/<terminal>")?;
-    let now = SystemClock.unix();
     let command = match &args.body {
         Some(file) => serde_json::from_slice(&place::read(file)?).context("the command's JSON")?,
-        None => json!({
-            "vehicle": args.vehicle,
-            "functions": args.functions,
-            "not_before": Time(now),
-            "not_after": Time(now + args.window),
-        }),
+        None => lending(&args.vehicle, &args.functions, args.window),
     };
-    let claims = json!({
-        "iss": args.identity,
-        "aud": args.url,
-        "iat": now,
-        "exp": now + 300,
-        "jti": BASE64_URL_SAFE_NO_PAD.encode(Ids::new().random::<16>()),
-        "htm": args.method,
-        "htu": format!("{}{}", args.url, args.path),
-        "command": command,
-    });
-    let mut header = Header::new(Algorithm::ES256);
-    header.typ = Some(COMMAND_TYP.into());
-    header.kid = Some(kid);
-    let jws = jsonwebtoken::encode(&header, &claims, &jwk::signing_key(&pair)?)?;
+    let owner = Owner {
+        pair,
+        kid,
+        identity: args.identity,
+    };
+    let call = (args.method.as_str(), args.path.as_str());
+    let jws = owner.command(&args.url, call, &command)?;
     print(common, &json!({ "jws": jws }), |_| jws.clone())
+}
+
+/// What an owner says to lend functions of a vehicle, from now on for `window` seconds.
+pub(super) fn lending(vehicle: &str, functions: &[impl AsRef<str>], window: u64) -> Value {
+    let now = SystemClock.unix();
+    let functions: Vec<&str> = functions.iter().map(AsRef::as_ref).collect();
+    json!({
+        "vehicle": vehicle,
+        "functions": functions,
+        "not_before": Time(now),
+        "not_after": Time(now + window),
+    })
+}
+
+/// An owner's phone.
+pub(super) struct Owner {
+    pub(super) pair: EcdsaKeyPair,
+    /// `<fleet>/<terminal>`.
+    pub(super) kid: String,
+    pub(super) identity: String,
+}
+
+impl Owner {
+    /// A signed command, a compact JWS, for the call of this method and path to the server at `url`.
+    pub(super) fn command(
+        &self,
+        url: &str,
+        (method, path): (&str, &str),
+        command: &Value,
+    ) -> anyhow::Result<String> {
+        let now = SystemClock.unix();
+        let claims = json!({
+            "iss": self.identity,
+            "aud": url,
+            "iat": now,
+            "exp": now + 300,
+            "jti": BASE64_URL_SAFE_NO_PAD.encode(Ids::new().random::<16>()),
+            "htm": method,
+            "htu": format!("{url}{path}"),
+            "command": command,
+        });
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some(COMMAND_TYP.into());
+        header.kid = Some(self.kid.clone());
+        let key = jwk::signing_key(&self.pair)?;
+        Ok(jsonwebtoken::encode(&header, &claims, &key)?)
+    }
 }
 
 fn sign_proof(common: &Common, args: ProofArgs) -> anyhow::Result<()> {
@@ -174,7 +208,8 @@ fn sign_proof(common: &Common, args: ProofArgs) -> anyhow::Result<()> {
     print(common, &body, Value::to_string)
 }
 
-fn proof(pair: &EcdsaKeyPair, url: &str, over: &str) -> anyhow::Result<String> {
+/// A phone's proof over a code set or a bundle's id, for the server at `url`: a compact JWS.
+pub(super) fn proof(pair: &EcdsaKeyPair, url: &str, over: &str) -> anyhow::Result<String> {
     let claims = json!({
         "aud": url,
         "iat": SystemClock.unix(),

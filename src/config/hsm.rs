@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Wrong, within};
 use crate::hsm::{
-    CALL_TIMEOUT, HsmError, SessionCount, SessionKeyCopy, TokenConfig, read_pin_file,
+    CALL_TIMEOUT, HsmError, Profile, SessionCount, SessionKeyCopy, TokenConfig, read_pin_file,
 };
 
 /// The most issuing tokens.
@@ -57,6 +57,8 @@ impl IssuingToken {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct HsmSection {
     module: Option<PathBuf>,
+    init_args: Option<String>,
+    profile: Option<String>,
     label: Option<String>,
     serial: Option<String>,
     pin_file: Option<PathBuf>,
@@ -72,12 +74,22 @@ pub(super) struct HsmSection {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TokenSection {
     module: Option<PathBuf>,
+    init_args: Option<String>,
+    profile: Option<String>,
     label: Option<String>,
     serial: Option<String>,
     pin_file: Option<PathBuf>,
     sessions: SessionCount,
     session_key_copy: SessionKeyCopy,
     replica_of: Option<String>,
+}
+
+/// The keys of a token that may be wrong, as the section at hand has them.
+pub(super) struct TokenNames {
+    module: &'static str,
+    label: &'static str,
+    pin_file: &'static str,
+    profile: &'static str,
 }
 
 impl HsmSection {
@@ -92,6 +104,8 @@ impl HsmSection {
         let call_timeout = Duration::from_millis(call_timeout_ms);
         let alone = TokenSection {
             module: self.module,
+            init_args: self.init_args,
+            profile: self.profile,
             label: self.label,
             serial: self.serial,
             pin_file: self.pin_file,
@@ -109,11 +123,21 @@ impl HsmSection {
         };
         let several = sections.len() > 1;
         let names = if several {
-            ["hsm.token.module", "hsm.token.label", "hsm.token.pin_file"]
+            TokenNames {
+                module: "hsm.token.module",
+                label: "hsm.token.label",
+                pin_file: "hsm.token.pin_file",
+                profile: "hsm.token.profile",
+            }
         } else {
-            ["hsm.module", "hsm.label", "hsm.pin_file"]
+            TokenNames {
+                module: "hsm.module",
+                label: "hsm.label",
+                pin_file: "hsm.pin_file",
+                profile: "hsm.profile",
+            }
         };
-        let token = |section: TokenSection| section.check(dir, names, call_timeout);
+        let token = |section: TokenSection| section.check(dir, &names, call_timeout);
         let tokens = sections
             .into_iter()
             .map(token)
@@ -168,16 +192,18 @@ impl TokenSection {
     pub(super) fn check(
         self,
         dir: &Path,
-        [module, label, pin_file]: [&'static str; 3],
+        names: &TokenNames,
         call_timeout: Duration,
     ) -> Result<IssuingToken, Wrong> {
         let missing = |name| (name, "it must be set".to_owned());
-        let pin_file = dir.join(self.pin_file.ok_or_else(|| missing(pin_file))?);
+        let pin_file = dir.join(self.pin_file.ok_or_else(|| missing(names.pin_file))?);
         let (module, label) = (
-            self.module.ok_or_else(|| missing(module))?,
-            self.label.ok_or_else(|| missing(label))?,
+            self.module.ok_or_else(|| missing(names.module))?,
+            self.label.ok_or_else(|| missing(names.label))?,
         );
         let config = TokenConfig {
+            init_args: self.init_args,
+            profile: profile(self.profile.as_deref()).map_err(|why| (names.profile, why))?,
             serial: self.serial,
             sessions: self.sessions,
             session_key_copy: self.session_key_copy,
@@ -197,9 +223,25 @@ impl TokenSection {
         if self.replica_of.is_some() {
             return Err(("root.replica_of", "the root's token has none".into()));
         }
-        let names = ["root.module", "root.label", "root.pin_file"];
-        let root = self.check(dir, names, CALL_TIMEOUT)?;
+        let names = TokenNames {
+            module: "root.module",
+            label: "root.label",
+            pin_file: "root.pin_file",
+            profile: "root.profile",
+        };
+        let root = self.check(dir, &names, CALL_TIMEOUT)?;
         Ok((root.config, root.pin_file))
+    }
+}
+
+/// The profile of that name; none for `auto`, by which the module says itself what it is.
+fn profile(name: Option<&str>) -> Result<Option<&'static Profile>, String> {
+    match name {
+        None | Some("auto") => Ok(None),
+        Some(name) => Profile::named(name).map(Some).ok_or_else(|| {
+            let names: Vec<_> = Profile::names().collect();
+            format!("{name:?} is not \"auto\" or one of {}", names.join(", "))
+        }),
     }
 }
 
@@ -219,6 +261,11 @@ mod tests {
         let one = check(ONE).expect("a token");
         assert_eq!(one.tokens.len(), 1);
         assert_eq!(one.tokens[0].pin_file, Path::new("/d/one.pin"));
+        assert_eq!(one.tokens[0].config.profile, None);
+        let told = check(&format!("{ONE}profile = 'nss'\ninit_args = 'a=b'")).expect("a token");
+        let told = &told.tokens[0].config;
+        assert_eq!(told.profile.map(|profile| profile.name), Some("nss"));
+        assert_eq!(told.init_args.as_deref(), Some("a=b"));
         let two = check(&format!(
             "call_timeout_ms = 500\n[[token]]\n{ONE}\n[[token]]\nmodule = '/n.so'\nlabel = 'two'\n\
              pin_file = 'two.pin'\nserial = '2'\nreplica_of = '1'"
@@ -236,6 +283,7 @@ mod tests {
         let wrong = |text: &str| check(text).expect_err("an error").0;
         assert_eq!(wrong("label = 'one'"), "hsm.pin_file");
         assert_eq!(wrong(&format!("{ONE}[[token]]\n{ONE}")), "hsm.token");
+        assert_eq!(wrong(&format!("{ONE}profile = 'acme'")), "hsm.profile");
         let twice = format!("[[token]]\n{ONE}[[token]]\n{ONE}");
         assert_eq!(wrong(&twice), "hsm.token.serial");
         let unknown = twice.replacen("serial = '1'", "serial = '3'\nreplica_of = '9'", 1);

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use crossbeam::channel::TrySendError;
 use fob_verify::HolderKey;
-use tokio::sync::oneshot;
 
 use super::book::FleetBook;
 use super::reserve::{Outcome, RequestKey, Reserved};
 use super::ticket::Ticket;
 use super::{Engine, Failure, batch, jws, shutting_down};
+use crate::concurrent::channel::TrySendError;
+use crate::concurrent::{self, oneshot};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
     Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
@@ -136,7 +136,7 @@ impl Engine {
     }
 
     async fn carry_through(&self, mut presented: Presented) -> Result<Arc<Redemption>, Failure> {
-        let deadline = tokio::time::sleep(self.shared.settings.answer_within);
+        let deadline = concurrent::sleep(self.shared.settings.answer_within);
         tokio::pin!(deadline);
         for _ in 0..=ADMISSIONS_MAX {
             match self.admit(&presented)? {

@@ -17,6 +17,7 @@ use super::outcome::Outcome;
 use super::plan::{Plan, again};
 use super::reissue::{Again, reissue};
 use super::{Engine, Failure};
+use crate::concurrent;
 use crate::domain::change::{Action, check_changeable};
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Bundle, KeyId, KeyRecord, KeyStatus, Mark,
@@ -344,7 +345,7 @@ impl Engine {
         let turn = self.reissues.acquire().await;
         let _turn = turn.map_err(|_| super::shutting_down())?;
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
-        let signed = tokio::task::spawn_blocking(move || reissue(&shared, &fleet, &all));
+        let signed = concurrent::spawn_blocking(move || reissue(&shared, &fleet, &all));
         let signed = signed
             .await
             .map_err(|error| Failure::Fault(format!("keys that were not signed: {error}")))?;
@@ -369,10 +370,15 @@ impl Engine {
         let versions = self.versions_of(&now).await?;
         let uris = versions.iter().flat_map(|it| it.bundle.subjects.iter());
         let lists = uris.filter_map(|subject| ShardId::at(&subject.status_uri));
+        // Nor may the car know yet what was done before.
+        let outcome = Outcome {
+            certain_by: self.outstanding(caller.fleet(), &now, &versions),
+            ..Outcome::nothing()
+        };
         Ok(Done {
-            authorization: now,
-            outcome: Outcome::nothing(),
             lists: lists.collect(),
+            authorization: now,
+            outcome,
         })
     }
 

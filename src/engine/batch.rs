@@ -14,13 +14,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, never, select};
-
 use super::admit::Admitted;
 use super::pace::Demand;
 use super::prepare::{PreparedBatch, Preparer};
 use super::reserve::Outcome;
 use super::{Failure, Shared, hsm_unavailable};
+use crate::concurrent::channel::{Receiver, Sender, TryRecvError, never, select};
 use crate::domain::Signing;
 
 /// What the walk-ins' lane carries.

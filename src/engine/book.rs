@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::bounded;
 
+use crate::concurrent::Map;
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
     Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
@@ -21,8 +22,6 @@ use crate::store::{Amendment, Applied, Contact, RecordedStep, Row, Store, StoreE
 
 use super::records;
 use super::statuses::Statuses;
-
-type Map<K, V> = papaya::HashMap<K, V>;
 
 /// Everything in memory.
 #[derive(Default)]

@@ -2,9 +2,11 @@
 
 use fob_verify::vehicle::{Patience, Policy};
 
-use super::Shared;
 use super::book::FleetBook;
-use crate::domain::{KeyId, Mark, UnixTime, VehicleId};
+use super::plan::mark;
+use super::{Engine, Shared};
+use crate::domain::{Authorization, FunctionCode, KeyId, KeyStatus, Mark, UnixTime, VehicleId};
+use crate::store::SignedBundle;
 
 /// From when on an amendment holds at the car, whatever anybody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,37 +29,69 @@ impl CertainBy {
     }
 }
 
-/// When the car refuses every key in `refused`.
+/// When the car refuses every key in `refused`, which are about to be marked.
 ///
 /// Without contact a key ends with its own expiry. A car that has acknowledged a sync holds status
-/// lists and asks them, each for as long as its policy says; and none of them is newer than the
-/// last one that was signed before now.
+/// lists and asks them, each for as long as its policy says. Until the marks are committed a list
+/// without them may still be signed, and reach the car: it counts as if it were.
 pub(super) fn certain_by(
     shared: &Shared,
     fleet: &FleetBook,
     vehicle: &VehicleId,
     refused: &[(KeyId, Mark)],
 ) -> CertainBy {
+    let settings = &shared.settings;
     let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
-    let now = shared.clock.unix();
-    let of_key = |(key, mark): &(KeyId, Mark)| {
-        let signed = match shared.book.statuses.shard(mark.shard).issued_at() {
-            0 => now,
-            at => at,
-        };
-        let ends = signed.saturating_add(shared.settings.list_lifetime_s);
-        let listed = match Policy::STANDARD.patience(key.function()) {
-            Patience::Fresh | Patience::Valid => ends,
-            Patience::Expired(grace_s) => ends.saturating_add(grace_s.into()),
-            Patience::Offline => UnixTime::MAX,
-        };
-        match acked {
-            Some(_) => mark.ends.min(listed.max(now)),
-            None => mark.ends,
-        }
-    };
+    // A commit that takes longer than a caller waits is not answered; a list may be ahead of the
+    // clock.
+    let last_signed = shared.clock.unix() + settings.answer_within.as_secs();
+    let last_signed = last_signed.saturating_add(settings.list_ahead_max_s);
+    let list_ends = acked.map(|_| last_signed.saturating_add(settings.list_lifetime_s));
+    let of_key = |(key, mark): &(KeyId, Mark)| refused_from(key.function(), mark.ends, list_ends);
     match refused.iter().map(of_key).max() {
         None => CertainBy::Now,
         Some(latest) => CertainBy::Contact(latest),
+    }
+}
+
+/// From when on a car refuses a key of this function that expires at `ends`, where it asks a status
+/// list that ends at `list_ends`.
+fn refused_from(function: FunctionCode, ends: UnixTime, list_ends: Option<UnixTime>) -> UnixTime {
+    let Some(list_ends) = list_ends else {
+        return ends;
+    };
+    match Policy::STANDARD.patience(function) {
+        Patience::Fresh | Patience::Valid => ends.min(list_ends),
+        Patience::Expired(grace_s) => ends.min(list_ends.saturating_add(grace_s.into())),
+        Patience::Offline => ends,
+    }
+}
+
+impl Engine {
+    /// When the car refuses what was revoked or suspended of these versions before. It may have
+    /// acknowledged that it does.
+    pub(super) fn outstanding(
+        &self,
+        fleet: &FleetBook,
+        authorization: &Authorization,
+        versions: &[SignedBundle],
+    ) -> CertainBy {
+        let vehicle = &authorization.vehicle;
+        let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
+        if acked.is_some_and(|acked| acked.revision >= authorization.revision()) {
+            return CertainBy::Now;
+        }
+        let now = self.clock().unix();
+        let kept = versions.iter().map(|it| &it.bundle);
+        let mut refused = Vec::new();
+        for bundle in kept.filter(|bundle| bundle.window.not_after > now) {
+            let standing = self.book().statuses.of_bundle(bundle);
+            let keys = bundle.each_key().zip(standing);
+            for ((subject, key), status) in keys.filter(|(_, status)| *status != KeyStatus::Valid) {
+                let mark = mark(bundle, subject, key, status);
+                refused.extend(mark.map(|mark| (bundle.key_id(subject), mark)));
+            }
+        }
+        certain_by(&self.shared, fleet, vehicle, &refused)
     }
 }

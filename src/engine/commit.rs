@@ -6,13 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam::channel::{Receiver, never, select};
-use tokio::sync::oneshot;
-
 use super::reserve::Outcome;
 use super::sign::{self, Signed, SignedBatch, What};
 use super::ticket::Ticket;
 use super::{Shared, recover, store_unavailable};
+use crate::concurrent::channel::{Receiver, never, select};
+use crate::concurrent::oneshot;
 use crate::domain::{BundleId, Refusal, RefusalCode};
 use crate::store::{Applied, Redemption, Renewal, Write};
 

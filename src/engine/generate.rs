@@ -7,9 +7,7 @@ use super::Failure;
 use super::rotate::{ACTIVE_S, Desk, refusal};
 use crate::domain::record::{CkaId, TokenNote};
 use crate::domain::{Epoch, EpochId, EpochState, Window};
-use crate::hsm::{
-    HsmError, KeyAttributes, KeyKind, KeyRef, Signature, TokenIdentity, TokenKey, verify_signature,
-};
+use crate::hsm::{HsmError, KeyAttributes, KeyKind, KeyRef, Signature, TokenKey, verify_signature};
 
 /// Messages an epoch signs before it becomes active.
 const TRIAL_LEN: usize = 16;
@@ -172,18 +170,6 @@ impl Desk<'_> {
         key: &KeyRef,
     ) -> Result<(IssuerKey, KeyAttributes), Failure> {
         self.custody.inspect(serial, key).map_err(fault)
-    }
-}
-
-impl From<TokenIdentity> for TokenNote {
-    fn from(token: TokenIdentity) -> Self {
-        Self {
-            serial: token.serial,
-            label: token.label,
-            manufacturer: token.manufacturer,
-            model: token.model,
-            firmware: token.firmware,
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::rotate::Desk;
 use super::{Engine, Failure, registry};
+use crate::concurrent;
 use crate::domain::rotation;
 use crate::domain::time::Time;
 use crate::domain::{Epoch, Refusal, UnixTime};
@@ -49,7 +50,7 @@ impl Engine {
     async fn follow_schedule(&self, custody: &Arc<dyn Custody>) -> Result<(), Refusal> {
         let (shared, custody) = (Arc::clone(&self.shared), Arc::clone(custody));
         // The HSM may be slow to try new keys; whoever called has other things to do meanwhile.
-        let decided = tokio::task::spawn_blocking(move || {
+        let decided = concurrent::spawn_blocking(move || {
             let desk = Desk {
                 book: &shared.book,
                 custody: &*custody,

@@ -32,13 +32,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Sender, TrySendError, bounded};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
+use crate::concurrent::channel::{Sender, TrySendError, bounded};
+use crate::concurrent::thread::{self, JoinHandle};
+use crate::concurrent::{self, oneshot};
 use crate::domain::code_set::CodeSetKey;
 use crate::domain::{Epoch, EpochState, Refusal, RefusalCode, UnixTime};
 use crate::hsm::{Signer, TokenStatus};
@@ -376,7 +377,7 @@ impl Engine {
             Err(TrySendError::Full(_)) => return Err(self.shared.busy("the store is behind")),
             Err(TrySendError::Disconnected(_)) => return Err(shutting_down()),
         }
-        match tokio::time::timeout(self.shared.settings.answer_within, answer).await {
+        match concurrent::timeout(self.shared.settings.answer_within, answer).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(shutting_down()),
             Err(_) => Err(store_unavailable()),
@@ -477,7 +478,7 @@ impl Shared {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name(name.into())
         .spawn(run)
         .map_err(|error| Failure::Fault(format!("no thread for {name}: {error}")))

@@ -18,6 +18,7 @@ use super::commit::REPLAYED;
 use super::reserve::Outcome;
 use super::ticket::{self, Place, Ticket};
 use super::{Engine, Failure, shutting_down};
+use crate::concurrent;
 use crate::domain::function::FunctionRef;
 use crate::domain::{
     Author, Authorization, AuthorizationId, BundleId, IdentityId, Recipient, Refusal, RefusalCode,
@@ -259,7 +260,7 @@ impl Engine {
         // waiting.
         tokio::pin!(told);
         loop {
-            match tokio::time::timeout(self.shared.settings.answer_within, &mut told).await {
+            match concurrent::timeout(self.shared.settings.answer_within, &mut told).await {
                 Ok(outcomes) => return outcomes.map_err(|_| shutting_down()),
                 Err(_) if self.shared.well() => {}
                 Err(_) => return Err(self.shared.too_late()),

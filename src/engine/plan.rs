@@ -204,7 +204,13 @@ pub(super) fn again(plan: &Plan, vehicle_epoch: u32) -> Option<Again> {
     })
 }
 
-fn mark(bundle: &Bundle, subject: &Subject, key: &KeyRecord, to: KeyStatus) -> Option<Mark> {
+/// A key is to stand so; `None` where no list has it.
+pub(super) fn mark(
+    bundle: &Bundle,
+    subject: &Subject,
+    key: &KeyRecord,
+    to: KeyStatus,
+) -> Option<Mark> {
     Some(Mark {
         shard: ShardId::at(&subject.status_uri)?,
         index: key.status_index,

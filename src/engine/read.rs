@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Engine, Failure};
+use crate::concurrent;
 use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId};
 use crate::store::{AuthorizationFilter, BundleKey, SignedBundle, Store, StoreError};
 
@@ -68,7 +69,7 @@ impl Engine {
         read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Failure> {
         let store = Arc::clone(&self.shared.store);
-        tokio::task::spawn_blocking(move || read(&*store))
+        concurrent::spawn_blocking(move || read(&*store))
             .await
             .map_err(|error| Failure::Fault(format!("a read did not end: {error}")))?
             .map_err(Failure::from)

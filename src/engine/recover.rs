@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Shared;
 use super::commit::{Group, Waiter, refuse};
 use super::reserve::Outcome;
+use crate::concurrent::thread;
 use crate::store::BundleKey;
 
 /// How long to wait before the next attempt, doubling from the first to the last.
@@ -51,7 +52,7 @@ pub(super) fn reopen(shared: &Shared) -> bool {
                 return false;
             }
         }
-        std::thread::sleep(wait);
+        thread::sleep(wait);
         wait = (wait * 2).min(WAIT_MAX);
     }
 }

@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use dashmap::{DashMap, Entry};
-use tokio::sync::oneshot;
-
+use crate::concurrent::{DashMap, Entry, oneshot};
 use crate::domain::{AuthorizationId, BundleId, IdentityId, Refusal, RefusalCode};
 use crate::store::Redemption;
 

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use super::amend::{Caller, Done};
 use super::outcome::Outcome;
 use super::{Engine, Failure};
+use crate::concurrent;
 use crate::domain::change::Action;
 use crate::domain::{
     AuthorizationId, AuthorizationState, BundleId, Identity, IdentityId, KeyId, Refusal,
@@ -124,7 +125,7 @@ impl Engine {
             .await?;
         let (engine, identity) = (std::sync::Arc::clone(&self.shared), id.clone());
         // Every authorization is looked at: that may take a while.
-        let meant = tokio::task::spawn_blocking(move || {
+        let meant = concurrent::spawn_blocking(move || {
             engine.book.authorizations_where(|it| {
                 it.fleet == fleet
                     && it.recipient().identity.as_ref() == Some(&identity)

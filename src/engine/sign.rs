@@ -9,8 +9,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, after, never, select};
-
 use super::admit::Admitted;
 use super::batch::Batch;
 use super::prepare::{Prepared, PreparedBatch, PreparedTree, Unsigned};
@@ -18,6 +16,7 @@ use super::reserve::Outcome;
 use super::stations::{Desk, Station, key_of};
 use super::ticket::Ticket;
 use super::{Shared, hsm_unavailable};
+use crate::concurrent::channel::{Receiver, Sender, after, never, select};
 use crate::domain::{Epoch, Refusal, UnixTime};
 use crate::hsm::{Signature, Signer, verify_signature};
 use crate::store::{Proof, Redemption, Renewal, SignedBundle, TreeProof};
@@ -127,7 +126,7 @@ impl SigningThread {
                     Err(_) => return,
                 },
                 // Somebody has found it down: look again.
-                recv(self.alarms) -> _ => {}
+                recv(self.alarms) -> _ => {},
                 recv(probe) -> _ => self.probe(),
             }
         }

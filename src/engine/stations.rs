@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
-
 use super::Shared;
 use super::book::Book;
 use super::pace::Pace;
 use super::prepare::PreparedBatch;
 use super::sign::trial;
 use crate::clock::Clock;
+use crate::concurrent::channel::{Receiver, Sender, bounded};
 use crate::domain::{Epoch, EpochState, UnixTime};
 use crate::hsm::{KeyRef, Parked, Signer, TokenStatus};
 

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::concurrent::{Counter, Map};
 use crate::domain::status::SHARD_LEN;
 use crate::domain::{Bundle, KeyStatus, Mark, ShardId, UnixTime};
 use crate::store::Listed;
@@ -22,18 +23,19 @@ const WORDS: usize = SHARD_LEN as usize / PER_WORD as usize;
 /// How every key stands.
 #[derive(Default)]
 pub struct Statuses {
-    shards: papaya::HashMap<ShardId, Arc<Shard>>,
+    shards: Map<ShardId, Arc<Shard>>,
     /// The store's count of amendments. Raised (release) after what they mark is written above, so
     /// whoever reads it (acquire) sees all of that.
-    revision: AtomicU64,
+    revision: Counter,
 }
 
 /// One list.
 #[derive(Default)]
 pub(super) struct Shard {
+    /// Written before `changes` is raised, so nobody need look at a word in between.
     words: OnceLock<Box<[AtomicU64]>>,
     /// Counts changes. Raised (release) after each, read (acquire) before a copy is taken.
-    changes: AtomicU64,
+    changes: Counter,
     /// When it was signed last, as far as is durable.
     issued_at: AtomicU64,
 }

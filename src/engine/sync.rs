@@ -10,6 +10,7 @@ use fob_verify::{RustCrypto, Verified};
 
 use super::book::FleetBook;
 use super::{Engine, Failure, hsm_unavailable, sign};
+use crate::concurrent;
 use crate::domain::{
     Authorization, AuthorizationState, Bundle, Epoch, Refusal, RefusalCode, ShardId, UnixTime,
     Vehicle, VehicleId,
@@ -211,7 +212,7 @@ impl Engine {
         uris.sort_unstable();
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
         let vehicle = vehicle.id.clone();
-        let signed = tokio::task::spawn_blocking(move || {
+        let signed = concurrent::spawn_blocking(move || {
             let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
             let draft = |epoch: &Epoch| {
                 let draft = Draft {

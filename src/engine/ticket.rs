@@ -7,9 +7,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::reserve::{Outcome, Reservation};
+use crate::concurrent::oneshot;
 
 /// Who waits for one item.
 pub(super) enum Ticket {

@@ -8,7 +8,7 @@ use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::session::Session;
 use serde::{Deserialize, Serialize};
 
-use super::HsmError;
+use super::{HsmError, Profile};
 
 /// The attributes of a private key as its token gives them. `None`: not given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub struct KeyAttributes {
     pub never_extractable: Option<bool>,
     /// `CKA_LOCAL`: it was generated in this token.
     pub local: Option<bool>,
+    /// By its profile the token says `CKA_LOCAL` of whatever its maker said it of, and
+    /// not of what it has generated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local_says_nothing: bool,
     /// `CKA_SIGN`.
     pub sign: Option<bool>,
     /// `CKA_SIGN_RECOVER`.
@@ -58,9 +62,16 @@ const READ: [AttributeType; 13] = [
 ];
 
 impl KeyAttributes {
-    /// Asks the token.
-    pub(super) fn read(session: &Session, key: ObjectHandle) -> Result<Self, HsmError> {
-        let mut read = Self::default();
+    /// Asks a token of that profile.
+    pub(super) fn read(
+        session: &Session,
+        profile: &Profile,
+        key: ObjectHandle,
+    ) -> Result<Self, HsmError> {
+        let mut read = Self {
+            local_says_nothing: !profile.tells_local,
+            ..Self::default()
+        };
         for attribute in session.get_attributes(key, &READ)? {
             read.set(&attribute);
         }
@@ -91,11 +102,18 @@ impl KeyAttributes {
     /// what the token says of it. `None`: the key is good.
     ///
     /// What keeps the key inside has to be affirmed; a use beyond signing has
-    /// only to be not affirmed, since not every token knows every use.
+    /// only to be not affirmed, since not every token knows every use. A key that was
+    /// brought in is neither always sensitive nor never extractable (PKCS#11 v3.1,
+    /// §4.9), so where `CKA_LOCAL` says nothing, these two say it.
     pub fn offence(&self) -> Option<(&'static str, Option<bool>)> {
+        let local = if self.local_says_nothing {
+            Some(true)
+        } else {
+            self.local
+        };
         let affirmed = [
             ("CKA_TOKEN", self.token, true),
-            ("CKA_LOCAL", self.local, true),
+            ("CKA_LOCAL", local, true),
             ("CKA_ALWAYS_SENSITIVE", self.always_sensitive, true),
             ("CKA_NEVER_EXTRACTABLE", self.never_extractable, true),
         ];
@@ -178,6 +196,7 @@ mod tests {
             extractable: Some(false),
             never_extractable: Some(true),
             local: Some(true),
+            local_says_nothing: false,
             sign: Some(true),
             sign_recover: Some(false),
             decrypt: Some(false),
@@ -230,6 +249,19 @@ mod tests {
                 Some("CKA_EXTRACTABLE")
             );
         }
+    }
+
+    #[test]
+    fn where_local_says_nothing_the_other_two_say_where_a_key_is_from() {
+        let generated = |key: &mut KeyAttributes| {
+            (key.local, key.local_says_nothing) = (Some(false), true);
+        };
+        assert_eq!(offence_after(generated), None);
+        let brought_in = |key: &mut KeyAttributes| {
+            (key.local, key.local_says_nothing) = (Some(true), true);
+            (key.always_sensitive, key.never_extractable) = (Some(false), Some(false));
+        };
+        assert_eq!(offence_after(brought_in), Some("CKA_ALWAYS_SENSITIVE"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod tests {
     };
     use fob_verify::Algorithm;
 
+    use super::super::profile::PointForm;
     use super::*;
 
     fn check(key: &IssuerKey, signature: &[u8]) {
@@ -45,7 +46,9 @@ mod tests {
     fn p256_verifies_and_refuses() {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let point = pair.public_key().as_ref();
-        let key = super::super::point::public_key(Algorithm::Esp256, point).unwrap();
+        let key =
+            super::super::point::public_key(Algorithm::Esp256, PointForm::WrappedOrBare, point)
+                .unwrap();
         check(
             &key,
             pair.sign(&SystemRandom::new(), b"message")
@@ -57,8 +60,12 @@ mod tests {
     #[test]
     fn ed25519_verifies_and_refuses() {
         let pair = Ed25519KeyPair::generate().unwrap();
-        let key = super::super::point::public_key(Algorithm::Ed25519, pair.public_key().as_ref())
-            .unwrap();
+        let key = super::super::point::public_key(
+            Algorithm::Ed25519,
+            PointForm::WrappedOrBare,
+            pair.public_key().as_ref(),
+        )
+        .unwrap();
         check(&key, pair.sign(b"message").as_ref());
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::HsmError;
+use super::{HsmError, Profile};
 
 /// The most sessions a token is opened with.
 pub const SESSIONS_MAX: u16 = 64;
@@ -27,6 +27,10 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct TokenConfig {
     /// Path of the PKCS#11 library.
     pub module: PathBuf,
+    /// What the library is told when it is initialised, where it has to be.
+    pub init_args: Option<String>,
+    /// What is particular about the library; by what it calls itself if absent.
+    pub profile: Option<&'static Profile>,
     /// `CKA_LABEL` of the token, without trailing blanks.
     pub label: String,
     /// Serial number of the token, where the label alone does not name it.
@@ -46,6 +50,8 @@ impl TokenConfig {
     pub fn new(module: impl Into<PathBuf>, label: impl Into<String>) -> Self {
         Self {
             module: module.into(),
+            init_args: None,
+            profile: None,
             label: label.into(),
             serial: None,
             sessions: SessionCount::Auto,
@@ -59,7 +65,8 @@ impl TokenConfig {
 /// How many sessions sign in parallel: `"auto"` or 1 to 64.
 ///
 /// `auto` is one for every core this process may use, at least 2 and at most 8,
-/// and takes fewer where the token gives no more. It is a count, not a trial:
+/// no more than are of use by the module's profile, and fewer where the token
+/// gives no more. It is a count, not a trial:
 /// a trial on a busy machine picks by chance, and the same machine should open
 /// the same sessions at every start. An HSM that works outside this machine may
 /// serve best with more than it has cores; `fob bench hsm --sessions` tells.
@@ -74,11 +81,12 @@ pub enum SessionCount {
 
 impl SessionCount {
     /// The number of sessions to ask the token for.
-    pub(super) fn wanted(self) -> Result<usize, HsmError> {
+    pub(super) fn wanted(self, profile: &Profile) -> Result<usize, HsmError> {
         match self {
             Self::Auto => {
                 let cores = available_parallelism().map_or(1, usize::from);
-                Ok(cores.clamp(*AUTO_SESSIONS.start(), *AUTO_SESSIONS.end()))
+                let count = cores.clamp(*AUTO_SESSIONS.start(), *AUTO_SESSIONS.end());
+                Ok(count.min(profile.sessions_of_use))
             }
             Self::Exactly(count) if (1..=SESSIONS_MAX).contains(&count) => Ok(usize::from(count)),
             Self::Exactly(count) => Err(HsmError::Setting {
@@ -142,12 +150,12 @@ impl de::Visitor<'_> for SessionCountVisitor {
 /// Whether every session signs with a copy of the key of its own
 /// (`C_CopyObject` with `CKA_TOKEN` false), which dies with the session.
 ///
-/// SoftHSM opens and locks two files for every signature with a token object,
-/// and none for a session copy. On other HSMs a copy gains nothing.
+/// Some modules read a key of the token anew for every signature, and none of a
+/// session copy: their profile says so. On other HSMs a copy gains nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionKeyCopy {
-    /// On for SoftHSM where it works, off for everything else.
+    /// On where it pays by the module's profile, and works; off for everything else.
     #[default]
     Auto,
     /// Always; a token that does not copy is an error.
@@ -186,9 +194,13 @@ mod tests {
 
     #[test]
     fn auto_is_within_its_bounds() {
-        let wanted = SessionCount::Auto.wanted().unwrap();
-        assert!(AUTO_SESSIONS.contains(&wanted));
-        assert!(SessionCount::Exactly(0).wanted().is_err());
-        assert!(SessionCount::Exactly(65).wanted().is_err());
+        let any = Profile::unknown();
+        assert!(AUTO_SESSIONS.contains(&SessionCount::Auto.wanted(any).unwrap()));
+        assert!(SessionCount::Exactly(0).wanted(any).is_err());
+        assert!(SessionCount::Exactly(65).wanted(any).is_err());
+        // What is of no use is not opened, unless it is asked for.
+        let narrow = Profile::named("tpm2-pkcs11").unwrap();
+        assert!(SessionCount::Auto.wanted(narrow).unwrap() <= 2);
+        assert_eq!(SessionCount::Exactly(9).wanted(narrow), Ok(9));
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use fob_verify::{Algorithm, IssuerKey};
 
+use super::token::plain;
 use super::{GeneratedKey, HsmError, KeyAttributes, KeyRef, Signer, Token, TokenKey};
+use crate::domain::record::TokenNote;
 
 /// What a token says of itself. Holds nothing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,19 @@ pub struct TokenIdentity {
     pub model: String,
     /// The version of the firmware.
     pub firmware: String,
+}
+
+/// As records note it.
+impl From<TokenIdentity> for TokenNote {
+    fn from(token: TokenIdentity) -> Self {
+        Self {
+            serial: token.serial,
+            label: token.label,
+            manufacturer: token.manufacturer,
+            model: token.model,
+            firmware: token.firmware,
+        }
+    }
 }
 
 /// The issuing tokens: each keeps keys of its own, named by the token's serial number.
@@ -160,10 +175,10 @@ impl Token {
         self.with_link(1, |link| {
             let firmware = link.info.firmware_version();
             Ok(TokenIdentity {
-                serial: link.info.serial_number().to_owned(),
-                label: link.info.label().to_owned(),
-                manufacturer: link.info.manufacturer_id().to_owned(),
-                model: link.info.model().to_owned(),
+                serial: plain(link.info.serial_number()),
+                label: plain(link.info.label()),
+                manufacturer: plain(link.info.manufacturer_id()),
+                model: plain(link.info.model()),
                 firmware: format!("{}.{}", firmware.major(), firmware.minor()),
             })
         })

@@ -81,6 +81,12 @@ pub enum HsmError {
     /// The module offers no slot with an uninitialised token.
     #[error("this module has no uninitialised token; create or clear one with the HSM's own tools")]
     NoFreeSlot,
+    /// The module leaves it to other tools to make tokens.
+    #[error("this module makes no token: {by}; then name the token and its PIN file")]
+    TokensMadeElsewhere {
+        /// Which tools.
+        by: &'static str,
+    },
     /// The token refused the user PIN. It was tried once and will not be again.
     #[error(
         "the token {label:?} refused the user PIN; it was tried once and is not tried again: correct `pin_file` and restart"

@@ -5,7 +5,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
-use cryptoki::error::{Error, RvError};
+use cryptoki::error::RvError;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -15,14 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::attributes::{KeyAttributes, refuse};
 use super::check::verify_signature;
-use super::{HsmError, KeyRef, Signature, hex, point};
-
-/// `secp256r1`, OID 1.2.840.10045.3.1.7, in DER.
-const P256_PARAMS: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-/// Ed25519, OID 1.3.101.112 (RFC 8410), in DER.
-const ED25519_OID: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
-/// Ed25519 by the curve name PKCS#11 3.0 also allows: the PrintableString `edwards25519`.
-const ED25519_NAME: &[u8] = b"\x13\x0cedwards25519";
+use super::template::{P256_PARAMS, generate_pair};
+use super::{HsmError, KeyRef, Profile, Signature, hex, point};
 
 /// A key pair just generated in a token, read back and tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +100,7 @@ pub(super) fn sign_guarded(
 /// must be is destroyed at once.
 pub(super) fn generate(
     session: &Session,
+    profile: &Profile,
     algorithm: Algorithm,
     label: &str,
 ) -> Result<GeneratedKey, HsmError> {
@@ -114,84 +109,25 @@ pub(super) fn generate(
         what: "random numbers",
     })?;
     let key = KeyRef { id, algorithm };
-    let (public, private) = generate_pair(session, &key, label)
+    let (public, private) = generate_pair(session, profile, &key, label)
         .map_err(|error| HsmError::from(error).after_change())?;
-    describe(session, &key, public, private).map_err(|error| {
+    describe(session, profile, &key, public, private).map_err(|error| {
         destroy_objects(session, &[private, public], &key);
         error.after_change()
     })
 }
 
-fn generate_pair(
-    session: &Session,
-    key: &KeyRef,
-    label: &str,
-) -> Result<(ObjectHandle, ObjectHandle), Error> {
-    let private = private_template(key, label);
-    if key.algorithm.is_p256() {
-        return session.generate_key_pair(
-            &Mechanism::EccKeyPairGen,
-            &public_template(key, label, P256_PARAMS),
-            &private,
-        );
-    }
-    let named = |params| {
-        session.generate_key_pair(
-            &Mechanism::EccEdwardsKeyPairGen,
-            &public_template(key, label, params),
-            &private,
-        )
-    };
-    match named(ED25519_OID) {
-        Err(Error::Pkcs11(
-            RvError::CurveNotSupported
-            | RvError::DomainParamsInvalid
-            | RvError::AttributeValueInvalid
-            | RvError::TemplateInconsistent,
-            _,
-        )) => named(ED25519_NAME),
-        other => other,
-    }
-}
-
-/// Says nothing of `CKA_VERIFY`: nothing is verified in the token, and a TPM has one bit for
-/// verifying and decrypting, so tpm2-pkcs11 makes no key that may do the first and not the second.
-fn public_template(key: &KeyRef, label: &str, params: &[u8]) -> Vec<Attribute> {
-    vec![
-        Attribute::Token(true),
-        Attribute::Private(false),
-        Attribute::EcParams(params.to_vec()),
-        Attribute::Id(key.id.to_vec()),
-        Attribute::Label(label.as_bytes().to_vec()),
-    ]
-}
-
-fn private_template(key: &KeyRef, label: &str) -> Vec<Attribute> {
-    vec![
-        Attribute::Token(true),
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(false),
-        Attribute::Sign(true),
-        Attribute::SignRecover(false),
-        Attribute::Decrypt(false),
-        Attribute::Unwrap(false),
-        Attribute::Derive(false),
-        Attribute::Id(key.id.to_vec()),
-        Attribute::Label(label.as_bytes().to_vec()),
-    ]
-}
-
 /// Reads a fresh pair back and tries it on a message nobody could foresee.
 fn describe(
     session: &Session,
+    profile: &Profile,
     key: &KeyRef,
     public: ObjectHandle,
     private: ObjectHandle,
 ) -> Result<GeneratedKey, HsmError> {
-    let attributes = KeyAttributes::read(session, private)?;
+    let attributes = KeyAttributes::read(session, profile, private)?;
     refuse(&key.id, attributes.offence())?;
-    let public = read_point(session, key, public)?;
+    let public = read_point(session, profile, key, public)?;
     let mut message = [0_u8; 32];
     rand::fill(&mut message).map_err(|_| HsmError::System {
         what: "random numbers",
@@ -222,9 +158,16 @@ fn describe(
 }
 
 /// The private key object of `key` in the token, checked to be one that may sign.
-pub(super) fn open_private(session: &Session, key: &KeyRef) -> Result<ObjectHandle, HsmError> {
+pub(super) fn open_private(
+    session: &Session,
+    profile: &Profile,
+    key: &KeyRef,
+) -> Result<ObjectHandle, HsmError> {
     let private = find_private(session, key)?;
-    refuse(&key.id, KeyAttributes::read(session, private)?.offence())?;
+    refuse(
+        &key.id,
+        KeyAttributes::read(session, profile, private)?.offence(),
+    )?;
     let wanted = if key.algorithm.is_p256() {
         KeyKind::P256
     } else {
@@ -264,10 +207,14 @@ pub(super) fn require_login(session: &Session) -> Result<(), HsmError> {
 }
 
 /// The public half of `key`.
-pub(super) fn public_key(session: &Session, key: &KeyRef) -> Result<IssuerKey, HsmError> {
+pub(super) fn public_key(
+    session: &Session,
+    profile: &Profile,
+    key: &KeyRef,
+) -> Result<IssuerKey, HsmError> {
     let found = find(session, ObjectClass::PUBLIC_KEY, key)?;
     match found.as_slice() {
-        [one] => read_point(session, key, *one),
+        [one] => read_point(session, profile, key, *one),
         [] => Err(HsmError::PublicKeyUnreadable {
             id: key.id_hex(),
             reason: "there is no public key object",
@@ -278,6 +225,7 @@ pub(super) fn public_key(session: &Session, key: &KeyRef) -> Result<IssuerKey, H
 
 fn read_point(
     session: &Session,
+    profile: &Profile,
     key: &KeyRef,
     public: ObjectHandle,
 ) -> Result<IssuerKey, HsmError> {
@@ -289,7 +237,7 @@ fn read_point(
     let Some(Attribute::EcPoint(ec_point)) = attributes.first() else {
         return Err(unreadable("it has no CKA_EC_POINT"));
     };
-    point::public_key(key.algorithm, ec_point)
+    point::public_key(key.algorithm, profile.points, ec_point)
         .ok_or_else(|| unreadable("its CKA_EC_POINT is no point of the curve"))
 }
 
@@ -309,18 +257,22 @@ pub(super) fn destroy(session: &Session, key: &KeyRef) -> Result<(), HsmError> {
 }
 
 /// Every private key in the token.
-pub(super) fn list(session: &Session) -> Result<Vec<TokenKey>, HsmError> {
+pub(super) fn list(session: &Session, profile: &Profile) -> Result<Vec<TokenKey>, HsmError> {
     let objects = session.find_objects(&[
         Attribute::Class(ObjectClass::PRIVATE_KEY),
         Attribute::Token(true),
     ])?;
     objects
         .into_iter()
-        .map(|object| describe_found(session, object))
+        .map(|object| describe_found(session, profile, object))
         .collect()
 }
 
-fn describe_found(session: &Session, object: ObjectHandle) -> Result<TokenKey, HsmError> {
+fn describe_found(
+    session: &Session,
+    profile: &Profile,
+    object: ObjectHandle,
+) -> Result<TokenKey, HsmError> {
     let wanted = [
         AttributeType::Id,
         AttributeType::Label,
@@ -332,7 +284,7 @@ fn describe_found(session: &Session, object: ObjectHandle) -> Result<TokenKey, H
         id: String::new(),
         label: String::new(),
         kind: kind(&found),
-        attributes: KeyAttributes::read(session, object)?,
+        attributes: KeyAttributes::read(session, profile, object)?,
     };
     for attribute in found {
         match attribute {

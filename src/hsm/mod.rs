@@ -12,9 +12,11 @@
 //! and none to read one.
 //!
 //! How the files hang together: `module` loads a PKCS#11 library once per
-//! process, `token` finds or initialises a token in it, `keys` and `attributes`
-//! deal with key objects. `pkcs11` is [`Token`] itself; a `crew` of threads signs
-//! a `batch` in the sessions of `session`, and `recover` is what happens when the
+//! process and `initialize`s it, `profile` says what is particular about it,
+//! `token` finds or initialises a token in it, `keys` and `attributes` deal with
+//! key objects, `template` with what new ones are asked to be. `pkcs11` is
+//! [`Token`] itself; a `crew` of threads signs a `batch` in the sessions of
+//! `session`, which `login` opens, and `recover` is what happens when the
 //! sessions are lost, by the table of `codes`. `park` is about calls that do not
 //! return, `refused` about PINs that were wrong. `fast` holds the bare calls, and
 //! `bench` measures with them.
@@ -29,18 +31,22 @@ mod crew;
 mod custody;
 mod error;
 mod fast;
+mod initialize;
 mod keys;
 mod leave;
+mod login;
 mod module;
 mod park;
 mod pin;
 mod pkcs11;
 mod point;
+mod profile;
 mod recover;
 mod refused;
 mod session;
 mod softhsm;
 mod status;
+mod template;
 mod token;
 
 use std::fmt;
@@ -59,6 +65,7 @@ pub use leave::leave;
 pub use park::parked_threads;
 pub use pin::{random_pin, read_pin_file, write_pin_file};
 pub use pkcs11::Token;
+pub use profile::Profile;
 pub use softhsm::{SoftHsm, softhsm_module};
 pub use status::TokenStatus;
 pub use token::init_token;

@@ -7,6 +7,7 @@
 //! only while nobody is inside and no other token works through it.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{
@@ -14,12 +15,12 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Info, Pkcs11};
-use cryptoki::error::{Error, RvError};
+use cryptoki::context::{Info, Pkcs11};
 use cryptoki::session::Session;
 
-use super::HsmError;
 use super::fast::BareCalls;
+use super::initialize::{initialize, readable};
+use super::{HsmError, Profile, TokenConfig};
 
 /// How often, and how long apart, it is looked whether everybody has left.
 const LOOKS_MAX: u32 = 20;
@@ -28,6 +29,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// One loaded library.
 pub(super) struct Module {
     path: PathBuf,
+    /// What it was and will be initialised with.
+    told: Option<&'static CStr>,
+    /// What is particular about it.
+    pub(super) profile: &'static Profile,
     /// What the library says of itself; some say it in a form that cannot be read.
     pub(super) info: Option<Info>,
     /// The instance in use. Held while it is replaced, which may take long.
@@ -64,10 +69,13 @@ type Slot = Mutex<Option<&'static Module>>;
 static LOADED: Mutex<BTreeMap<PathBuf, &'static Slot>> = Mutex::new(BTreeMap::new());
 
 impl Module {
-    /// The library at `path`, loaded and initialised now or earlier.
+    /// The library of this configuration, loaded and initialised now or earlier.
     ///
-    /// The environment it reads (`SOFTHSM2_CONF`) counts at the first call.
-    pub(super) fn load(path: &Path) -> Result<&'static Self, HsmError> {
+    /// What it is told (`init_args`) and the environment it reads (`SOFTHSM2_CONF`)
+    /// count at the first call. To be told something else later is an error.
+    pub(super) fn load(config: &TokenConfig) -> Result<&'static Self, HsmError> {
+        let path = &*config.module;
+        let told = readable(config.init_args.as_deref())?;
         let real_path = path
             .canonicalize()
             .map_err(|error| unusable(path, error.to_string()))?;
@@ -77,21 +85,32 @@ impl Module {
         // Held over the loading: two threads must not initialise one library.
         let mut slot = lock(slot);
         if let Some(module) = *slot {
+            if module.told != told.as_deref() {
+                let reason = "it is in use already with another `init_args`";
+                return Err(unusable(path, reason.to_owned()));
+            }
             return Ok(module);
         }
-        let module: &'static Self = Box::leak(Box::new(Self::open(path)?));
+        // Kept for as long as the library.
+        let told = told.map(|told| &*Box::leak(told.into_boxed_c_str()));
+        let module: &'static Self = Box::leak(Box::new(Self::open(config, told)?));
         *slot = Some(module);
         Ok(module)
     }
 
-    fn open(path: &Path) -> Result<Self, HsmError> {
+    fn open(config: &TokenConfig, told: Option<&'static CStr>) -> Result<Self, HsmError> {
+        let path = &*config.module;
         let pkcs11 = Pkcs11::new(path).map_err(|error| unusable(path, error.to_string()))?;
         // Somebody else in this process may have initialised it: then it is
         // ready, which is all we need.
-        initialize(&pkcs11).map_err(|error| unusable(path, error.to_string()))?;
+        initialize(&pkcs11, told).map_err(|error| unusable(path, error.to_string()))?;
         let info = pkcs11.get_library_info().ok();
         Ok(Self {
             path: path.to_owned(),
+            told,
+            profile: config
+                .profile
+                .unwrap_or_else(|| Profile::of_library(info.as_ref())),
             info,
             current: Mutex::new(Arc::new(Instance::new(pkcs11))),
             bare_calls: OnceLock::new(),
@@ -125,11 +144,11 @@ impl Module {
                 if let Err(error) = failed.pkcs11.clone().finalize() {
                     tracing::debug!(module = %self.path.display(), %error, "C_Finalize");
                 }
-                initialize(&failed.pkcs11).map(|_| failed.pkcs11.clone())
+                initialize(&failed.pkcs11, self.told).map(|_| failed.pkcs11.clone())
             }
             None => Pkcs11::new(&self.path).and_then(|another| {
                 // Initialised already: it is the same one, and nothing is gained.
-                let fresh = initialize(&another)?;
+                let fresh = initialize(&another, self.told)?;
                 failed.superseded.store(fresh, Ordering::Release);
                 Ok(another)
             }),
@@ -142,6 +161,9 @@ impl Module {
 
     /// The bare calls of this library, if they reach the instance `session` belongs to.
     pub(super) fn bare_calls(&self, session: &Session) -> Option<BareCalls> {
+        if !self.profile.one_instance {
+            return None;
+        }
         *self
             .bare_calls
             .get_or_init(|| BareCalls::of(&self.path, session))
@@ -210,15 +232,6 @@ impl Drop for Instance {
     }
 }
 
-/// Whether it was initialised now, and not before.
-fn initialize(pkcs11: &Pkcs11) -> Result<bool, Error> {
-    match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) => Ok(true),
-        Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, Function::Initialize)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -236,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_missing_library_is_named() {
-        let error = Module::load(Path::new("/nowhere/libhsm.so")).err();
+        let error = Module::load(&TokenConfig::new("/nowhere/libhsm.so", "hsm")).err();
         assert!(
             matches!(error, Some(HsmError::ModuleUnusable { module, .. }) if module == Path::new("/nowhere/libhsm.so"))
         );

@@ -122,7 +122,7 @@ impl Token {
                 }
             }
             let _objects = link.instance.lock_objects();
-            keys::generate(&link.admin_session()?, algorithm, &name)
+            keys::generate(&link.admin_session()?, link.profile, algorithm, &name)
         };
         self.with_link(CALLS_TO_CHANGE, generate)
             .map_err(stuck_in_a_change)
@@ -137,7 +137,7 @@ impl Token {
         let key = *key;
         self.with_link(1, move |link| {
             let _objects = link.instance.lock_objects();
-            keys::public_key(&link.admin_session()?, &key)
+            keys::public_key(&link.admin_session()?, link.profile, &key)
         })
     }
 
@@ -151,7 +151,8 @@ impl Token {
         self.with_link(1, move |link| {
             let _objects = link.instance.lock_objects();
             let session = link.admin_session()?;
-            KeyAttributes::read(&session, keys::find_private(&session, &key)?)
+            let private = keys::find_private(&session, &key)?;
+            KeyAttributes::read(&session, link.profile, private)
         })
     }
 
@@ -163,7 +164,7 @@ impl Token {
     pub fn keys(&self) -> Result<Vec<TokenKey>, HsmError> {
         self.with_link(CALLS_TO_OPEN, |link| {
             let _objects = link.instance.lock_objects();
-            keys::list(&link.admin_session()?)
+            keys::list(&link.admin_session()?, link.profile)
         })
     }
 
@@ -281,7 +282,7 @@ impl Signer for Token {
             let offered = link.instance.pkcs11.get_mechanism_list(link.slot)?;
             let _objects = link.instance.lock_objects();
             Ok(TokenStatus {
-                keys: keys::list(&link.admin_session()?)?,
+                keys: keys::list(&link.admin_session()?, link.profile)?,
                 ..TokenStatus::of(link, &offered)
             })
         });

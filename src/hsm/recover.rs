@@ -70,7 +70,7 @@ impl Up {
         pin: &Pin,
         parking: &Parking,
     ) -> Result<Self, HsmError> {
-        let module = Module::load(&config.module)?;
+        let module = Module::load(config)?;
         Self::connect(module, &module.instance(), config, pin, parking)
     }
 
@@ -83,7 +83,7 @@ impl Up {
         pin: &Pin,
         parking: &Parking,
     ) -> Result<Self, HsmError> {
-        let module = Module::load(&config.module)?;
+        let module = Module::load(config)?;
         let failed = old.as_ref().map(|up| Arc::clone(&up.link.instance));
         let failed = failed.unwrap_or_else(|| module.instance());
         drop(old);

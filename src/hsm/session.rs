@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, ObjectHandle};
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::Session;
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki_sys::{CK_MECHANISM_TYPE, CKM_ECDSA, CKM_EDDSA};
 
 use super::attributes::{KeyAttributes, refuse};
 use super::config::{SessionCount, SessionKeyCopy, TokenConfig};
 use super::fast::BareCalls;
+use super::login::{log_in, open_session};
 use super::module::{Instance, Module};
 use super::park::stuck;
 use super::pin::Pin;
-use super::{HsmError, KeyRef, Signature, keys, token};
+use super::{HsmError, KeyRef, Profile, Signature, keys, token};
 
 /// Keys a lane keeps open: the active epoch, a few that drain, and some to spare.
 const OPEN_KEYS_MAX: usize = 8;
@@ -35,6 +35,8 @@ pub(super) struct Link {
     pub(super) instance: Arc<Instance>,
     pub(super) slot: Slot,
     pub(super) info: TokenInfo,
+    /// What is particular about the token.
+    pub(super) profile: &'static Profile,
     pub(super) lanes: usize,
     pub(super) bare: Option<BareCalls>,
     pub(super) copies: Copies,
@@ -65,15 +67,16 @@ impl Link {
         config: &TokenConfig,
         pin: &Pin,
     ) -> Result<Self, HsmError> {
-        let wanted = config.sessions.wanted()?;
         let _inside = instance.enter();
         let token = token::find(&instance.pkcs11, &config.label, config.serial.as_deref())?;
-        let anchor = instance.pkcs11.open_ro_session(token.slot)?;
-        log_in(&anchor, &token.info, pin)?;
+        let profile = module.profile.of_token(&token.info);
+        let wanted = config.sessions.wanted(profile)?;
+        let anchor = open_session(instance, profile, token.slot)?;
+        log_in(&anchor, &token.info, profile, pin)?;
         let (put_back, idle) = bounded(wanted);
         let mut lanes = 0;
         while lanes < wanted {
-            match Lane::open(instance, token.slot) {
+            match Lane::open(instance, profile, token.slot) {
                 // There is room for every lane, and the queue is ours.
                 Ok(lane) => drop(put_back.try_send(lane)),
                 Err(error) if lanes > 0 && config.sessions == SessionCount::Auto => {
@@ -91,12 +94,13 @@ impl Link {
             lanes += 1;
         }
         let bare = module.bare_calls(&anchor);
-        let copies = Copies::new(config.session_key_copy, is_softhsm(module, &token.info));
+        let copies = Copies::new(config.session_key_copy, profile);
         Ok(Self {
             module,
             instance: Arc::clone(instance),
             slot: token.slot,
             info: token.info,
+            profile,
             lanes,
             bare,
             copies,
@@ -123,7 +127,7 @@ impl Link {
 
     /// One more lane beside those of the queue, for measuring.
     pub(super) fn extra_lane(&self) -> Result<Lane, HsmError> {
-        Lane::open(&self.instance, self.slot)
+        Lane::open(&self.instance, self.profile, self.slot)
     }
 
     /// A session that may change the token. The login holds for it too.
@@ -190,54 +194,12 @@ impl Drop for Link {
     }
 }
 
-/// Already logged in is success: the login belongs to the process, not to the session.
-fn log_in(session: &Session, info: &TokenInfo, pin: &Pin) -> Result<(), HsmError> {
-    let label = || info.label().to_owned();
-    let unusable = |state| HsmError::PinUnusable {
-        label: label(),
-        state,
-    };
-    if info.user_pin_locked() {
-        return Err(unusable("locked"));
-    }
-    if !info.user_pin_initialized() {
-        return Err(unusable("not set"));
-    }
-    pin.check_not_refused(info)?;
-    match session.login(UserType::User, Some(pin.secret())) {
-        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        Err(Error::Pkcs11(
-            RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange,
-            _,
-        )) => {
-            pin.remember_refused(info);
-            Err(HsmError::PinWrong { label: label() })
-        }
-        Err(Error::Pkcs11(RvError::PinLocked, _)) => Err(unusable("locked")),
-        Err(Error::Pkcs11(RvError::PinExpired, _)) => Err(unusable("expired")),
-        Err(Error::Pkcs11(RvError::UserPinNotInitialized, _)) => Err(unusable("not set")),
-        Err(other) => Err(other.into()),
-    }
-}
-
-/// By what library or token say of themselves: a forwarding module has another
-/// name, and the token behind it still opens its files.
-fn is_softhsm(module: &Module, info: &TokenInfo) -> bool {
-    let library = module
-        .info
-        .as_ref()
-        .map_or("", |info| info.manufacturer_id());
-    [library, info.manufacturer_id(), info.model()]
-        .iter()
-        .any(|text| text.contains("SoftHSM"))
-}
-
 impl Copies {
-    fn new(mode: SessionKeyCopy, softhsm: bool) -> Self {
+    fn new(mode: SessionKeyCopy, profile: &Profile) -> Self {
         let on = match mode {
             SessionKeyCopy::On => true,
             SessionKeyCopy::Off => false,
-            SessionKeyCopy::Auto => softhsm,
+            SessionKeyCopy::Auto => profile.copies_pay,
         };
         Self {
             mode,
@@ -281,9 +243,9 @@ struct OpenKey {
 }
 
 impl Lane {
-    fn open(instance: &Instance, slot: Slot) -> Result<Self, HsmError> {
+    fn open(instance: &Instance, profile: &Profile, slot: Slot) -> Result<Self, HsmError> {
         Ok(Self {
-            session: instance.pkcs11.open_ro_session(slot)?,
+            session: open_session(instance, profile, slot)?,
             open: Vec::with_capacity(OPEN_KEYS_MAX),
         })
     }
@@ -353,7 +315,7 @@ impl Lane {
             return Ok(open.handle);
         }
         let _objects = link.instance.lock_objects();
-        let found = keys::open_private(&self.session, key)?;
+        let found = keys::open_private(&self.session, link.profile, key)?;
         let (handle, copy) = self.copy(link, key, found)?;
         if self.open.len() == OPEN_KEYS_MAX {
             let oldest = self.open.remove(0);
@@ -377,17 +339,22 @@ impl Lane {
         if !link.copies.on() {
             return Ok((found, false));
         }
-        match self.copy_checked(key, found) {
+        match self.copy_checked(link, key, found) {
             Ok(copy) => Ok((copy, true)),
             Err(error) => link.copies.refused(error).map(|()| (found, false)),
         }
     }
 
-    fn copy_checked(&self, key: &KeyRef, found: ObjectHandle) -> Result<ObjectHandle, HsmError> {
+    fn copy_checked(
+        &self,
+        link: &Link,
+        key: &KeyRef,
+        found: ObjectHandle,
+    ) -> Result<ObjectHandle, HsmError> {
         let copy = self
             .session
             .copy_object(found, &[Attribute::Token(false)])?;
-        let checked = KeyAttributes::read(&self.session, copy)
+        let checked = KeyAttributes::read(&self.session, link.profile, copy)
             .and_then(|read| refuse(&key.id, read.copy_offence()));
         if let Err(error) = checked {
             self.discard(OpenKey {

@@ -8,6 +8,7 @@ use fob_verify::Algorithm;
 use serde::Serialize;
 
 use super::session::Link;
+use super::token::plain;
 use super::{TokenKey, keys};
 
 /// How a token is, at the moment it was asked. Holds nothing secret.
@@ -21,6 +22,8 @@ pub struct TokenStatus {
     pub module: PathBuf,
     /// The library's maker, description and version, as it gives them.
     pub library: String,
+    /// What is particular about the token, by the name of its profile.
+    pub profile: String,
     /// The version of PKCS#11 it speaks.
     pub cryptoki_version: String,
     /// The token's label.
@@ -76,6 +79,7 @@ impl TokenStatus {
         };
         Self {
             up: true,
+            profile: link.profile.name.to_owned(),
             library: library.map_or_else(String::new, |info| {
                 let said = [info.manufacturer_id(), info.library_description()];
                 format!("{} {}", said.map(plain).join(" "), info.library_version())
@@ -101,27 +105,9 @@ impl TokenStatus {
     }
 }
 
-/// What a token says of itself, without what it was padded with: blanks as the
-/// standard has it, zeros as some have it.
-fn plain(text: &str) -> String {
-    text.trim_end_matches(['\0', ' ']).replace('\0', " ")
-}
-
 fn allowed(limit: Limit) -> Option<u64> {
     match limit {
         Limit::Max(count) => Some(count),
         Limit::Infinite | Limit::Unavailable => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn padding_is_not_shown() {
-        assert_eq!(plain("SoftHSM v2\0\0\0\0"), "SoftHSM v2");
-        assert_eq!(plain("model  "), "model");
-        assert_eq!(plain("a\0b\0"), "a b");
     }
 }

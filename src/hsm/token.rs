@@ -4,15 +4,13 @@
 //! Slot numbers are deliberately not part of any interface: SoftHSM gives a
 //! token another one when it is initialised, other modules when they restart.
 
-use std::path::Path;
-
 use cryptoki::context::Pkcs11;
 use cryptoki::session::UserType;
 use cryptoki::slot::{Slot, TokenInfo};
 use secrecy::SecretString;
 
-use super::HsmError;
 use super::module::Module;
+use super::{HsmError, TokenConfig};
 
 /// The longest token label PKCS#11 can hold, in bytes.
 const LABEL_LEN_MAX: usize = 32;
@@ -29,18 +27,15 @@ pub(super) fn find(pkcs11: &Pkcs11, label: &str, serial: Option<&str>) -> Result
     let seen = tokens
         .iter()
         .map(|token| {
-            format!(
-                "{:?} serial {:?}",
-                token.info.label(),
-                token.info.serial_number()
-            )
+            let (label, serial) = (plain(token.info.label()), plain(token.info.serial_number()));
+            format!("{label:?} serial {serial:?}")
         })
         .collect();
     let mut fitting: Vec<Found> = tokens
         .into_iter()
         .filter(|token| {
-            token.info.label() == label
-                && serial.is_none_or(|serial| token.info.serial_number() == serial)
+            plain(token.info.label()) == label
+                && serial.is_none_or(|serial| plain(token.info.serial_number()) == serial)
         })
         .collect();
     match (fitting.pop(), fitting.is_empty()) {
@@ -55,35 +50,40 @@ pub(super) fn find(pkcs11: &Pkcs11, label: &str, serial: Option<&str>) -> Result
             serials: fitting
                 .iter()
                 .chain([&last])
-                .map(|token| token.info.serial_number().to_owned())
+                .map(|token| plain(token.info.serial_number()))
                 .collect(),
         }),
     }
 }
 
-/// Initialises a token in a free slot through PKCS#11 itself and sets its PINs.
+/// Initialises a token of that label in a free slot through PKCS#11 itself and sets
+/// its PINs.
 /// Returns its serial number, which together with the label names it from now on.
 ///
 /// # Errors
 ///
 /// [`HsmError::TokenExists`] when a token has that label already,
-/// [`HsmError::NoFreeSlot`] when there is nothing to initialise. After an error
+/// [`HsmError::TokensMadeElsewhere`] where the module leaves that to tools of its
+/// own, [`HsmError::NoFreeSlot`] when there is nothing to initialise. After an error
 /// that [`HsmError::may_have_happened`], a token without a user PIN may remain.
 pub fn init_token(
-    module: &Path,
-    label: &str,
+    config: &TokenConfig,
     so_pin: &SecretString,
     user_pin: &SecretString,
 ) -> Result<String, HsmError> {
+    let label = &*config.label;
     check_label(label)?;
-    let module = Module::load(module)?;
+    let module = Module::load(config)?;
+    if let Some(by) = module.profile.tokens_made_by {
+        return Err(HsmError::TokensMadeElsewhere { by });
+    }
     let instance = module.instance();
     let _inside = instance.enter();
     let _objects = instance.lock_objects();
     let pkcs11 = &instance.pkcs11;
     if tokens(pkcs11)?
         .iter()
-        .any(|token| token.info.label() == label)
+        .any(|token| plain(token.info.label()) == label)
     {
         return Err(HsmError::TokenExists {
             label: label.to_owned(),
@@ -101,7 +101,13 @@ pub fn init_token(
         .map_err(after_change)?;
     session.init_pin(user_pin).map_err(after_change)?;
     session.logout().map_err(after_change)?;
-    Ok(token.info.serial_number().to_owned())
+    Ok(plain(token.info.serial_number()))
+}
+
+/// What a token says of itself, without what it was padded with: blanks as the
+/// standard has it, zeros as some have it.
+pub(super) fn plain(text: &str) -> String {
+    text.trim_end_matches(['\0', ' ']).replace('\0', " ")
 }
 
 fn after_change(error: cryptoki::error::Error) -> HsmError {
@@ -153,6 +159,13 @@ fn free_slot(pkcs11: &Pkcs11) -> Result<Slot, HsmError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn padding_is_not_shown() {
+        assert_eq!(plain("SoftHSM v2\0\0\0\0"), "SoftHSM v2");
+        assert_eq!(plain("model  "), "model");
+        assert_eq!(plain("a\0b\0"), "a b");
+    }
 
     #[test]
     fn labels_that_pkcs11_cannot_hold_are_refused() {

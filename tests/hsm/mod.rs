@@ -43,7 +43,7 @@ pub fn module() -> PathBuf {
 
 /// A fresh token with that label. Returns its serial.
 fn new_token(label: &str) -> String {
-    init_token(&module(), label, &SO_PIN.into(), &user_pin()).unwrap()
+    init_token(&config(label), &SO_PIN.into(), &user_pin()).unwrap()
 }
 
 fn user_pin() -> SecretString {

@@ -6,7 +6,7 @@ use fob::hsm::{
 };
 use fob_verify::Algorithm;
 
-use super::{SO_PIN, config, messages, module, new_token, open, sign_and_check, user_pin};
+use super::{SO_PIN, config, messages, new_token, open, sign_and_check, user_pin};
 
 #[test]
 fn two_tokens_are_told_apart_by_label_and_serial() {
@@ -58,7 +58,7 @@ fn a_token_that_is_not_there_is_named() {
 #[test]
 fn labels_are_given_out_once() {
     new_token("hsm taken");
-    let again = init_token(&module(), "hsm taken", &SO_PIN.into(), &user_pin()).unwrap_err();
+    let again = init_token(&config("hsm taken"), &SO_PIN.into(), &user_pin()).unwrap_err();
     assert_eq!(
         again,
         HsmError::TokenExists {

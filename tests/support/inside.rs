@@ -299,8 +299,9 @@ fn token(label: &str) -> Token {
     let module = hsm::module();
     let pin = secrecy::SecretString::from("user pin 1");
     let so_pin = secrecy::SecretString::from("security officer");
-    fob::hsm::init_token(&module, label, &so_pin, &pin).unwrap();
-    Token::open(TokenConfig::new(module, label), pin).unwrap()
+    let config = TokenConfig::new(module, label);
+    fob::hsm::init_token(&config, &so_pin, &pin).unwrap();
+    Token::open(config, pin).unwrap()
 }
 
 fn found(token: &Token, store: &Sqlite, owner: &Phone) {

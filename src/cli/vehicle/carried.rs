@@ -16,14 +16,14 @@ use super::state::File;
 
 /// What is in a file of the phone's.
 #[derive(Default)]
-pub(super) struct Carried {
+pub(in crate::cli) struct Carried {
     keys: Vec<Vec<u8>>,
     trust: Option<Vec<u8>>,
     lists: Vec<Vec<u8>>,
 }
 
 /// What became of a list.
-pub(super) struct Outcome {
+pub(in crate::cli) struct Outcome {
     what: String,
     refusal: Option<Refusal>,
 }
@@ -49,7 +49,7 @@ impl fmt::Display for Outcome {
 
 impl Carried {
     /// The key of this function.
-    pub(super) fn key_of(&self, function: &str) -> anyhow::Result<&[u8]> {
+    pub(in crate::cli) fn key_of(&self, function: &str) -> anyhow::Result<&[u8]> {
         if let [key] = self.keys.as_slice()
             && SignedKey::decode(key).is_err()
         {
@@ -66,7 +66,7 @@ impl Carried {
 }
 
 /// Reads a bundle's JSON, or one object as CBOR or base64url.
-pub(super) fn read(bytes: &[u8]) -> anyhow::Result<Carried> {
+pub(in crate::cli) fn read(bytes: &[u8]) -> anyhow::Result<Carried> {
     if let Ok(bundle) = serde_json::from_slice::<Value>(bytes)
         && bundle.is_object()
     {
@@ -119,7 +119,11 @@ fn decode(text: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Shows the car the lists: the trust list first, then the status lists.
-pub(super) fn take(file: &mut File, carried: &Carried, now: u64) -> anyhow::Result<Vec<Outcome>> {
+pub(in crate::cli) fn take(
+    file: &mut File,
+    carried: &Carried,
+    now: u64,
+) -> anyhow::Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     if let Some(bytes) = &carried.trust {
         let taken = car::take_trust(file, bytes, now)?;

@@ -5,6 +5,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | `state` | the file, and what the car remembers in it |
+//! | `act` | what the car does: gives challenges, takes lists, opens functions |
 //! | `car` | the file's contents as the car that `fob-verify` asks |
 //! | `carried` | what a phone brings: keys, and lists beside them |
 //! | `sync` | the way to the server |
@@ -15,23 +16,21 @@ use anyhow::{Context, anyhow, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
-use fob_verify::IssuerKey;
 use fob_verify::region::Position;
-use fob_verify::status::Room;
-use fob_verify::vehicle::{Challenge, Request, check};
 use serde_json::{Value, json};
 
-use super::{Common, jwk, place, print};
+use super::link::Server;
+use super::{Common, place, print};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{FleetId, VehicleId};
-use crate::engine::ids::Ids;
 
+pub(super) mod act;
 mod car;
-mod carried;
+pub(super) mod carried;
 mod state;
-mod sync;
+pub(super) mod sync;
 
-use state::{CHALLENGE_LIFETIME_S, File, Pending, State};
+pub(super) use state::File;
 
 #[derive(Subcommand)]
 pub(super) enum VehicleCommand {
@@ -143,7 +142,8 @@ pub(super) fn run(common: &Common, command: VehicleCommand) -> anyhow::Result<()
         VehicleCommand::Open(args) => open(common, &args),
         VehicleCommand::Sync(args) => {
             let mut file = File::open(&args.state.state)?;
-            let applied = sync::run(&mut file, &args, now(&args.when)?)?;
+            let server = Server::new(&args.server, args.ca.as_deref())?;
+            let applied = sync::run(&mut file, &server, now(&args.when)?)?;
             let answer = json!({
                 "vehicle": file.state.vehicle,
                 "vehicle_epoch": file.state.vehicle_epoch,
@@ -165,17 +165,10 @@ pub(super) fn run(common: &Common, command: VehicleCommand) -> anyhow::Result<()
 
 fn init(common: &Common, args: &InitArgs) -> anyhow::Result<()> {
     let root = place::read(&args.root)?;
-    IssuerKey::decode(&root).map_err(|why| anyhow!("{}: {why}", args.root.display()))?;
-    let pair = jwk::generate()?;
-    let state = State::new(
-        args.vehicle.clone(),
-        args.fleet,
-        root,
-        jwk::private_json(&pair, None),
-        args.uncertainty,
-    );
-    File::create(&args.state.state, &state)?;
-    let answer = json!({ "vehicle": args.vehicle, "jwk": jwk::public_json(&pair) });
+    let car = (args.vehicle.as_str(), args.fleet);
+    let jwk = act::provision(&args.state.state, car, root, args.uncertainty)
+        .with_context(|| args.root.display().to_string())?;
+    let answer = json!({ "vehicle": args.vehicle, "jwk": jwk });
     print(common, &answer, |answer| answer["jwk"].to_string())
 }
 
@@ -189,10 +182,7 @@ fn show(common: &Common, args: &StateArgs) -> anyhow::Result<()> {
 
 fn challenge(common: &Common, args: &ChallengeArgs) -> anyhow::Result<()> {
     let mut file = File::open(&args.state.state)?;
-    let octets = Ids::new().random::<32>();
-    let mut state = file.state.clone();
-    state.challenge = Some(Pending::new(octets.to_vec(), now(&args.when)?));
-    file.save(state)?;
+    let octets = act::challenge(&mut file, now(&args.when)?)?;
     let text = BASE64_URL_SAFE_NO_PAD.encode(octets);
     print(common, &json!({ "challenge": text }), |_| text.clone())
 }
@@ -216,7 +206,7 @@ fn take(common: &Common, args: &TakeArgs) -> anyhow::Result<()> {
 fn open(common: &Common, args: &OpenArgs) -> anyhow::Result<()> {
     let mut file = File::open(&args.state.state)?;
     let now = now(&args.when)?;
-    let pending = spend_challenge(&mut file, now)?;
+    let pending = act::spend_challenge(&mut file, now)?;
     let carried =
         carried::read(&place::read(&args.key)?).with_context(|| args.key.display().to_string())?;
     let key = carried.key_of(&args.function)?.to_vec();
@@ -225,17 +215,7 @@ fn open(common: &Common, args: &OpenArgs) -> anyhow::Result<()> {
     let position = args.position.as_deref().map(position).transpose()?;
     // What does not help is no reason to refuse: the key may open all the same.
     carried::take(&mut file, &carried, now)?;
-    let challenge = Challenge::new(&pending).map_err(|why| anyhow!("{why}"))?;
-    let request = Request {
-        key: &key,
-        proof: &proof,
-        challenge,
-        position,
-    };
-    let mut room = Box::new(Room::new());
-    let answer = car::ask(&mut file, now, |car, memory| {
-        check(request, car, &mut room, memory).map(|admitted| admitted.function())
-    })?;
+    let answer = act::open(&mut file, (&key, &proof), &pending, position, now)?;
     let verdict = match answer {
         Ok(code) => json!({ "opened": true, "function": args.function, "code": code }),
         Err(why) => json!({
@@ -253,20 +233,6 @@ fn open(common: &Common, args: &OpenArgs) -> anyhow::Result<()> {
         Ok(_) => Ok(()),
         Err(why) => bail!("the car refuses: {}", why.code()),
     }
-}
-
-/// The car's challenge, which is used up from here on, whatever becomes of the attempt.
-fn spend_challenge(file: &mut File, now: u64) -> anyhow::Result<Vec<u8>> {
-    let mut state = file.state.clone();
-    let pending = state
-        .challenge
-        .take()
-        .context("the car has given no challenge: ask with `fob vehicle challenge`")?;
-    file.save(state)?;
-    if now.abs_diff(pending.at) > CHALLENGE_LIFETIME_S {
-        bail!("the challenge is older than {CHALLENGE_LIFETIME_S} s; ask for another");
-    }
-    Ok(pending.octets.0)
 }
 
 fn now(when: &When) -> anyhow::Result<u64> {

@@ -194,7 +194,7 @@ impl State {
 }
 
 /// The file, and the lock that says this process alone acts as the car.
-pub(super) struct File {
+pub(in crate::cli) struct File {
     path: PathBuf,
     pub(super) state: State,
     _lock: fs::File,
@@ -211,7 +211,7 @@ impl File {
     }
 
     /// Opens a car's file and waits until no other process acts as this car.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.exists() {
             bail!(
                 "{} is not there; `fob vehicle init` makes it",

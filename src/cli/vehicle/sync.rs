@@ -1,9 +1,5 @@
 //! The car's way to the server: an ack goes, and a sync with everything it names comes back.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::time::Duration;
-
 use anyhow::{Context, anyhow, bail};
 use aws_lc_rs::rand::SystemRandom;
 use fob_verify::ack::{self, Ack};
@@ -12,44 +8,30 @@ use fob_verify::sync::{STATUS_URIS_MAX, SYNC_LEN_MAX};
 use fob_verify::trust::TRUST_LEN_MAX;
 use fob_verify::vehicle::{take_status, take_sync};
 use fob_verify::{Algorithm, Refusal, RustCrypto};
-use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Request, StatusCode};
 use minicbor::Decoder;
 use serde_json::Value;
 
-use super::SyncArgs;
 use super::car;
 use super::state::File;
 use crate::cli::jwk;
-use crate::cli::link::{Orders, Server};
-
-/// How long the server may take.
-const WITHIN: Duration = Duration::from_secs(30);
+use crate::cli::link::Server;
 
 /// The largest answer: a sync, a trust list, and every status list it can name.
 const ANSWER_LEN_MAX: usize =
     SYNC_LEN_MAX + TRUST_LEN_MAX + (STATUS_URIS_MAX + 1) * status::STATUS_LEN_MAX;
 
 /// What the car holds now.
-pub(super) struct Applied {
-    pub(super) trust_version: u32,
-    pub(super) lists: usize,
+pub(in crate::cli) struct Applied {
+    pub(in crate::cli) trust_version: u32,
+    pub(in crate::cli) lists: usize,
 }
 
 /// Two rounds: the first brings the car up to date, and the ack of the second tells the server so.
-pub(super) fn run(file: &mut File, args: &SyncArgs, now: u64) -> anyhow::Result<Applied> {
-    let server = Server::new(&args.server, args.ca.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+pub(in crate::cli) fn run(file: &mut File, server: &Server, now: u64) -> anyhow::Result<Applied> {
     let mut applied = None;
     for _ in 0..2 {
         let ack = acknowledge(file, now)?;
-        let call = post(&server, &file.state.vehicle, ack);
-        let answer = runtime
-            .block_on(async { tokio::time::timeout(WITHIN, call).await })
-            .context("the server does not answer")??;
+        let answer = post(server, &file.state.vehicle, ack)?;
         applied = Some(apply(file, &answer, now)?);
     }
     applied.context("nothing was applied")
@@ -79,19 +61,11 @@ fn acknowledge(file: &mut File, now: u64) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn post(server: &Server, vehicle: &str, ack: Vec<u8>) -> anyhow::Result<Vec<u8>> {
-    let mut link = server.connect().await?;
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    sender.try_send(Bytes::from(ack))?;
-    drop(sender);
-    let request = Request::post(server.target(&format!("/v1/vehicles/{vehicle}/sync")))
-        .header(HOST, &server.authority)
-        .header(CONTENT_TYPE, "application/cbor")
-        .body(Orders(receiver))?;
-    let answer = link.sender.send_request(request).await?;
-    let status = answer.status();
-    let body = read(answer.into_body()).await?;
-    if status != StatusCode::OK {
+fn post(server: &Server, vehicle: &str, ack: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    let path = format!("/v1/vehicles/{vehicle}/sync");
+    let headers = [("content-type", "application/cbor")];
+    let (status, body) = server.call(("POST", &path), &headers, ack, ANSWER_LEN_MAX)?;
+    if status != 200 {
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         let part = |name| {
             problem
@@ -106,19 +80,6 @@ async fn post(server: &Server, vehicle: &str, ack: Vec<u8>) -> anyhow::Result<Ve
         );
     }
     Ok(body)
-}
-
-async fn read(mut body: Incoming) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        if let Ok(data) = frame?.into_data() {
-            bytes.extend_from_slice(&data);
-        }
-        if bytes.len() > ANSWER_LEN_MAX {
-            bail!("the server's answer is too long");
-        }
-    }
-    Ok(bytes)
 }
 
 /// Takes the trust list, then the status lists, then the sync that names them. What the car holds

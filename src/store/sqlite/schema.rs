@@ -17,7 +17,7 @@ const STEPS: [&str; 4] = [
     include_str!("schema_v2.sql"),
     include_str!("schema_v3_status.sql"),
     include_str!("schema_v4_epochs.sql"),
-    include_str!("schema_v5_renewals.sql"),
+    include_str!("schema_v6_renewals.sql"),
 ];
 
 /// The version this program works with.
