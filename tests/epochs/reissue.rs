@@ -201,10 +201,10 @@ impl World {
                    AND EXISTS (SELECT 1 FROM epochs WHERE state = 3)";
         let renewed = || {
             store
-                .query_row(sql, [], |row| row.get::<_, usize>(0))
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
                 .unwrap()
         };
-        while renewed() < until {
+        while renewed() < until as i64 {
             assert_eq!(child.try_wait().unwrap(), None, "it was not in the middle");
             thread::sleep(Duration::from_millis(1));
         }
@@ -313,7 +313,7 @@ fn check(world: &World, before: &Bundles, old_list: &[u8]) {
     let after = world.bundles();
     let roots = [root(&world.garage.issuer)];
     let list = world.garage.server.get("/v1/trust", &[]).body;
-    let next: std::collections::BTreeSet<_> = [active(&world.garage.issuer)].into();
+    let next: BTreeSet<_> = [active(&world.garage.issuer)].into();
     for id in &world.live {
         let (old, new) = (&before[id], &after[id]);
         assert_eq!(says(old), says(new), "{id}");
