@@ -6,12 +6,14 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use fob::clock::{Clock as _, SystemClock};
+use fob_verify::key::{Claims, encode_claims};
 use fob_verify::status::Status;
 use serde_json::json as object;
 
 use super::*;
 use crate::support::garage::{self, Garage};
-use crate::support::{Phone, authorization, time};
+use crate::support::{Phone, Server, authorization, time};
 
 const TWO: [&str; 2] = ["doors.unlock", "engine.start"];
 const ALL: [&str; 8] = [
@@ -24,6 +26,9 @@ const ALL: [&str; 8] = [
     "locate.signal",
     "charge_port.open",
 ];
+
+/// Times somebody is killed.
+const KILLS: usize = 4;
 
 /// About how many keys are live: 2,000, or as `FOB_DRILL_KEYS` says.
 fn live_keys() -> usize {
@@ -184,27 +189,44 @@ impl World {
         ["epoch", "revoke", &self.revoked, "--reissue"]
     }
 
-    /// Begins the drill, and waits until so many bundles were signed again.
+    /// Has the store note every bundle that is signed again, in the transaction that does it.
+    fn take_notes(&self) {
+        let sql = "CREATE TABLE signed_again (bundle BLOB, epoch INTEGER);
+                   CREATE TRIGGER note AFTER INSERT ON reissues BEGIN
+                   INSERT INTO signed_again VALUES (new.authorization, new.epoch); END";
+        self.store().execute_batch(sql).unwrap();
+    }
+
+    /// What the store has noted: notes, bundles in them, and notes under a revoked epoch.
+    fn notes(&self) -> (i64, i64, i64) {
+        // In the store's words 3 is revoked.
+        let sql = "SELECT count(*), count(DISTINCT bundle), count(*) FILTER (WHERE epoch IN
+                   (SELECT number FROM epochs WHERE state = 3)) FROM signed_again";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        self.store().query_row(sql, [], read).unwrap()
+    }
+
+    fn store(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.garage.issuer.file("fob.db")).unwrap()
+    }
+
+    /// Begins the drill, and waits until the epoch is revoked and so many bundles were signed
+    /// again.
     fn begin(&self, variables: &[(&str, &str)], until: usize) -> Child {
         let mut command = self.garage.issuer.command(&self.command());
         command.envs(variables.iter().copied());
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
-        let store = self.garage.issuer.file("fob.db");
-        let store = rusqlite::Connection::open_with_flags(
-            store,
-            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
-        );
-        let store = store.unwrap();
-        // In the store's words 3 is revoked.
-        let sql = "SELECT count(*) FROM reissues WHERE epoch IN
-                   (SELECT number FROM epochs WHERE state <> 3)
-                   AND EXISTS (SELECT 1 FROM epochs WHERE state = 3)";
-        let renewed = || {
-            store
-                .query_row(sql, [], |row| row.get::<_, i64>(0))
-                .unwrap()
+        let store = self.store();
+        let sql = "SELECT count(*) FROM signed_again
+                   WHERE EXISTS (SELECT 1 FROM epochs WHERE state = 3)
+                   HAVING EXISTS (SELECT 1 FROM epochs WHERE state = 3)";
+        let mut notes = store.prepare(sql).unwrap();
+        let mut begun = || {
+            let mut rows = notes.query([]).unwrap();
+            let noted: Option<i64> = rows.next().unwrap().map(|row| row.get(0).unwrap());
+            noted.is_some_and(|noted| noted >= until as i64)
         };
-        while renewed() < until as i64 {
+        while !begun() {
             assert_eq!(child.try_wait().unwrap(), None, "it was not in the middle");
             thread::sleep(Duration::from_millis(1));
         }
@@ -217,67 +239,94 @@ impl World {
         let address = address.to_owned();
         self.garage.server = self.garage.issuer.serve_on(&address, variables);
     }
+
+    /// The garage's server, taken out of it.
+    fn server(&mut self) -> Server {
+        let url = self.garage.server.url.clone();
+        std::mem::replace(&mut self.garage.server, Server::at(url))
+    }
 }
 
-/// Claims that a renewal leaves as they are.
-fn says(bundle: &Value) -> Vec<String> {
-    let keys = garage::keys(bundle);
-    let keys = keys.iter().map(|key| format!("{key:?}"));
-    keys.chain([
-        bundle["version"].to_string(),
-        format!("{:?}", garage::statuses(bundle)),
-    ])
-    .collect()
+/// Everything the keys of a bundle say, byte for byte, apart from when that was signed; and how
+/// they stand.
+fn says(bundle: &Value) -> (Vec<Vec<u8>>, String) {
+    let claims = |key: Vec<u8>| {
+        let signed = SignedKey::decode(&key).unwrap();
+        let claims = Claims {
+            issued_at: 0,
+            ..signed.unverified().clone()
+        };
+        let mut bytes = Vec::new();
+        encode_claims(&mut bytes, &claims).unwrap();
+        bytes
+    };
+    let claims = bytes(bundle).into_iter().map(claims).collect();
+    let stands = format!("{} {:?}", bundle["version"], garage::statuses(bundle));
+    (claims, stands)
 }
 
 #[test]
 fn every_live_bundle_is_signed_again_once_whoever_is_killed() {
-    let keys = live_keys();
-    let mut world = World::new(keys);
+    let mut world = World::new(live_keys());
     let before = world.bundles();
     let old_list = world.garage.server.get("/v1/trust", &[]).body;
     let live = world.live.len();
     // Batches so small that there is a middle to be killed in.
     let batch = (live / 500).max(1).to_string();
     let small = [("FOB_ENGINE_BATCH_BUNDLES_MAX", batch.as_str())];
-    let stop = |world: &mut World| {
-        let url = world.garage.server.url.clone();
-        std::mem::replace(&mut world.garage.server, crate::support::Server::at(url))
-    };
-    stop(&mut world).stop();
-    world.serve(&small);
-    // Once the server is killed, and the command fails;
-    let mut child = world.begin(&[], live / 10);
-    stop(&mut world).kill();
-    assert!(!child.wait().unwrap().success());
-    world.serve(&small);
-    let first = world.renewed(&world.bundles());
-    assert!((live / 10..live / 2).contains(&first.len()));
-    // once the command itself, which has the directory to itself.
-    stop(&mut world).stop();
-    let mut child = world.begin(&small, live / 4);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    world.serve(&small);
-    let second = world.renewed(&world.bundles());
-    assert!((live / 4..live * 3 / 4).contains(&second.len()));
+    world.server().stop();
+    world.take_notes();
+    let mut renewed = Bundles::new();
+    for kill in 0..KILLS {
+        // At first when nothing is signed again yet.
+        let until = live * kill * 3 / (KILLS * 4);
+        if kill % 2 == 0 {
+            // The server is killed, and the command fails.
+            world.serve(&small);
+            let mut child = world.begin(&[], until);
+            world.server().kill();
+            assert!(!child.wait().unwrap().success());
+        } else {
+            // The command is, which has the directory to itself.
+            let mut child = world.begin(&small, until);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        world.serve(&small);
+        let now = world.renewed(&world.bundles());
+        assert!(
+            (until..live).contains(&now.len()),
+            "{} of {live}",
+            now.len()
+        );
+        // What had been signed again was not a second time.
+        for (id, bundle) in &renewed {
+            assert_eq!(bytes(&now[id]), bytes(bundle), "{id}");
+        }
+        renewed = now;
+        if kill + 1 < KILLS {
+            world.server().stop();
+        }
+    }
     let report = finish(&world);
-    assert_eq!(report["live"], live - second.len());
-    assert_eq!(report["reissued"], live - second.len());
+    assert_eq!(report["live"], live - renewed.len());
+    assert_eq!(report["reissued"], live - renewed.len());
     assert_eq!(
         (&report["left"], &report["otherwise"]),
         (&0.into(), &0.into())
     );
+    let all = live as i64;
+    assert_eq!(world.notes(), (all, all, 0), "each once, by the store");
     check(&world, &before, &old_list);
-    // What had been signed again was not a second time.
     let after = world.bundles();
-    for (id, bundle) in first.iter().chain(&second) {
+    for (id, bundle) in &renewed {
         assert_eq!(bytes(&after[id]), bytes(bundle), "{id}");
     }
     // And now there is nothing to do.
     let again = drill(&world);
     assert_eq!((&again["live"], &again["reissued"]), (&0.into(), &0.into()));
     assert_eq!(world.bundles(), after);
+    assert_eq!(world.notes(), (all, all, 0));
 }
 
 /// Runs the drill to its end; its report.
@@ -286,12 +335,26 @@ fn drill(world: &World) -> Value {
         .garage
         .issuer
         .fob(&[&world.command()[..], &["--json"]].concat());
-    let last: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    last["reissue"].clone()
+    let lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut lines: Vec<Value> = lines.collect();
+    let last = lines.pop().unwrap();
+    let report = last["reissue"].clone();
+    // How far it is, line by line.
+    let mut so_far = 0;
+    for line in &lines {
+        assert_eq!(line["of"], report["live"]);
+        let reissued = line["reissued"].as_u64().unwrap();
+        assert!(reissued >= so_far, "{line}");
+        so_far = reissued;
+    }
+    assert_eq!(report["reissued"], so_far);
+    report
 }
 
 /// The same, while others redeem.
 fn finish(world: &World) -> Value {
+    let clock = SystemClock;
+    let began = clock.monotonic();
     let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -303,6 +366,8 @@ fn finish(world: &World) -> Value {
         });
         let report = drill(world);
         over.store(true, Ordering::Relaxed);
+        let took = clock.monotonic().saturating_sub(began);
+        println!("the last part, in {took:?}: {report}");
         assert!(done.load(Ordering::Relaxed) > 0, "others went on meanwhile");
         report
     })
@@ -340,6 +405,11 @@ fn check(world: &World, before: &Bundles, old_list: &[u8]) {
     for key in &suspended {
         assert_eq!(world.garage.status(key), Status::Suspended);
     }
+    // The record says what was asked for.
+    let records = json(&world.garage.issuer, &["epoch", "records"]);
+    let step = &records.as_array().unwrap().last().unwrap()["record"]["step"];
+    let asked = object!({ "kind": "revoke", "epoch": world.revoked, "reissue": true });
+    assert_eq!(step, &asked);
     // The borrower sends the same redemption again and gets what is believed.
     let (code_set, phone, bundle) = &world.redeemed;
     let again = world.garage.server.redeem(code_set, "renter-3", phone);

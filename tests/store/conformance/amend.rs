@@ -76,7 +76,7 @@ fn amendment(from: (u32, AuthorizationState), to: Authorization) -> Amendment {
     }
 }
 
-fn amend(amendment: Amendment) -> Write {
+pub(super) fn amend(amendment: Amendment) -> Write {
     Write::Amend(Arc::new(amendment))
 }
 
@@ -93,7 +93,7 @@ fn asked(scope: u8, digest: u8) -> Option<AmendRequest> {
 }
 
 /// A world with authorization 1, redeemed, and the change of it.
-fn changing(store: &impl Store) -> (SignedBundle, Amendment) {
+pub(super) fn changing(store: &impl Store) -> (SignedBundle, Amendment) {
     done(store, &world());
     let before = authorization(1);
     done(store, &[authorize(before.clone()), redeem(&before)]);

@@ -15,6 +15,7 @@ pub(super) mod purge;
 pub(super) mod read;
 pub(super) mod redeem;
 pub(super) mod registry;
+pub(super) mod renew;
 pub(super) mod steps;
 
 /// Where one store's rows live, from before it is opened until after it is gone.
@@ -58,6 +59,8 @@ macro_rules! conformance {
                 what_is_revoked_stays_so, lists_and_contacts_are_kept,
                 amended_orders_are_purged_when_they_are_over,
                 a_command_of_a_suspended_terminal_does_not_count;
+            renew: a_renewal_comes_back_whole, each_condition_of_a_renewal_counts,
+                what_an_epoch_has_signed_is_found, renewed_bundles_are_purged_when_they_are_over;
             orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;
