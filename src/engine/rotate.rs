@@ -246,9 +246,27 @@ impl Desk<'_> {
                     .collect::<Result<_, _>>()?
             };
             self.check_room(epochs, windows.len() + new.len())?;
+            self.check_not_due(epochs, &token.serial, &windows)?;
             new.extend(self.make(&token.serial, &windows, EpochState::Prepared)?);
         }
         Ok(new)
+    }
+
+    /// Whether none of these windows makes an epoch sign that was only to be prepared.
+    fn check_not_due(
+        &self,
+        epochs: &[Epoch],
+        token: &str,
+        windows: &[Window],
+    ) -> Result<(), Refusal> {
+        let open = windows.iter().any(|window| window.contains(self.now));
+        if open && rotation::active(epochs, token).is_none() {
+            return Err(refusal(format!(
+                "token {token} has no active epoch, so one whose window is open would sign before \
+                 any car knows it: give it a later one, or let it, with `fob epoch rotate`"
+            )));
+        }
+        Ok(())
     }
 
     /// Whether a trust list has room for so many more.

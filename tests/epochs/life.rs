@@ -147,7 +147,7 @@ fn who() -> Who {
     }
 }
 
-fn revoke(epoch: EpochId) -> Step {
+pub(super) fn revoke(epoch: EpochId) -> Step {
     let reissue = false;
     Step::Revoke { epoch, reissue }
 }
@@ -164,7 +164,7 @@ fn prepare(count: usize) -> Step {
 }
 
 /// What the root has signed is written, as an operator's ceremony would have it.
-fn take(inside: &Inside, step: Step) -> Applied {
+pub(super) fn take(inside: &Inside, step: Step) -> Applied {
     let token = inside.signer.token();
     let desk = desk(inside);
     let step = match desk.decide(step, who(), None).unwrap() {

@@ -8,6 +8,7 @@ mod life;
 mod load;
 mod records;
 mod reissue;
+mod renewal;
 mod root;
 mod schedule;
 

@@ -415,3 +415,43 @@ fn check(world: &World, before: &Bundles, old_list: &[u8]) {
     let again = world.garage.server.redeem(code_set, "renter-3", phone);
     assert_eq!(bytes(&again.value()), bytes(&after[bundle]));
 }
+
+#[test]
+fn under_dual_control_the_approval_begins_it_and_no_server_is_needed() {
+    let issuer = Issuer::demo();
+    let server = issuer.serve();
+    let code_set = server.authorize(&issuer.owner(), "DEMO-0001", &TWO);
+    let phone = Phone::new();
+    let before = server.redeem(&code_set, "renter-1", &phone);
+    server.stop();
+    for name in ["anna", "ben"] {
+        consent::add(&issuer, name, &[]);
+    }
+    configure(&issuer, "[epochs]\ndual_control = true");
+    let revoked = active(&issuer);
+    let step = ["epoch", "revoke", &revoked, "--reissue"];
+    let refused = issuer.fob_fails(&step);
+    assert!(refused.contains("dual control is on"), "{refused}");
+    let number = consent::propose(&issuer, &step);
+    assert_eq!(active(&issuer), revoked, "proposed only");
+    let ben = consent::key(&issuer, "ben");
+    let said = issuer.fob(&[
+        "epoch",
+        "approve",
+        &number,
+        "--operator",
+        "ben",
+        "--key",
+        &ben,
+    ]);
+    assert!(said.contains("1 of 1 live bundles"), "{said}");
+    let server = issuer.serve();
+    let after = server.redeem(&code_set, "renter-1", &phone);
+    let list = server.get("/v1/trust", &[]).body;
+    assert_eq!(says(&before.value()), says(&after.value()));
+    assert_eq!(believed(&list, &[root(&issuer)], &keys(&after)), Ok(()));
+    assert_eq!(signers(&keys(&after)), [active(&issuer)].into());
+    // Going on needs nobody's consent: there is nothing to consent to.
+    let said = issuer.fob(&step);
+    assert!(said.contains("0 of 0 live bundles"), "{said}");
+}

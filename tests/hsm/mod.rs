@@ -11,6 +11,7 @@ mod loss;
 mod outage;
 mod pin;
 mod several;
+mod siblings;
 mod token;
 
 use std::path::PathBuf;
