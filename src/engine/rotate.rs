@@ -303,10 +303,13 @@ impl Desk<'_> {
                 let own = &epoch.token_serial;
                 let mut others = epochs.iter().filter(|other| other.token_serial != *own);
                 let signs = others.any(|other| other.state == EpochState::Active);
-                if signs && self.custody.signer(own).is_err() {
-                    return Ok(Vec::new());
+                match self.make_active(own) {
+                    Err(Failure::Fault(why)) if signs => {
+                        tracing::warn!(token = own, why, "no epoch follows the revoked one");
+                        Ok(Vec::new())
+                    }
+                    made => made,
                 }
-                self.make_active(own)
             }
             _ => Ok(Vec::new()),
         }

@@ -27,6 +27,9 @@ const ALL: [&str; 8] = [
     "charge_port.open",
 ];
 
+/// Orders in a call.
+const CALL: usize = 500;
+
 /// Times somebody is killed.
 const KILLS: usize = 4;
 
@@ -147,19 +150,20 @@ impl World {
             ("authorization", bearer.as_str()),
         ];
         let count = keys.div_ceil(ALL.len());
-        let body: String = (0..count).map(|n| format!("{}\n", order(n))).collect();
-        let answer = garage
-            .server
-            .send("POST", "/v1/batches", &headers, body.as_bytes());
-        let lines = String::from_utf8(answer.body).unwrap();
-        let mut bundles: Vec<_> = lines
-            .lines()
-            .map(|line| {
+        let mut bundles = Vec::new();
+        for first in (0..count).step_by(CALL) {
+            let numbers = first..count.min(first + CALL);
+            let body: String = numbers.map(|n| format!("{}\n", order(n))).collect();
+            let answer = garage
+                .server
+                .send("POST", "/v1/batches", &headers, body.as_bytes());
+            let lines = String::from_utf8(answer.body).unwrap();
+            bundles.extend(lines.lines().map(|line| {
                 let value: Value = serde_json::from_str(line).unwrap();
                 assert_eq!(value["status"], "issued", "{line}");
                 text(&value["bundle"]["bundle"])
-            })
-            .collect();
+            }));
+        }
         assert_eq!(bundles.len(), count);
         let cancelled = bundles.pop().unwrap();
         let path = format!("/v1/authorizations/{cancelled}");

@@ -12,7 +12,8 @@ use std::time::Duration;
 use fob::clock::{Clock, SystemClock};
 use fob::domain::code_set::CodeSetKey;
 use fob::domain::{
-    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
+    Authorization, AuthorizationId, BundleId, Epoch, EpochId, EpochState, FleetId, IdentityId,
+    UnixTime, Window,
 };
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
@@ -234,10 +235,31 @@ pub struct Inside {
 impl Inside {
     /// With a token of this label, and settings changed by `change`.
     pub fn start(label: &str, change: impl FnOnce(&mut EngineSettings)) -> Self {
+        Self::with_siblings(label, Vec::new(), change)
+    }
+
+    /// Beside its own token, which comes first, with others and an epoch in each.
+    pub fn with_siblings(
+        label: &str,
+        siblings: Vec<(Token, Epoch)>,
+        change: impl FnOnce(&mut EngineSettings),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (token, owner) = (token(label), Phone::new());
         let store = Sqlite::create(&dir.path().join("fob.db"), SqliteConfig::default()).unwrap();
         found(&token, &store, &owner);
+        let mut tokens = Vec::new();
+        for (sibling, epoch) in siblings {
+            tokens.push(Issuing {
+                name: sibling.label().to_owned(),
+                serial: Some(epoch.token_serial.clone()),
+                alone: false,
+                signer: Arc::new(sibling),
+            });
+            let applied = store.commit(&[Write::Epoch(epoch)]).unwrap();
+            assert_eq!(applied, [Applied::Done]);
+        }
+        let serial = token.identity().unwrap().serial;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut settings = EngineSettings::new(&url);
@@ -256,19 +278,21 @@ impl Inside {
             reopen_fails: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
         });
-        let engine = Arc::new(
-            Engine::start(Parts {
-                tokens: vec![Issuing::alone(
-                    label,
-                    Arc::clone(&signer) as Arc<dyn Signer>,
-                )],
-                store: Arc::clone(&store) as Arc<dyn Store>,
-                clock: Arc::new(SystemClock),
-                code_set_key: CodeSetKey::new(&[7; 32]),
-                settings,
-            })
-            .unwrap(),
-        );
+        let own = Issuing {
+            name: label.to_owned(),
+            serial: Some(serial),
+            alone: tokens.is_empty(),
+            signer: Arc::clone(&signer) as Arc<dyn Signer>,
+        };
+        tokens.insert(0, own);
+        let engine = Engine::start(Parts {
+            tokens,
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            clock: Arc::new(SystemClock),
+            code_set_key: CodeSetKey::new(&[7; 32]),
+            settings,
+        });
+        let engine = Arc::new(engine.unwrap());
         let (handle, thread) = listen(listener, &engine);
         let server = Server::at(url);
         Self {
@@ -293,6 +317,28 @@ impl Drop for Inside {
             let _ = thread.join();
         }
     }
+}
+
+/// Another token, and an epoch of its own that is active.
+pub fn sibling(label: &str) -> (Token, Epoch) {
+    let token = token(label);
+    let made = token.generate_key_pair(Algorithm::Esp256, "sibling");
+    let made = made.unwrap();
+    let now = SystemClock.unix();
+    let epoch = Epoch {
+        id: EpochId(made.public.kid()),
+        key: made.public,
+        cka_id: made.key.id,
+        token_serial: token.identity().unwrap().serial,
+        window: Window {
+            not_before: now,
+            not_after: now + 86_400,
+        },
+        state: EpochState::Active,
+        created_at: now,
+        activated_at: Some(now),
+    };
+    (token, epoch)
 }
 
 fn token(label: &str) -> Token {
