@@ -10,6 +10,7 @@ mod hang;
 mod loss;
 mod outage;
 mod pin;
+mod replica;
 mod several;
 mod siblings;
 mod token;

@@ -12,7 +12,7 @@ use super::time::{UnixTime, Window};
 
 mod plan;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use plan::{next_change, next_windows, runway};
 

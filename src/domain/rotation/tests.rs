@@ -11,7 +11,7 @@ fn key() -> IssuerKey {
     IssuerKey::new_ed25519(&std::array::from_fn(byte)).expect("a point")
 }
 
-fn on(token: &str, id: u8, window: (UnixTime, UnixTime), state: EpochState) -> Epoch {
+pub(crate) fn on(token: &str, id: u8, window: (UnixTime, UnixTime), state: EpochState) -> Epoch {
     let (not_before, not_after) = window;
     Epoch {
         id: EpochId([id; 8]),
