@@ -32,6 +32,7 @@ mod pass;
 mod place;
 mod reach;
 mod refusals;
+mod reissue;
 mod retry;
 mod serve;
 mod sign;

@@ -190,7 +190,9 @@ impl Book {
             Write::Listed(lists) => self.statuses.listed(&lists),
             Write::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
             Write::Suspend(suspension) => self.suspend(&suspension),
-            Write::Recall(_)
+            // What the book says of a bundle does not depend on who signed it.
+            Write::Renew(_)
+            | Write::Recall(_)
             | Write::PinAttempt(..)
             | Write::PinRight(..)
             | Write::Purge(..)

@@ -123,6 +123,16 @@ impl Engine {
         }
     }
 
+    /// The same for every list that was signed or has to say something.
+    ///
+    /// # Errors
+    /// As [`Engine::lists_fresh`].
+    pub(super) async fn all_lists_fresh(&self) -> Result<(), Refusal> {
+        let mut lists = self.book().statuses.marked();
+        lists.extend(self.lists.published.pin().keys());
+        self.lists_fresh(lists).await
+    }
+
     /// A status list, signed and fresh; `None` where there is none of that name.
     ///
     /// # Errors

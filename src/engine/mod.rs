@@ -18,6 +18,7 @@
 //! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
+//! | [`renew`] | bundles of a revoked epoch, signed again as they are |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
@@ -74,6 +75,7 @@ pub mod records;
 pub mod recover;
 pub mod registry;
 mod reissue;
+pub mod renew;
 pub mod reserve;
 pub mod reset;
 pub mod revoke;

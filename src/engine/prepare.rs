@@ -64,7 +64,7 @@ pub(super) struct PreparedTree {
     pub(super) message: Vec<u8>,
 }
 
-/// One redemption or order, spelled out.
+/// One redemption, order or renewal, spelled out.
 pub(super) struct Prepared {
     pub(super) admitted: Admitted,
     pub(super) signing: Signing,
@@ -285,7 +285,10 @@ impl Common<'_> {
         signing: Signing,
         at: u64,
     ) -> Option<(Prepared, Vec<Hash>)> {
-        let (bundle, status_next) = self.decide(&admitted, at);
+        let (bundle, status_next) = match &admitted.renews {
+            Some(stands) => (self.renew(stands), 0),
+            None => self.decide(&admitted, at),
+        };
         let encoded = match signing {
             Signing::Tree => self.leaves(&bundle).map(|leaves| {
                 let count = leaves.len() as u64;
@@ -333,6 +336,16 @@ impl Common<'_> {
         };
         let status_url = &self.shared.settings.status_url;
         issue.decide(status_url, &admitted.fleet, &admitted.authorization)
+    }
+
+    /// The bundle as it stands, to be signed by this epoch.
+    fn renew(&self, stands: &Bundle) -> Bundle {
+        Bundle {
+            epoch: self.epoch.id,
+            algorithm: self.epoch.key.algorithm(),
+            issued_at: self.unix_ms / 1000,
+            ..stands.clone()
+        }
     }
 
     fn messages(&self, bundle: &Bundle) -> Result<Messages, fob_verify::Refusal> {

@@ -1,7 +1,7 @@
 //! What may happen at the same moment, and what must hold however the threads are switched:
 //! redemptions of one code set, changes against redemptions and each other, ends and suspensions
-//! against keys that are issued or issued again, resets against a batch in flight. After each run
-//! every key that was ever issued is looked at.
+//! against keys that are issued or issued again, resets against a batch in flight, renewals under
+//! another epoch. After each run every key that was ever issued is looked at.
 //!
 //! `FOB_SCHEDULES` says how many schedules each is tried with. A schedule that fails is printed;
 //! `shuttle::replay` runs it again.
@@ -204,5 +204,30 @@ fn a_reset_against_a_redemption_in_flight() {
         redeemed.join().unwrap().expect("a bundle");
         assert_eq!(reset.join().unwrap().epoch, 1);
         assert_eq!(world.versions(kept).len(), 2);
+    });
+}
+
+#[test]
+fn a_renewal_against_a_change_and_another_renewal() {
+    explore(|world| {
+        let (id, other) = (world.issue(&[UNLOCK, START]), world.issue(&[UNLOCK]));
+        let before = world.versions(other);
+        let (revoked, next) = world.revoke();
+        let renew = || thread(world, move |world| world.renew(revoked));
+        let renewed = [renew(), renew()];
+        let changed = thread(world, move |world| world.change(id, &[UNLOCK, TRUNK]));
+        let count: u64 = renewed.into_iter().map(|it| it.join().unwrap()).sum();
+        changed.join().unwrap().expect("there is one change");
+        // One for certain, and the other unless the change was there first; none of them twice.
+        assert!(matches!(count, 1 | 2), "{count}");
+        assert_eq!((world.live(revoked), world.renew(revoked)), (0, 0));
+        for id in [id, other] {
+            let versions = world.versions(id);
+            assert_eq!(versions.last().unwrap().bundle.epoch, next);
+        }
+        assert_eq!(world.versions(id).len(), 2);
+        let after = world.versions(other);
+        assert_eq!(after.len(), 1);
+        assert_eq!(after[0].bundle.keys, before[0].bundle.keys);
     });
 }

@@ -11,14 +11,15 @@ use fob::domain::change::grants;
 use fob::domain::code_set::CodeSetKey;
 use fob::domain::function::FunctionRef;
 use fob::domain::{
-    Authorization, AuthorizationId, AuthorizationState, BundleId, FleetId, IdentityId, KeyStatus,
-    Recipient, RefusalCode, ShardId, Status, Token as Bearer, TokenId, VehicleId,
+    Authorization, AuthorizationId, AuthorizationState, BundleId, Epoch, EpochId, EpochState,
+    FleetId, IdentityId, KeyStatus, Recipient, RefusalCode, ShardId, Status, Token as Bearer,
+    TokenId, UnixTime, VehicleId,
 };
-use fob::hsm::{SoftHsm, Token, TokenConfig, init_token, softhsm_module};
+use fob::hsm::{GeneratedKey, SoftHsm, Token, TokenConfig, init_token, softhsm_module};
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Redemption, Row, SignedBundle, Store,
-    StoreError, Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Redemption, Row, SignedBundle,
+    SignedBy, Store, StoreError, Write,
 };
 use fob_model::engine::amend::{Caller, Done};
 use fob_model::engine::authenticate::BackEnd;
@@ -72,6 +73,8 @@ struct Founded {
     root: IssuerKey,
     fleet: FleetId,
     unix_ms: u64,
+    /// What follows the first epoch, should that be revoked.
+    next: GeneratedKey,
 }
 
 static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
@@ -85,6 +88,7 @@ static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
     let config = TokenConfig::new(&module, "model");
     init_token(&config, &"security officer".into(), &pin).unwrap();
     let token = Token::open(config, pin).unwrap();
+    let next = token.generate_key_pair(Algorithm::Esp256, "next").unwrap();
     let unix_ms = SystemClock.unix_ms();
     let founding = Founding {
         root: &token,
@@ -109,6 +113,7 @@ static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
         root: founded.root,
         fleet: id,
         unix_ms,
+        next,
     }
 });
 
@@ -161,6 +166,16 @@ impl Store for Counted {
 
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
         self.store.versions(bundle)
+    }
+
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        self.store.signed_by(epoch, now, after, at_most)
     }
 
     fn held_by(
@@ -330,6 +345,46 @@ impl World {
         let ends = Ends::These(Vec::new());
         let done = self.engine.reset(self.caller(), &self.vehicle, &ends);
         refused(block_on(done)).expect("a reset")
+    }
+
+    /// Has the epoch revoked that has signed everything, and another take its place: the id of the
+    /// one, and of the other.
+    pub fn revoke(&self) -> (EpochId, EpochId) {
+        let first = Epoch::clone(&self.engine.book().epochs()[0]);
+        let next = Epoch {
+            id: EpochId(FOUNDED.next.public.kid()),
+            key: FOUNDED.next.public,
+            cka_id: FOUNDED.next.key.id,
+            ..first.clone()
+        };
+        let ids = (first.id, next.id);
+        let state = EpochState::Revoked;
+        let writes = vec![Write::Epoch(Epoch { state, ..first }), Write::Epoch(next)];
+        let applied = block_on(self.engine.write(writes)).unwrap();
+        assert_eq!(applied, [Applied::Done; 2]);
+        ids
+    }
+
+    /// Looks through what an epoch has signed, once, and has it signed again: how many bundles
+    /// were.
+    pub fn renew(&self, epoch: EpochId) -> u64 {
+        let (mut bundles, mut after) = (0, None);
+        loop {
+            let slice = block_on(self.engine.renew(epoch, after)).unwrap();
+            assert_eq!(slice.problem, None);
+            bundles += slice.bundles;
+            after = slice.next;
+            if after.is_none() {
+                return bundles;
+            }
+        }
+    }
+
+    /// How many live bundles stand as an epoch signed them.
+    pub fn live(&self, epoch: EpochId) -> u64 {
+        block_on(self.engine.count_live(epoch, None))
+            .unwrap()
+            .bundles
     }
 
     pub fn stands(&self, id: AuthorizationId) -> Arc<Authorization> {

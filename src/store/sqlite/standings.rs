@@ -149,7 +149,7 @@ impl Standings {
     }
 
     /// An epoch's number, and whether it may have signed.
-    fn epoch(
+    pub(super) fn epoch(
         &mut self,
         connection: &Connection,
         id: &EpochId,

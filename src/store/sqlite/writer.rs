@@ -9,7 +9,7 @@ use super::contexts::Contexts;
 use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
-use super::{amend, authorize, error, purge, redeem, registry, statuses, steps, suspend};
+use super::{amend, authorize, error, purge, redeem, registry, renew, statuses, steps, suspend};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
@@ -187,6 +187,7 @@ impl Transaction<'_> {
             Write::Reset(reset) => amend::reset(self, reset),
             Write::Suspend(suspension) => suspend::suspend(self, suspension),
             Write::Follow(following) => suspend::follow(connection, following),
+            Write::Renew(renewal) => renew::renew(self, renewal),
             Write::Listed(lists) => statuses::listed(connection, lists),
             Write::Contact(fleet, vehicle, contact) => {
                 statuses::contact(connection, fleet, vehicle, contact)

@@ -15,6 +15,7 @@ pub(super) mod purge;
 pub(super) mod read;
 pub(super) mod redeem;
 pub(super) mod registry;
+pub(super) mod renew;
 pub(super) mod steps;
 pub(super) mod suspend;
 
@@ -60,6 +61,8 @@ macro_rules! conformance {
                 each_condition_of_a_suspension_counts, keys_follow_what_stands_so,
                 what_is_issued_again_is_suspended_with_what_it_hangs_on,
                 a_key_suspended_by_itself_makes_a_change_look_again;
+            renew: a_renewal_comes_back_whole, each_condition_of_a_renewal_counts,
+                what_an_epoch_has_signed_is_found, renewed_bundles_are_purged_when_they_are_over;
             orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;
