@@ -13,6 +13,7 @@ use crate::domain::{
 use crate::hsm::Signature;
 
 mod amend;
+mod encoding;
 pub mod sqlite;
 
 pub use amend::{AmendRequest, Amendment, Contact, Listed, Reissue, Reset, Sent};

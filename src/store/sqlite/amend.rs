@@ -12,7 +12,7 @@ use super::redeem::{encode, raise_status_next};
 use super::registry::fleet_number;
 use super::standings::Numbers;
 use super::writer::Transaction;
-use super::{authorization_body, authorize, reissues, statuses, words};
+use super::{authorization_body, authorize, statuses, words};
 use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, TerminalId};
 use crate::store::{AmendRequest, Amendment, Applied, Reset, StoreError};
 
@@ -269,7 +269,7 @@ fn update(
             column(authorization.window.not_after)?,
             column(authorization.redeem_by)?,
             column(revision)?,
-            reissues::code_set_column(authorization)?,
+            authorization_body::code_set(authorization)?,
             authorization_body::FORMAT,
             authorization_body::encode(authorization)?,
         ])?;
@@ -301,7 +301,7 @@ fn insert(
             authorization_body::FORMAT,
             authorization_body::encode(authorization)?,
             column(revision)?,
-            reissues::code_set_column(authorization)?,
+            authorization_body::code_set(authorization)?,
         ])?;
     Ok(())
 }
