@@ -14,6 +14,7 @@ use crate::hsm::Signature;
 
 mod amend;
 mod encoding;
+pub mod postgres;
 pub mod sqlite;
 
 pub use amend::{AmendRequest, Amendment, Contact, Listed, Reissue, Reset, Sent};

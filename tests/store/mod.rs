@@ -4,5 +4,6 @@
 mod conformance;
 mod damage;
 mod full_disk;
+mod postgres;
 mod sample;
 mod sqlite;

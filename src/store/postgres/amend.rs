@@ -1,0 +1,164 @@
+//! Changes and ends of what was authorized and issued: floor 2, `store/postgres`.
+
+use std::sync::Arc;
+
+use super::ground::{AuthorizationRow, FirstIssue, Ground, NewBundle, Signed, Whole, Written};
+use super::issue::{check_form, may_command, repeated, stands};
+use crate::domain::{BundleId, VehicleId};
+use crate::store::encoding::words;
+use crate::store::{AmendRequest, Amendment, Applied, Reset, StoreError};
+
+/// What an amendment is written on.
+struct Basis {
+    /// An order that has no row yet: its vehicle.
+    order: Option<VehicleId>,
+    /// The bundle that is issued again, as it was first.
+    again: Option<FirstIssue>,
+}
+
+pub(super) fn amend(ground: &mut Ground, amendment: &Amendment) -> Result<Applied, StoreError> {
+    if let Some(answer) = answer_again(ground, amendment.request.as_ref()) {
+        return Ok(answer);
+    }
+    let Some(basis) = check(ground, amendment)? else {
+        return Ok(Applied::Stale);
+    };
+    let revision = count(ground);
+    write(ground, amendment, basis, revision);
+    let id = amendment.authorization.id;
+    ground.keep(Some(id), amendment.request.as_ref());
+    Ok(Applied::Amended(revision))
+}
+
+pub(super) fn reset(ground: &mut Ground, reset: &Reset) -> Result<Applied, StoreError> {
+    if let Some(answer) = answer_again(ground, reset.request.as_ref()) {
+        return Ok(answer);
+    }
+    let name = (reset.fleet, reset.vehicle.clone());
+    let at = ground.vehicles.get(&name).map(|row| row.epoch);
+    if !may_command(ground, reset.fleet, reset.by.as_ref()) || at != Some(reset.from) {
+        return Ok(Applied::Stale);
+    }
+    // Its amendments are asked at the raised epoch.
+    set_epoch(ground, reset, reset.from.saturating_add(1));
+    let mut bases = Vec::with_capacity(reset.amendments.len());
+    for amendment in &reset.amendments {
+        bases.extend(check(ground, amendment)?);
+    }
+    if bases.len() < reset.amendments.len() {
+        set_epoch(ground, reset, reset.from);
+        return Ok(Applied::Stale);
+    }
+    ground.changes.raised.insert(name);
+    ground.changes.standings.insert(reset.fleet);
+    let revision = count(ground);
+    for (amendment, basis) in reset.amendments.iter().zip(bases) {
+        write(ground, amendment, basis, revision);
+    }
+    ground.keep(None, reset.request.as_ref());
+    Ok(Applied::Amended(revision))
+}
+
+fn set_epoch(ground: &mut Ground, reset: &Reset, to: u32) {
+    let name = (reset.fleet, reset.vehicle.clone());
+    if let Some(row) = ground.vehicles.get_mut(&name) {
+        row.epoch = to;
+    }
+}
+
+fn answer_again(ground: &Ground, request: Option<&AmendRequest>) -> Option<Applied> {
+    repeated(ground, &request?.request)
+}
+
+/// Asks every condition; `None` where one does not hold.
+fn check(ground: &Ground, amendment: &Amendment) -> Result<Option<Basis>, StoreError> {
+    let authorization = &*amendment.authorization;
+    let fleet = authorization.fleet;
+    if !may_command(ground, fleet, amendment.by.as_ref()) || !ground.fleets.contains_key(&fleet) {
+        return Ok(None);
+    }
+    let from = (amendment.from.0, words::state(amendment.from.1));
+    let (order, bundle) = match ground.authorizations.get(&authorization.id) {
+        Some(row) if row.fleet == fleet && (row.version, row.state) == from => (None, row.bundle),
+        Some(_) => return Ok(None),
+        None => {
+            let id = BundleId(authorization.id.0);
+            match ground.bundles.get(&id) {
+                Some(first)
+                    if first.author.is_some()
+                        && first.fleet == fleet
+                        && (first.version, words::REDEEMED) == from =>
+                {
+                    (Some(first.vehicle.clone()), Some(id))
+                }
+                _ => return Ok(None),
+            }
+        }
+    };
+    let Some(again) = &amendment.reissue else {
+        return Ok(Some(Basis { order, again: None }));
+    };
+    let first = bundle
+        .filter(|id| *id == again.signed.bundle.id)
+        .and_then(|id| ground.bundles.get(&id));
+    match first {
+        Some(first) if stands(ground, &again.signed.bundle, again.terminal.as_ref()) => {
+            check_form(&again.signed)?;
+            let again = Some(first.clone());
+            Ok(Some(Basis { order, again }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn count(ground: &mut Ground) -> u64 {
+    ground.amendments += 1;
+    ground.changes.amended = true;
+    ground.amendments
+}
+
+fn write(ground: &mut Ground, amendment: &Amendment, basis: Basis, revision: u64) {
+    let authorization = &amendment.authorization;
+    let whole = Whole {
+        authorization: Arc::clone(authorization),
+        revision: Some(revision),
+    };
+    let (version, state) = (authorization.version, words::state(authorization.state));
+    match (
+        ground.authorizations.get_mut(&authorization.id),
+        basis.order,
+    ) {
+        (Some(row), _) => {
+            // Another version has another PIN, of which nobody has tried any.
+            if row.version != version {
+                row.pin_attempts = 0;
+            }
+            (row.version, row.state) = (version, state);
+            row.written = match row.written {
+                Written::New(_) => Written::New(whole),
+                _ => Written::Whole(whole),
+            };
+        }
+        (None, vehicle) => {
+            let row = AuthorizationRow {
+                fleet: authorization.fleet,
+                vehicle: vehicle.unwrap_or_else(|| authorization.vehicle.clone()),
+                version,
+                state,
+                pin_attempts: 0,
+                bundle: Some(BundleId(authorization.id.0)),
+                written: Written::New(whole),
+            };
+            ground.authorizations.insert(authorization.id, row);
+        }
+    }
+    if let (Some(again), Some(first)) = (&amendment.reissue, basis.again) {
+        ground.changes.bundles.push(NewBundle {
+            signed: Signed::Again(Box::new(again.signed.clone())),
+            author: first.author,
+            terminal: first.terminal,
+        });
+        ground.raise_status_next(authorization.fleet, again.status_next);
+    }
+    ground.mark(&amendment.marks);
+}
