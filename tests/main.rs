@@ -12,6 +12,7 @@ mod batches;
 mod certain;
 mod change;
 mod client;
+mod cluster;
 mod demo;
 mod epochs;
 mod faults;

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod damage;
+mod doubt;
 mod full_disk;
 mod postgres;
 mod sample;

@@ -199,9 +199,19 @@ impl Schema {
         schema
     }
 
+    /// The folder of its server's socket.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where it is, as configurations say it.
     pub(crate) fn url(&self) -> String {
-        let folder = self.folder.display().to_string().replace('/', "%2F");
+        self.url_over(&self.folder)
+    }
+
+    /// The same over a socket in another folder.
+    pub(crate) fn url_over(&self, folder: &Path) -> String {
+        let folder = folder.display().to_string().replace('/', "%2F");
         format!(
             "postgresql://fob@{folder}/postgres?options=-c%20search_path%3D{}",
             self.name
@@ -225,6 +235,41 @@ impl Schema {
                 _ => None,
             })
         })
+    }
+}
+
+/// A transaction that does nothing but hold what it has locked, until it is dropped.
+pub(crate) struct Held(
+    Option<tokio::runtime::Runtime>,
+    #[expect(dead_code)] tokio_postgres::Client,
+);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Schema {
+    /// Begins a transaction that locks something.
+    pub(crate) fn hold(&self, sql: &str) -> Held {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let client = runtime.block_on(async {
+            let url = self.url();
+            let connecting = tokio_postgres::connect(&url, tokio_postgres::NoTls);
+            let (client, connection) = connecting.await.unwrap();
+            tokio::spawn(connection);
+            client
+                .batch_execute(&format!("BEGIN; {sql}"))
+                .await
+                .unwrap();
+            client
+        });
+        Held(Some(runtime), client)
     }
 }
 

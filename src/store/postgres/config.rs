@@ -1,10 +1,12 @@
 //! What of PostgreSQL can be set: floor 2, `store/postgres`. Bounds and defaults; the units are in
 //! the names.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio_postgres::config::{Host, SslMode};
 
 /// Where the store is, and how it is reached.
 #[derive(Clone, Debug)]
@@ -37,6 +39,46 @@ impl PostgresConfig {
             connect_timeout_ms: 2_000,
             attempts_max: 10,
         }
+    }
+
+    /// Whether the URL can be used; what is wrong with it, without quoting it.
+    ///
+    /// # Errors
+    /// It cannot be read, or has a password in it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.address().map(drop)
+    }
+
+    /// The URL, read.
+    pub(super) fn address(&self) -> Result<tokio_postgres::Config, &'static str> {
+        if !["postgresql://", "postgres://"]
+            .iter()
+            .any(|it| self.url.starts_with(it))
+        {
+            return Err("it begins with postgresql://");
+        }
+        let mut to: tokio_postgres::Config = self
+            .url
+            .parse()
+            .map_err(|_| "it cannot be read as an address")?;
+        if to.get_password().is_some() {
+            return Err("it has a password in it, which belongs into a file (password_file)");
+        }
+        if to.get_hosts().is_empty() {
+            return Err("it names no host");
+        }
+        // Unless somebody has said otherwise, what crosses a network is encrypted.
+        let far = to.get_hosts().iter().any(|host| match host {
+            Host::Tcp(name) => {
+                let ip: Option<IpAddr> = name.parse().ok();
+                name != "localhost" && !ip.is_some_and(|ip| ip.is_loopback())
+            }
+            Host::Unix(_) => false,
+        });
+        if far && to.get_ssl_mode() == SslMode::Prefer {
+            to.ssl_mode(SslMode::Require);
+        }
+        Ok(to)
     }
 
     /// The same within the bounds of each field.

@@ -76,7 +76,7 @@ pub struct Migrated {
 }
 
 impl Postgres {
-    /// Makes a new store in a database that has none, and opens it.
+    /// Makes a new store in a database that has none, or an empty one, and opens it.
     ///
     /// # Errors
     /// [`StoreError::Failed`] where there is one, or the database is not reached.
@@ -85,12 +85,13 @@ impl Postgres {
         let (address, runtime) = (Address::new(&config)?, runtime()?);
         runtime.block_on(async {
             let session = Session::open(&address).await?;
-            if schema::version(&session).await? > 0 {
+            schema::migrate(&session).await?;
+            if schema::is_used(&session).await? {
                 return Err(StoreError::Failed(
-                    "the database has a store already".into(),
+                    "the database has an issuer already".into(),
                 ));
             }
-            schema::migrate(&session).await
+            Ok(())
         })?;
         Self::over(config, address, runtime)
     }
@@ -135,6 +136,16 @@ impl Postgres {
             writer: Mutex::new(Writer::new(session)),
             closed: AtomicBool::new(false),
         })
+    }
+
+    /// Begins to serve from it: nobody who began before commits anything from now on. What they
+    /// may have under way is committed before this returns, or never.
+    ///
+    /// # Errors
+    /// The database is not reached.
+    pub fn take_over(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.wait(writer.take_over())
     }
 
     /// Round trips to the database so far.

@@ -9,18 +9,13 @@ use crate::domain::UnixTime;
 use crate::store::encoding::column;
 
 /// Whatever was over before `before`, which itself is not before it; returns how many
-/// authorizations. With `begin` it begins the transaction.
+/// authorizations. A transaction has begun.
 pub(super) async fn purge(
     session: &Session,
     before: UnixTime,
     at_most: u32,
-    begin: bool,
 ) -> Result<u32, Trouble> {
     let before = column(before)?;
-    if begin {
-        let begun = [Ask::Plain("BEGIN ISOLATION LEVEL READ COMMITTED")];
-        session.round(&begun).await.map_err(|it| it.trouble())?;
-    }
     let over = session
         .query(
             "SELECT id, bundle FROM authorizations WHERE ends < $1 ORDER BY ends, id LIMIT $2

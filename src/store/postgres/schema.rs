@@ -36,6 +36,14 @@ pub(super) async fn version(session: &Session) -> Result<u32, StoreError> {
     }
 }
 
+/// Whether anybody has written into the store.
+pub(super) async fn is_used(session: &Session) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM settings) OR EXISTS (SELECT 1 FROM fleets)";
+    let rows = session.query(sql, vec![]).await?;
+    rows.first()
+        .map_or(Ok(true), |row| super::rows::get(row, 0))
+}
+
 /// Refuses a database of another version than this program's.
 pub(super) async fn check(session: &Session) -> Result<(), StoreError> {
     let found = version(session).await?;

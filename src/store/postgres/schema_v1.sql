@@ -242,6 +242,16 @@ CREATE TABLE contacts (
     PRIMARY KEY (fleet, vehicle)
 );
 
+-- Who serves from this store: the last that took over, by a number that grows. A transaction of a
+-- server is committed under its own number and no other.
+CREATE TABLE leases (
+    name TEXT PRIMARY KEY,
+    number BIGINT NOT NULL,
+    holder UUID
+);
+
+INSERT INTO leases (name, number) VALUES ('serving', 0);
+
 -- One row for each transaction: which of which process. It tells a process that lost its connection
 -- whether its last one took place.
 CREATE TABLE transactions (

@@ -59,15 +59,8 @@ pub(super) struct Address {
 
 impl Address {
     pub(super) fn new(config: &PostgresConfig) -> Result<Self, StoreError> {
-        let mut to: tokio_postgres::Config = config
-            .url
-            .parse()
-            .map_err(|_| StoreError::Failed("the database's URL cannot be read".into()))?;
-        if to.get_password().is_some() {
-            return Err(StoreError::Failed(
-                "the database's URL has a password in it; it belongs into a file".into(),
-            ));
-        }
+        let refused = |why| StoreError::Failed(format!("the database's URL: {why}"));
+        let mut to = config.address().map_err(refused)?;
         if let Some(password) = &config.password {
             to.password(password.expose_secret());
         }

@@ -31,8 +31,9 @@ pub(super) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    /// Asks for everything in `needs`. With `begin` it begins the transaction.
-    pub(super) fn of(needs: &'a Needs, begin: bool) -> Self {
+    /// Asks for everything in `needs`. With `begin` it begins the transaction; with `lease` the
+    /// next answer is the number of whoever serves, held until the transaction ends.
+    pub(super) fn of(needs: &'a Needs, begin: bool, lease: bool) -> Self {
         let mut survey = Self {
             asks: Vec::with_capacity(16),
             takes: Vec::with_capacity(16),
@@ -45,6 +46,12 @@ impl<'a> Survey<'a> {
                 .push(Ask::Plain("BEGIN ISOLATION LEVEL READ COMMITTED"));
             survey.takes.push(None);
         }
+        survey.ask(
+            lease,
+            "SELECT number FROM leases WHERE name = 'serving' FOR SHARE",
+            values![],
+            |_, _| Ok(()),
+        );
         survey.locks(needs);
         survey.registry(needs);
         survey.issued(needs);

@@ -36,6 +36,8 @@ pub(super) struct Writer {
     number: i64,
     /// Whether nobody knows what became of it.
     in_doubt: bool,
+    /// Under which number it serves, where it does.
+    lease: Option<i64>,
     contexts: Contexts,
 }
 
@@ -84,12 +86,32 @@ impl Writer {
             process: Uuid::from_bytes(process),
             number: 0,
             in_doubt: false,
+            lease: None,
             contexts: Contexts::default(),
         }
     }
 
+    /// Takes over: from now on nobody who took over before commits anything.
+    pub(super) async fn take_over(&mut self) -> Result<(), StoreError> {
+        let session = self.session.as_ref().ok_or_else(no_session)?;
+        let taken = session
+            .query(
+                "UPDATE leases SET number = number + 1, holder = $1 WHERE name = 'serving'
+                 RETURNING number",
+                values![self.process],
+            )
+            .await?;
+        let number = taken.first().map(|row| super::rows::get(row, 0));
+        self.lease = number.transpose()?;
+        Ok(())
+    }
+
     /// Goes on over another connection, once it is known what became of the last transaction.
     pub(super) async fn resume(&mut self, session: Session) -> Result<(), StoreError> {
+        if self.lease.is_some() {
+            let sql = "SELECT number FROM leases WHERE name = 'serving'";
+            check_lease(self.lease, session.query(sql, vec![]).await?.first())?;
+        }
         self.session = Some(session);
         if self.in_doubt {
             self.read_back().await?;
@@ -176,9 +198,13 @@ impl Writer {
             match part {
                 Part::Writes(writes) => {
                     let needs = Needs::of(writes);
-                    let survey = Survey::of(&needs, !begun);
+                    let held = self.lease.filter(|_| !begun);
+                    let survey = Survey::of(&needs, !begun, held.is_some());
                     let answers = session.round(&survey.asks).await;
                     let answers = answers.map_err(|unanswered| unanswered.trouble())?;
+                    if held.is_some() {
+                        check_lease(held, answers.get(1).and_then(|rows| rows.first()))?;
+                    }
                     let mut ground = Ground::default();
                     survey.take(&mut ground, &answers)?;
                     for write in writes {
@@ -200,7 +226,10 @@ impl Writer {
                     }
                 }
                 Part::Purge(before, at_most) => {
-                    let purged = purge::purge(session, before, at_most, !begun).await?;
+                    if !begun {
+                        self.begin(session).await?;
+                    }
+                    let purged = purge::purge(session, before, at_most).await?;
                     applied.push(Applied::Purged(purged));
                     if last {
                         let mut asks = Vec::new();
@@ -212,6 +241,18 @@ impl Writer {
             begun = true;
         }
         Ok(applied)
+    }
+
+    /// Begins a transaction that asks for nothing yet.
+    async fn begin(&self, session: &Session) -> Result<(), Ended> {
+        let needs = Needs::default();
+        let survey = Survey::of(&needs, true, self.lease.is_some());
+        let begun = session.round(&survey.asks).await;
+        let begun = begun.map_err(|unanswered| unanswered.trouble())?;
+        if self.lease.is_some() {
+            check_lease(self.lease, begun.get(1).and_then(|rows| rows.first()))?;
+        }
+        Ok(())
     }
 
     /// Ends what may be open, so that the next transaction can begin.
@@ -292,6 +333,17 @@ async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Res
         return Err(Ended::Again(trouble.into_error()));
     }
     Err(Ended::InDoubt(applied.to_vec(), trouble.into_error()))
+}
+
+/// Whether nobody else has taken over.
+fn check_lease(held: Option<i64>, row: Option<&tokio_postgres::Row>) -> Result<(), StoreError> {
+    let number: Option<i64> = row.map(|row| super::rows::get(row, 0)).transpose()?;
+    if number == held {
+        return Ok(());
+    }
+    Err(StoreError::Failed(
+        "another server has taken over this store".into(),
+    ))
 }
 
 fn no_session() -> StoreError {
