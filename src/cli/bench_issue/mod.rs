@@ -22,6 +22,7 @@ use crate::clock::SystemClock;
 use crate::engine::{Engine, EngineSettings, Issuing, Parts};
 use crate::hsm::{Ceiling, Signer};
 use crate::store::Store;
+use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
 
 use measure::{Bench, Trusted};
@@ -44,6 +45,10 @@ pub(super) struct IssueArgs {
     /// Seconds for which the ceiling is measured in each slice, for each number of sessions
     #[arg(long, default_value_t = 0.5)]
     ceiling_seconds: f64,
+    /// Issue into this PostgreSQL database, which has to be empty, instead of a file; what is
+    /// written there stays
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -56,6 +61,9 @@ struct Report {
     ratio: f64,
     hsm_signatures: u64,
     commits: u64,
+    /// To a database and back, for each commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trips_per_commit: Option<f64>,
     p50_ms: f64,
     p99_ms: f64,
     verify_one_in: u64,
@@ -101,12 +109,17 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         .map(|sessions| Ceiling::prepare(&token, &key, sessions))
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
-    let store = Arc::new(Counted::new(Sqlite::create(
-        &scratch.0.join("fob.db"),
-        SqliteConfig::default(),
-    )?));
+    let database = args.store.as_deref().map(scratch_database).transpose()?;
+    let store: Arc<dyn Store> = match &database {
+        Some(database) => Arc::clone(database) as Arc<dyn Store>,
+        None => {
+            let file = scratch.0.join("fob.db");
+            Arc::new(Sqlite::create(&file, SqliteConfig::default())?)
+        }
+    };
+    let store = Arc::new(Counted::new(store));
     let phone = jwk::public(&jwk::generate()?)?;
-    let bearer = seed(&store.store, &issuer, &epoch, phone, &args)?;
+    let bearer = seed(&*store.store, &issuer, &epoch, phone, &args)?;
     let signer: Arc<dyn Signer> = Arc::clone(&token) as Arc<dyn Signer>;
     let engine = Engine::start(Parts {
         tokens: vec![Issuing::alone(token.label(), signer)],
@@ -120,6 +133,7 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         engine: &engine,
         token: &token,
         store: &store,
+        database: database.as_deref(),
         trusted: &trusted,
         ceilings,
     };
@@ -138,6 +152,12 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
             report.p99_ms
         )
     })
+}
+
+/// A database to issue into, which has to be empty.
+fn scratch_database(url: &str) -> anyhow::Result<Arc<Postgres>> {
+    let store = Postgres::create(PostgresConfig::new(url)).context("--store")?;
+    Ok(Arc::new(store))
 }
 
 /// The configured bounds, at an address of the usual length.
