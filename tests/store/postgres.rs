@@ -1,13 +1,15 @@
 //! What only PostgreSQL has: a schema that is brought up to date by hand, rounds that are counted,
 //! other nodes, and connections that break.
 
+use std::path::PathBuf;
+
 use fob::domain::{FleetId, VehicleId};
 use fob::store::postgres::{Migrated, Postgres, PostgresConfig};
 use fob::store::{Store, StoreError, Write};
 
 use super::conformance::{Place, conformance};
 use super::sample::*;
-use crate::support::database::Schema;
+use crate::support::database::{Schema, Server};
 
 impl Schema {
     fn config(&self) -> PostgresConfig {
@@ -120,4 +122,47 @@ fn a_password_in_the_url_is_refused() {
     let refused = Postgres::open(config).map(drop).unwrap_err();
     assert!(!refused.to_string().contains("hunter2"), "{refused}");
     assert!(refused.to_string().contains("password"), "{refused}");
+}
+
+#[test]
+fn over_a_network_the_server_proves_its_name_and_takes_a_password() {
+    let (server, port) = Server::with_tls("hunter2");
+    let url = |host: &str| format!("postgresql://fob@{host}:{port}/postgres?sslmode=require");
+    let config = |host: &str, ca: Option<PathBuf>, password: Option<&str>| PostgresConfig {
+        tls_ca: ca,
+        password: password.map(Into::into),
+        ..PostgresConfig::new(&url(host))
+    };
+    let ca = || Some(server.certificate());
+    let good = || config("127.0.0.1", ca(), Some("hunter2"));
+    for (why, refused) in [
+        (
+            "unknown to the system",
+            config("127.0.0.1", None, Some("hunter2")),
+        ),
+        ("another name", config("localhost", ca(), Some("hunter2"))),
+        (
+            "another password",
+            config("127.0.0.1", ca(), Some("hunter3")),
+        ),
+        ("no password", config("127.0.0.1", ca(), None)),
+        (
+            "no certificate",
+            config("127.0.0.1", Some("/dev/null".into()), Some("hunter2")),
+        ),
+    ] {
+        let error = Postgres::create(refused).map(drop).unwrap_err();
+        assert!(matches!(error, StoreError::Failed(_)), "{why}: {error}");
+        assert!(!error.to_string().contains("hunter"), "{why}: {error}");
+    }
+    done(&Postgres::create(good()).unwrap(), &world());
+    let in_the_clear = PostgresConfig {
+        url: url("127.0.0.1").replace("require", "disable"),
+        ..good()
+    };
+    assert!(
+        Postgres::open(in_the_clear).is_err(),
+        "the server asks for TLS"
+    );
+    Postgres::open(good()).unwrap();
 }

@@ -54,6 +54,7 @@ pub(crate) struct Server {
 /// A schema of a server: an empty database, for all that matters.
 pub(crate) struct Schema {
     folder: PathBuf,
+    port: u16,
     name: String,
 }
 
@@ -119,10 +120,19 @@ fn make(folder: &Path) {
 }
 
 /// Waits until the server in `folder` answers.
-fn wait_for(folder: &Path) {
+fn wait_for(folder: &Path, port: u16) {
     for _ in 0..600 {
         let asked = Command::new(programs().join("pg_isready"))
-            .args(["-q", "-U", "fob", "-d", "postgres", "-h"])
+            .args([
+                "-q",
+                "-U",
+                "fob",
+                "-d",
+                "postgres",
+                "-p",
+                &port.to_string(),
+                "-h",
+            ])
             .arg(folder)
             .status()
             .unwrap();
@@ -174,7 +184,7 @@ fn shared() -> &'static Path {
                     .args([&programs(), &folder])
                     .spawn()
                     .unwrap();
-                wait_for(&folder);
+                wait_for(&folder, PORT);
                 fs::write(folder.join("ready"), "").unwrap();
             }
             return (folder, users);
@@ -193,6 +203,7 @@ impl Schema {
         let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
         let schema = Self {
             folder: folder.to_owned(),
+            port: PORT,
             name: format!("t{}_{number}", std::process::id()),
         };
         schema.execute(&format!("CREATE SCHEMA {}", schema.name));
@@ -212,8 +223,9 @@ impl Schema {
     /// The same over a socket in another folder.
     pub(crate) fn url_over(&self, folder: &Path) -> String {
         let folder = folder.display().to_string().replace('/', "%2F");
+        let port = self.port;
         format!(
-            "postgresql://fob@{folder}/postgres?options=-c%20search_path%3D{}",
+            "postgresql://fob@{folder}:{port}/postgres?options=-c%20search_path%3D{}",
             self.name
         )
     }
@@ -273,13 +285,86 @@ impl Schema {
     }
 }
 
+/// The socket's number, where nothing else is said.
+const PORT: u16 = 5432;
+
+/// A server's own certificate, for 127.0.0.1 alone.
+fn certificate(folder: &Path) {
+    let made = as_server(Path::new("openssl"))
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ])
+        .args([
+            "-subj",
+            "/CN=database",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-days",
+            "2",
+        ])
+        .arg("-keyout")
+        .arg(folder.join("data/server.key"))
+        .arg("-out")
+        .arg(folder.join("data/server.crt"))
+        .status()
+        .unwrap();
+    assert!(made.success(), "openssl");
+}
+
 impl Server {
+    /// One of this test's own that asks for TLS and a password on 127.0.0.1; its port.
+    pub(crate) fn with_tls(password: &str) -> (Self, u16) {
+        let own = tempfile::tempdir().unwrap();
+        let folder = own.path().to_owned();
+        make(&folder);
+        certificate(&folder);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let append = |name: &str, text: &str| {
+            let file = folder.join("data").join(name);
+            let before = fs::read_to_string(&file).unwrap();
+            fs::write(&file, before + text).unwrap();
+        };
+        append(
+            "postgresql.conf",
+            &format!("listen_addresses = '127.0.0.1'\nssl = on\nport = {port}\n"),
+        );
+        let who = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(folder.join("data/pg_hba.conf"), who).unwrap();
+        let child = run(&folder, port);
+        let server = Self {
+            folder,
+            own: Some((child, own)),
+        };
+        let admin = Schema {
+            folder: server.folder.clone(),
+            port,
+            name: "public".into(),
+        };
+        admin.execute(&format!("ALTER ROLE fob PASSWORD '{password}'"));
+        (server, port)
+    }
+
+    /// The certificate of [`Server::with_tls`].
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.join("data/server.crt")
+    }
+
     /// One of this test's own.
     pub(crate) fn start() -> Self {
         let own = tempfile::tempdir().unwrap();
         let folder = own.path().to_owned();
         make(&folder);
-        let child = run(&folder);
+        let child = run(&folder, PORT);
         Self {
             folder,
             own: Some((child, own)),
@@ -307,7 +392,7 @@ impl Server {
     pub(crate) fn start_again(&mut self) {
         let folder = self.folder.clone();
         if let Some((child, _)) = &mut self.own {
-            *child = run(&folder);
+            *child = run(&folder, PORT);
         }
     }
 }
@@ -322,7 +407,7 @@ impl Drop for Server {
     }
 }
 
-fn run(folder: &Path) -> Child {
+fn run(folder: &Path, port: u16) -> Child {
     let child = as_server(&programs().join("postgres"))
         .arg("-D")
         .arg(folder.join("data"))
@@ -330,6 +415,6 @@ fn run(folder: &Path) -> Child {
         .arg(folder)
         .spawn()
         .unwrap();
-    wait_for(folder);
+    wait_for(folder, port);
     child
 }

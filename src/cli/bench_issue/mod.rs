@@ -109,15 +109,7 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         .map(|sessions| Ceiling::prepare(&token, &key, sessions))
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
-    let database = args.store.as_deref().map(scratch_database).transpose()?;
-    let store: Arc<dyn Store> = match &database {
-        Some(database) => Arc::clone(database) as Arc<dyn Store>,
-        None => {
-            let file = scratch.0.join("fob.db");
-            Arc::new(Sqlite::create(&file, SqliteConfig::default())?)
-        }
-    };
-    let store = Arc::new(Counted::new(store));
+    let (store, database) = scratch_store(&args, &scratch)?;
     let phone = jwk::public(&jwk::generate()?)?;
     let bearer = seed(&*store.store, &issuer, &epoch, phone, &args)?;
     let signer: Arc<dyn Signer> = Arc::clone(&token) as Arc<dyn Signer>;
@@ -154,10 +146,19 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
     })
 }
 
-/// A database to issue into, which has to be empty.
-fn scratch_database(url: &str) -> anyhow::Result<Arc<Postgres>> {
-    let store = Postgres::create(PostgresConfig::new(url)).context("--store")?;
-    Ok(Arc::new(store))
+/// What to issue into: a file, or a database, which has to be empty.
+fn scratch_store(
+    args: &IssueArgs,
+    scratch: &Scratch,
+) -> anyhow::Result<(Arc<Counted>, Option<Arc<Postgres>>)> {
+    let Some(url) = &args.store else {
+        let store = Sqlite::create(&scratch.0.join("fob.db"), SqliteConfig::default())?;
+        return Ok((Arc::new(Counted::new(Arc::new(store))), None));
+    };
+    let database = Postgres::create(PostgresConfig::new(url)).context("--store")?;
+    let database = Arc::new(database);
+    let store = Arc::clone(&database) as Arc<dyn Store>;
+    Ok((Arc::new(Counted::new(store)), Some(database)))
 }
 
 /// The configured bounds, at an address of the usual length.

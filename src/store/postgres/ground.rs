@@ -14,6 +14,12 @@ use crate::domain::{
 };
 use crate::store::{AmendRequest, Contact, Listed, Request, SignedBundle};
 
+/// An order's call and its reference there.
+pub(super) type OrderPlace = ([u8; 32], [u8; 16]);
+
+/// What an order asked, and what it was answered with.
+type Answer = ([u8; 16], BundleId);
+
 /// Everything known, and everything to be written.
 #[derive(Default)]
 pub(super) struct Ground {
@@ -36,7 +42,7 @@ pub(super) struct Ground {
     pub(super) requests: HashMap<[u8; 32], (Option<AuthorizationId>, [u8; 32])>,
     /// The first versions of bundles, and which were issued on which authorizations.
     pub(super) bundles: HashMap<BundleId, FirstIssue>,
-    pub(super) answers: HashMap<([u8; 32], [u8; 16]), ([u8; 16], BundleId)>,
+    pub(super) answers: HashMap<OrderPlace, Answer>,
     pub(super) amendments: u64,
     pub(super) changes: Changes,
 }

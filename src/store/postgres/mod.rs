@@ -7,7 +7,8 @@
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
 //! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
 //! `needs` says what its writes rest on, `survey` locks and reads that into a `ground`, on which
-//! `decide`, `issue` and `amend` decide each write, and `write` writes what was decided; `purge`
+//! `decide`, `issue` and `amend` decide each write, and `write` (with `write_registry` and
+//! `write_issued`) writes what was decided; `purge`
 //! ends what is over. `load` and `read` answer questions over the connections of `readers`.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
 //! common.
@@ -35,6 +36,8 @@ mod survey;
 mod tls;
 mod transaction;
 mod write;
+mod write_issued;
+mod write_registry;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};

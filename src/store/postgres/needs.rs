@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::ground::OrderPlace;
 use crate::domain::{
     Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, TerminalId, TokenId, VehicleId,
 };
@@ -31,7 +32,7 @@ pub(super) struct Needs {
     /// Bundles by their ids, and those issued on authorizations.
     pub(super) bundles: BTreeSet<BundleId>,
     pub(super) bundles_of: BTreeSet<AuthorizationId>,
-    pub(super) answers: BTreeSet<([u8; 32], [u8; 16])>,
+    pub(super) answers: BTreeSet<OrderPlace>,
     /// Whether amendments are counted.
     pub(super) amendments: bool,
 }

@@ -22,6 +22,9 @@ use super::error::{Trouble, words};
 use super::tls::Tls;
 use crate::store::StoreError;
 
+/// A statement under way.
+type Asking<'a, T, E = Error> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+
 /// A value of a statement.
 pub(super) type Value<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
@@ -133,23 +136,21 @@ impl Session {
             let statements = self.prepare(asks).await?;
             self.rounds.fetch_add(1, Ordering::Relaxed);
             let sent = asks.iter().zip(&statements);
-            let answers: Vec<Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send + '_>>> =
-                sent.map(
-                    |(ask, statement)| -> Pin<Box<dyn Future<Output = _> + Send + '_>> {
-                        match (ask, statement) {
-                            (Ask::Query(_, values), Some(statement)) => Box::pin(async move {
-                                let values: Vec<&(dyn ToSql + Sync)> = values
-                                    .iter()
-                                    .map(|value| &**value as &(dyn ToSql + Sync))
-                                    .collect();
-                                self.client.query(statement, &values).await
-                            }),
-                            (Ask::Query(sql, _) | Ask::Plain(sql), _) => Box::pin(async move {
-                                self.client.batch_execute(sql).await.map(|()| Vec::new())
-                            }),
-                        }
-                    },
-                )
+            let answers: Vec<Asking<'_, Vec<Row>>> = sent
+                .map(|(ask, statement)| -> Asking<'_, Vec<Row>> {
+                    match (ask, statement) {
+                        (Ask::Query(_, values), Some(statement)) => Box::pin(async move {
+                            let values: Vec<&(dyn ToSql + Sync)> = values
+                                .iter()
+                                .map(|value| &**value as &(dyn ToSql + Sync))
+                                .collect();
+                            self.client.query(statement, &values).await
+                        }),
+                        (Ask::Query(sql, _) | Ask::Plain(sql), _) => Box::pin(async move {
+                            self.client.batch_execute(sql).await.map(|()| Vec::new())
+                        }),
+                    }
+                })
                 .collect();
             in_order(answers).await.map_err(|(at, error)| Unanswered {
                 at,
@@ -205,10 +206,9 @@ impl Session {
         }
         if !missing.is_empty() {
             self.rounds.fetch_add(1, Ordering::Relaxed);
-            let preparing = missing.iter().map(|sql| {
-                Box::pin(self.client.prepare(sql))
-                    as Pin<Box<dyn Future<Output = Result<Statement, Error>> + Send + '_>>
-            });
+            let preparing = missing
+                .iter()
+                .map(|sql| Box::pin(self.client.prepare(sql)) as Asking<'_, Statement>);
             let prepared = in_order(preparing.collect()).await;
             // Nothing of the round has been sent.
             let prepared = prepared.map_err(|(_, error)| Unanswered {
@@ -235,9 +235,7 @@ impl Unanswered {
 
 /// Polls all of them in their order, so that what they send is sent in it, until each has ended.
 /// The first that failed, in their order, is the error.
-async fn in_order<T, E>(
-    mut futures: Vec<Pin<Box<dyn Future<Output = Result<T, E>> + Send + '_>>>,
-) -> Result<Vec<T>, (usize, E)> {
+async fn in_order<T, E>(mut futures: Vec<Asking<'_, T, E>>) -> Result<Vec<T>, (usize, E)> {
     let mut ended: Vec<Option<Result<T, E>>> = futures.iter().map(|_| None).collect();
     poll_fn(|context| {
         let mut waiting = false;

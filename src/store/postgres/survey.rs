@@ -54,6 +54,7 @@ impl<'a> Survey<'a> {
         );
         survey.locks(needs);
         survey.registry(needs);
+        survey.members(needs);
         survey.issued(needs);
         survey
     }
@@ -168,6 +169,10 @@ impl<'a> Survey<'a> {
                 Ok(())
             },
         );
+    }
+
+    /// Vehicles, people, phones, and tokens.
+    fn members(&mut self, needs: &'a Needs) {
         let (fleets, vehicles) = names(&needs.vehicles, VehicleId::as_str);
         self.ask(
             !fleets.is_empty(),

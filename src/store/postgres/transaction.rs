@@ -50,7 +50,7 @@ enum Ended {
     /// The connection was lost before anything could be committed.
     Lost(StoreError),
     /// The connection was lost after `COMMIT` was sent; these would be the answers.
-    InDoubt(Vec<Applied>, StoreError),
+    InDoubt(Vec<Applied>, String),
 }
 
 impl From<Trouble> for Ended {
@@ -142,9 +142,6 @@ impl Writer {
                 }
                 Err(Ended::InDoubt(applied, why)) => {
                     self.in_doubt = true;
-                    let StoreError::Failed(why) = why else {
-                        return Err(why);
-                    };
                     match self.look(address).await {
                         Ok(true) => {
                             self.contexts.committed();
@@ -319,7 +316,7 @@ async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Res
         return Ok(());
     };
     let Some(error) = error else {
-        let why = Trouble::late().into_error();
+        let why = Trouble::late().into_error().to_string();
         return Err(Ended::InDoubt(applied.to_vec(), why));
     };
     let trouble = Trouble::of(&error);
@@ -332,7 +329,8 @@ async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Res
     if !unknown && refused_at_commit(&error) {
         return Err(Ended::Again(trouble.into_error()));
     }
-    Err(Ended::InDoubt(applied.to_vec(), trouble.into_error()))
+    let why = trouble.into_error().to_string();
+    Err(Ended::InDoubt(applied.to_vec(), why))
 }
 
 /// Whether nobody else has taken over.
