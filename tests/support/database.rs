@@ -38,8 +38,16 @@ wait "$server"
 rm -rf "$3"
 "#;
 
+/// The shared server: its folder, the lock that says it is used, and what ends it, which outlives
+/// whoever started it.
+struct Shared {
+    folder: PathBuf,
+    _users: File,
+    _watch: Option<Child>,
+}
+
 /// Held by this process for as long as it uses the shared server.
-static SHARED: OnceLock<(PathBuf, File)> = OnceLock::new();
+static SHARED: OnceLock<Shared> = OnceLock::new();
 
 /// Schemas of this process.
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
@@ -159,7 +167,7 @@ fn lockable(path: &Path) -> std::io::Result<File> {
 
 /// The folder of the server that all tests of this run share.
 fn shared() -> &'static Path {
-    let (folder, _) = SHARED.get_or_init(|| {
+    let shared = SHARED.get_or_init(|| {
         let run = parent_id();
         let folder = std::env::temp_dir().join(format!("fob-test-postgres-{run}"));
         loop {
@@ -177,20 +185,25 @@ fn shared() -> &'static Path {
                 continue;
             };
             users.lock_shared().unwrap();
+            let mut watch = None;
             if !folder.join("ready").exists() {
                 make(&folder);
-                as_server(Path::new("/bin/sh"))
+                let started = as_server(Path::new("/bin/sh"))
                     .args(["-c", WATCH, "sh", &run.to_string()])
                     .args([&programs(), &folder])
-                    .spawn()
-                    .unwrap();
+                    .spawn();
+                watch = Some(started.unwrap());
                 wait_for(&folder, PORT);
                 fs::write(folder.join("ready"), "").unwrap();
             }
-            return (folder, users);
+            return Shared {
+                folder,
+                _users: users,
+                _watch: watch,
+            };
         }
     });
-    folder
+    &shared.folder
 }
 
 impl Schema {
