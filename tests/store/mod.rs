@@ -5,6 +5,7 @@ mod conformance;
 mod damage;
 mod doubt;
 mod full_disk;
+mod nodes;
 mod postgres;
 mod sample;
 mod sqlite;
