@@ -86,7 +86,10 @@ fn an_order_is_issued_by_one_of_two_nodes_and_the_other_says_which() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(stores[0].answered(&[1; 32]).unwrap().len(), ROUNDS.into());
+    assert_eq!(
+        stores[0].answered(&[1; 32]).unwrap().len(),
+        usize::from(ROUNDS)
+    );
 }
 
 #[test]
