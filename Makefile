@@ -79,6 +79,7 @@ $(PYTHON_STATUS): tests/client/status-requirements.txt
 
 torture: export FOB_CRASHES = 200
 torture: export FOB_OUTAGES = 20
+torture: export FOB_DRILL_KEYS = 100000
 torture: export FOB_SCHEDULES = 20000
 torture: export PROPTEST_CASES = 20000
 torture: test hostile

@@ -33,7 +33,10 @@ const HOMES: [(&str, &[&str]); 13] = [
     ("mimalloc", &["main.rs"]),
     ("clap", &["cli/"]),
     ("utoipa", &["http/"]),
-    ("hyper", &["cli/issue/", "cli/link.rs"]),
+    (
+        "hyper",
+        &["cli/act/", "cli/issue/", "cli/link.rs", "cli/retry.rs"],
+    ),
     ("tokio_rustls", &["cli/link.rs", "store/postgres/tls.rs"]),
     ("csv_core", &["cli/issue/"]),
     ("flate2", &["engine/"]),

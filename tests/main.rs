@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod act;
 mod api;
 mod batches;
 mod certain;
@@ -20,12 +21,14 @@ mod floors;
 mod hostile;
 mod hsm;
 mod issue;
+mod lists;
 mod offline;
 mod once;
 mod overload;
 mod refusals;
 mod secrets;
 mod simulation;
+mod standing;
 mod status;
 mod store;
 mod support;

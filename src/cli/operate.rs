@@ -148,7 +148,7 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
             format!("token {id} has ended")
         }),
-        Answer::Epoch(_) => bail!("the server answers another question"),
+        Answer::Epoch(_) | Answer::Renewed(_) => bail!("the server answers another question"),
         Answer::Hsm(report) => hsm::print_report(common, report),
     }
 }

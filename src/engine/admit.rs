@@ -13,8 +13,8 @@ use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Authorization, AuthorizationState, BundleId, CodeSet, IdentityId, Refusal, RefusalCode, Status,
-    Terminal, TerminalId, Vehicle,
+    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
+    Status, Terminal, TerminalId, Vehicle,
 };
 use crate::store::{Applied, Order, Redemption, Write};
 
@@ -67,8 +67,8 @@ impl Presented {
     }
 }
 
-/// A redemption that every rule allows, and whose code set is reserved for it; or an order that
-/// every rule allows.
+/// A redemption that every rule allows, and whose code set is reserved for it; an order that every
+/// rule allows; or a bundle to sign again.
 pub struct Admitted {
     pub(super) ticket: Ticket,
     /// An order's is a draft: what it asks for, and no id yet.
@@ -79,6 +79,16 @@ pub struct Admitted {
     pub(super) holder: HolderKey,
     pub(super) terminal: Option<TerminalId>,
     pub(super) order: Option<Order>,
+    /// The bundle as it stands, where it is to be signed again as it is.
+    pub(super) renews: Option<Box<Bundle>>,
+}
+
+impl Admitted {
+    /// How many keys it comes to.
+    pub(super) fn keys(&self) -> usize {
+        let renewed = self.renews.as_ref().map(|bundle| bundle.keys.len());
+        renewed.unwrap_or(self.authorization.functions.len())
+    }
 }
 
 enum Admission {
@@ -142,8 +152,8 @@ impl Engine {
                     match outcome {
                         Outcome::Issued(redemption) => return Ok(redemption),
                         Outcome::Refused(refusal) => return Err(refusal.into()),
-                        // Orders alone are answered so.
-                        Outcome::Released | Outcome::Answered(_) => {}
+                        // Orders and renewals alone are answered so.
+                        Outcome::Released | Outcome::Answered(_) | Outcome::Renewed => {}
                     }
                 }
             }
@@ -248,6 +258,7 @@ impl Engine {
                 holder: presented.holder,
                 terminal,
                 order: None,
+                renews: None,
             })?;
         }
         Ok(Admission::Waiting(outcome))
@@ -255,7 +266,7 @@ impl Engine {
 
     /// The one hand-off: a full queue refuses at the door.
     fn hand_over(&self, admitted: Admitted) -> Result<(), Refusal> {
-        let keys = admitted.authorization.functions.len();
+        let keys = admitted.keys();
         self.shared.pace.arrive(keys);
         let now = self.shared.clock.monotonic();
         self.shared.queue.join(now);
@@ -336,17 +347,26 @@ pub(super) fn check_vehicle(
     fleet: &FleetBook,
     authorization: &Authorization,
 ) -> Result<Arc<Vehicle>, Refusal> {
+    let vehicle = check_functions(fleet, authorization)?;
+    if vehicle.status != Status::Active {
+        return Err(
+            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
+        );
+    }
+    Ok(vehicle)
+}
+
+/// The same where the vehicle may be suspended.
+pub(super) fn check_functions(
+    fleet: &FleetBook,
+    authorization: &Authorization,
+) -> Result<Arc<Vehicle>, Refusal> {
     if fleet.fleet.status != Status::Active {
         return Err(Refusal::new(RefusalCode::Forbidden).detail("the fleet is suspended"));
     }
     let vehicle = fleet
         .vehicle(authorization.vehicle.as_str())
         .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
-    if vehicle.status != Status::Active {
-        return Err(
-            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
-        );
-    }
     vehicle.check_functions(&authorization.functions)?;
     Ok(vehicle)
 }

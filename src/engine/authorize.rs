@@ -105,6 +105,12 @@ impl Engine {
         spec: AuthorizationSpec,
         author: Author,
     ) -> Result<Authorization, Refusal> {
+        let vehicle = fleet.vehicle(spec.vehicle.as_str());
+        if vehicle.is_some_and(|vehicle| vehicle.status != Status::Active) {
+            return Err(Refusal::new(RefusalCode::AuthorizationSuspended)
+                .field("vehicle")
+                .detail("the vehicle is suspended"));
+        }
         let unix_ms = self.clock().unix_ms();
         let id = self.shared.ids.authorization(unix_ms);
         self.draft_as(id, fleet, spec, author, unix_ms / 1000)

@@ -18,6 +18,7 @@
 //! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
+//! | [`renew`] | bundles of a revoked epoch, signed again as they are |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
@@ -50,6 +51,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod batch;
 pub mod book;
+mod caller;
 pub mod ceremony;
 pub mod certain;
 pub mod commit;
@@ -60,6 +62,7 @@ pub mod ids;
 pub mod jws;
 pub mod keep;
 pub mod lists;
+mod marks;
 pub mod operate;
 pub mod orders;
 pub mod outcome;
@@ -72,6 +75,7 @@ pub mod records;
 pub mod recover;
 pub mod registry;
 mod reissue;
+pub mod renew;
 pub mod reserve;
 pub mod reset;
 pub mod revoke;
@@ -113,6 +117,16 @@ pub enum Failure {
     /// A fault nobody listed; its text is for the log alone.
     #[error("{0}")]
     Fault(String),
+}
+
+impl Failure {
+    /// The word for it in an answer that has many: a refusal's code, or `fault`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code.code(),
+            Self::Fault(_) => "fault",
+        }
+    }
 }
 
 impl From<Refusal> for Failure {

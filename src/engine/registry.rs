@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use fob_verify::HolderKey;
 
-use super::Engine;
 use super::book::FleetBook;
+use super::{Engine, Failure};
 use crate::domain::function::{BUILT_IN, FUNCTIONS_MAX, FunctionRef};
 use crate::domain::identity::LICENCES_MAX;
 use crate::domain::vehicle::MODEL_LEN_MAX;
@@ -65,6 +65,8 @@ pub enum Entry {
 pub struct Checked {
     /// The writes, in order; the last is the entry itself.
     pub writes: Vec<Write>,
+    /// An identity that was there before and whose status the entry names: its keys follow.
+    pub follows: Option<(IdentityId, Status)>,
 }
 
 impl Engine {
@@ -72,10 +74,28 @@ impl Engine {
     ///
     /// # Errors
     /// What [`check`] refuses; `version_conflict` where another call has given a function code
-    /// another meaning meanwhile.
-    pub async fn put(&self, fleet: &FleetBook, entry: Entry) -> Result<(), Refusal> {
+    /// another meaning meanwhile; as [`Engine::followed`].
+    pub async fn put(&self, fleet: &FleetBook, entry: Entry) -> Result<(), Failure> {
         let checked = check(fleet, entry)?;
-        outcome(&self.write(checked.writes).await?)
+        outcome(&self.write(checked.writes).await?)?;
+        self.followed(fleet, checked.follows).await
+    }
+
+    /// Has the keys of an identity follow the status it was given: suspended with it, and valid
+    /// again unless something else suspends them.
+    ///
+    /// # Errors
+    /// `version_conflict` where another call has given it another status meanwhile;
+    /// `hsm_unavailable`, `store_unavailable`: it may be sent again.
+    pub async fn followed(
+        &self,
+        fleet: &FleetBook,
+        follows: Option<(IdentityId, Status)>,
+    ) -> Result<(), Failure> {
+        match follows {
+            Some((id, status)) => self.follow_identity(fleet, &id, status).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -98,6 +118,7 @@ pub fn outcome(applied: &[Applied]) -> Result<(), Refusal> {
 pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
     let fleet_id = fleet.fleet.id;
     let mut writes = Vec::with_capacity(1);
+    let mut follows = None;
     let entry = match entry {
         Entry::Vehicle {
             id,
@@ -139,6 +160,9 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             check_licences(&licences)?;
             // Left out it stays as it is: no update of licences lifts a suspension.
             let known = fleet.identity(id.as_str());
+            follows = status
+                .filter(|_| known.is_some())
+                .map(|status| (id.clone(), status));
             let status = status
                 .or(known.map(|known| known.status))
                 .unwrap_or_default();
@@ -162,7 +186,7 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
         }
     };
     writes.push(entry);
-    Ok(Checked { writes })
+    Ok(Checked { writes, follows })
 }
 
 fn known_identity(fleet: &FleetBook, id: &IdentityId, field: &'static str) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use fob::domain::{FleetId, VehicleId};
+use fob::domain::FleetId;
 use fob::store::postgres::{Migrated, Postgres, PostgresConfig};
 use fob::store::{Store, StoreError, Write};
 
@@ -28,14 +28,6 @@ impl Place for Schema {
 
     fn open(&self) -> Postgres {
         Postgres::open(self.config()).unwrap()
-    }
-
-    fn suspend_vehicle(&self, fleet: FleetId, vehicle: &VehicleId) {
-        let vehicle = vehicle.as_str();
-        let sql = format!(
-            "UPDATE vehicles SET status = 1 WHERE fleet = '{fleet}' AND id = '{vehicle}' RETURNING 1"
-        );
-        assert!(self.execute(&sql).is_some());
     }
 
     fn suspend_fleet(&self, fleet: FleetId) {

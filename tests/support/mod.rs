@@ -105,7 +105,8 @@ impl Issuer {
         self.serve_on(address, &[])
     }
 
-    fn serve_on(&self, address: &str, variables: &[(&str, &str)]) -> Server {
+    /// The same, with these variables set.
+    pub fn serve_on(&self, address: &str, variables: &[(&str, &str)]) -> Server {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -11,15 +11,16 @@ use super::IssueArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::function::{BUILT_IN, FunctionRef, OWN_FUNCTION_MIN};
 use crate::domain::{
-    Authorization, AuthorizationId, BundleId, Epoch, Fleet, FleetId, FleetSettings, FunctionCode,
-    Identity, IdentityId, Refusal, Scope, Status, Terminal, TerminalId, Vehicle, VehicleId,
+    Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FleetSettings,
+    FunctionCode, Identity, IdentityId, Refusal, Scope, Status, Terminal, TerminalId, UnixTime,
+    Vehicle, VehicleId,
 };
 use crate::engine::ids::Ids;
 use crate::engine::orders::{Order, OrderSpec};
 use crate::engine::{Book, operate};
 use crate::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
-    Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
+    Store, StoreError, Write,
 };
 
 /// Vehicles, identities and terminals of the scratch fleet, so many of each.
@@ -215,6 +216,16 @@ impl Store for Counted {
 
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
         self.store.versions(bundle)
+    }
+
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        self.store.signed_by(epoch, now, after, at_most)
     }
 
     fn held_by(

@@ -9,6 +9,8 @@ pub(in crate::store) const ACTIVE: i64 = 0;
 pub(in crate::store) const OPEN: i64 = 0;
 pub(in crate::store) const REDEEMED: i64 = 1;
 pub(in crate::store) const EPOCH_REVOKED: i64 = 3;
+pub(in crate::store) const KEY_REVOKED: i64 = 1;
+pub(in crate::store) const KEY_SUSPENDED: i64 = 2;
 
 pub(in crate::store) fn status(status: Status) -> i64 {
     match status {

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use super::ground::{AuthorizationRow, FirstIssue, Ground, NewBundle, Signed, Whole, Written};
-use super::issue::{check_form, may_command, repeated, stands};
+use super::issue::{check_form, may_command, repeated, with_suspended};
+use crate::domain::change::Bearer;
 use crate::domain::{BundleId, VehicleId};
+use crate::store::amend::comes_suspended;
 use crate::store::encoding::words;
-use crate::store::{AmendRequest, Amendment, Applied, Reset, StoreError};
+use crate::store::{
+    AmendRequest, Amendment, Applied, Following, Reissue, Reset, StoreError, Suspension,
+};
 
 /// What an amendment is written on.
 struct Basis {
@@ -49,7 +53,7 @@ pub(super) fn reset(ground: &mut Ground, reset: &Reset) -> Result<Applied, Store
         set_epoch(ground, reset, reset.from);
         return Ok(Applied::Stale);
     }
-    ground.changes.raised.insert(name);
+    ground.changes.vehicles_stand.insert(name);
     ground.changes.standings.insert(reset.fleet);
     let revision = count(ground);
     for (amendment, basis) in reset.amendments.iter().zip(bases) {
@@ -77,9 +81,12 @@ fn check(ground: &Ground, amendment: &Amendment) -> Result<Option<Basis>, StoreE
     if !may_command(ground, fleet, amendment.by.as_ref()) || !ground.fleets.contains_key(&fleet) {
         return Ok(None);
     }
-    let from = (amendment.from.0, words::state(amendment.from.1));
+    let (version, state, revision) = amendment.from;
+    let from = (version, words::state(state), revision);
     let (order, bundle) = match ground.authorizations.get(&authorization.id) {
-        Some(row) if row.fleet == fleet && (row.version, row.state) == from => (None, row.bundle),
+        Some(row) if row.fleet == fleet && (row.version, row.state, row.revision) == from => {
+            (None, row.bundle)
+        }
         Some(_) => return Ok(None),
         None => {
             let id = BundleId(authorization.id.0);
@@ -87,7 +94,7 @@ fn check(ground: &Ground, amendment: &Amendment) -> Result<Option<Basis>, StoreE
                 Some(first)
                     if first.author.is_some()
                         && first.fleet == fleet
-                        && (first.version, words::REDEEMED) == from =>
+                        && (first.version, words::REDEEMED, 0) == from =>
                 {
                     (Some(first.vehicle.clone()), Some(id))
                 }
@@ -102,13 +109,73 @@ fn check(ground: &Ground, amendment: &Amendment) -> Result<Option<Basis>, StoreE
         .filter(|id| *id == again.signed.bundle.id)
         .and_then(|id| ground.bundles.get(&id));
     match first {
-        Some(first) if stands(ground, &again.signed.bundle, again.terminal.as_ref()) => {
+        Some(first) if comes_as_it_should(ground, amendment, again) => {
             check_form(&again.signed)?;
             let again = Some(first.clone());
             Ok(Some(Basis { order, again }))
         }
         _ => Ok(None),
     }
+}
+
+/// Whether what a bundle rests on stands, apart from identity and vehicle, and its keys are
+/// suspended together with these.
+fn comes_as_it_should(ground: &Ground, amendment: &Amendment, again: &Reissue) -> bool {
+    let bundle = &again.signed.bundle;
+    let suspended = with_suspended(ground, bundle, again.terminal.as_ref());
+    suspended.is_some_and(|suspended| comes_suspended(bundle, &amendment.marks, suspended))
+}
+
+/// Suspends an identity or a vehicle, or makes it active again.
+pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
+    if let Some(answer) = answer_again(ground, suspension.request.as_ref()) {
+        return answer;
+    }
+    let fleet = suspension.fleet;
+    if !ground.fleets.contains_key(&fleet) || !may_command(ground, fleet, suspension.by.as_ref()) {
+        return Applied::Stale;
+    }
+    let status = words::status(suspension.status);
+    match &suspension.of {
+        Bearer::Identity(id) => {
+            let name = (fleet, id.clone());
+            let Some(active) = ground.identities.get_mut(&name) else {
+                return Applied::Stale;
+            };
+            *active = status == words::ACTIVE;
+            ground.changes.identities_stand.insert(name);
+        }
+        Bearer::Vehicle(id) => {
+            let name = (fleet, id.clone());
+            let Some(row) = ground.vehicles.get_mut(&name) else {
+                return Applied::Stale;
+            };
+            row.status = status;
+            ground.changes.vehicles_stand.insert(name);
+        }
+    }
+    ground.changes.standings.insert(fleet);
+    ground.keep(None, suspension.request.as_ref());
+    Applied::Done
+}
+
+/// Marks keys that follow an identity or a vehicle, if that stands so.
+pub(super) fn follow(ground: &mut Ground, following: &Following) -> Applied {
+    let fleet = following.fleet;
+    let active = match &following.of {
+        Bearer::Identity(id) => ground.identities.get(&(fleet, id.clone())).copied(),
+        Bearer::Vehicle(id) => ground
+            .vehicles
+            .get(&(fleet, id.clone()))
+            .map(|row| row.status == words::ACTIVE),
+    };
+    let wanted = words::status(following.status) == words::ACTIVE;
+    if active != Some(wanted) {
+        return Applied::Stale;
+    }
+    let revision = count(ground);
+    ground.mark(&following.marks);
+    Applied::Amended(revision)
 }
 
 fn count(ground: &mut Ground) -> u64 {
@@ -133,7 +200,7 @@ fn write(ground: &mut Ground, amendment: &Amendment, basis: Basis, revision: u64
             if row.version != version {
                 row.pin_attempts = 0;
             }
-            (row.version, row.state) = (version, state);
+            (row.version, row.state, row.revision) = (version, state, revision);
             row.written = match row.written {
                 Written::New(_) => Written::New(whole),
                 _ => Written::Whole(whole),
@@ -146,6 +213,7 @@ fn write(ground: &mut Ground, amendment: &Amendment, basis: Basis, revision: u64
                 version,
                 state,
                 pin_attempts: 0,
+                revision,
                 bundle: Some(BundleId(authorization.id.0)),
                 written: Written::New(whole),
             };
@@ -153,6 +221,10 @@ fn write(ground: &mut Ground, amendment: &Amendment, basis: Basis, revision: u64
         }
     }
     if let (Some(again), Some(first)) = (&amendment.reissue, basis.again) {
+        let bundle = &again.signed.bundle;
+        ground
+            .standing
+            .insert(bundle.id, (bundle.version, bundle.epoch));
         ground.changes.bundles.push(NewBundle {
             signed: Signed::Again(Box::new(again.signed.clone())),
             author: first.author,

@@ -41,6 +41,9 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
         Write::Redeem(redemption) => issue::redeem(ground, redemption)?,
         Write::Amend(amendment) => amend::amend(ground, amendment)?,
         Write::Reset(reset) => amend::reset(ground, reset)?,
+        Write::Suspend(suspension) => amend::suspend(ground, suspension),
+        Write::Follow(following) => amend::follow(ground, following),
+        Write::Renew(renewal) => issue::renew(ground, renewal)?,
         Write::Listed(lists) => {
             ground.list(lists);
             Applied::Done

@@ -8,11 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::{
-    Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FunctionCode,
-    Identity, IdentityId, KeyStatus, Mark, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle,
-    VehicleId,
+    Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FunctionCode, Held,
+    Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{AmendRequest, Contact, Listed, Request, SignedBundle};
+use crate::store::{AmendRequest, Contact, Listed, Renewal, Request, SignedBundle};
 
 /// An order's call and its reference there.
 pub(super) type OrderPlace = ([u8; 32], [u8; 16]);
@@ -43,9 +42,16 @@ pub(super) struct Ground {
     /// The first versions of bundles, and which were issued on which authorizations.
     pub(super) bundles: HashMap<BundleId, FirstIssue>,
     pub(super) answers: HashMap<OrderPlace, Answer>,
+    /// How bundles that are renewed stand: version, and the epoch that signed it.
+    pub(super) standing: HashMap<BundleId, (u32, EpochId)>,
+    /// What was done to keys, and when they expire.
+    pub(super) held: HashMap<KeyPlace, (Held, UnixTime)>,
     pub(super) amendments: u64,
     pub(super) changes: Changes,
 }
+
+/// A key by fleet tag, list and index.
+pub(super) type KeyPlace = (u32, u64, u32);
 
 #[derive(Clone, Copy)]
 pub(super) struct VehicleRow {
@@ -74,6 +80,8 @@ pub(super) struct AuthorizationRow {
     pub(super) vehicle: VehicleId,
     pub(super) version: u32,
     pub(super) state: i64,
+    /// Which amendment of all was its last; 0 where there was none.
+    pub(super) revision: u64,
     pub(super) pin_attempts: u32,
     pub(super) bundle: Option<BundleId>,
     pub(super) written: Written,
@@ -125,9 +133,10 @@ pub(super) struct Changes {
     /// Fleets in which something stands otherwise.
     pub(super) standings: BTreeSet<FleetId>,
     pub(super) functions: Vec<(FleetId, FunctionCode, Arc<str>)>,
-    /// Whole vehicles, and those whose epoch alone is raised.
+    /// Whole vehicles, and those that stand otherwise.
     pub(super) vehicles: BTreeMap<(FleetId, VehicleId), Vehicle>,
-    pub(super) raised: BTreeSet<(FleetId, VehicleId)>,
+    pub(super) vehicles_stand: BTreeSet<(FleetId, VehicleId)>,
+    pub(super) identities_stand: BTreeSet<(FleetId, IdentityId)>,
     pub(super) identities: BTreeMap<(FleetId, IdentityId), Identity>,
     pub(super) terminals: BTreeMap<(FleetId, TerminalId), Terminal>,
     pub(super) tokens: Vec<Token>,
@@ -140,8 +149,10 @@ pub(super) struct Changes {
     pub(super) bundles: Vec<NewBundle>,
     pub(super) answers: Vec<NewAnswer>,
     pub(super) status_next: BTreeMap<FleetId, u64>,
-    pub(super) marks: BTreeMap<(u32, u64, u32), (KeyStatus, UnixTime)>,
-    pub(super) lists: BTreeMap<(u32, u64), UnixTime>,
+    pub(super) marks: BTreeSet<KeyPlace>,
+    /// When lists were signed and end.
+    pub(super) lists: BTreeMap<(u32, u64), (UnixTime, UnixTime)>,
+    pub(super) renewals: Vec<Arc<Renewal>>,
     pub(super) contacts: BTreeMap<(FleetId, VehicleId), Contact>,
     pub(super) amended: bool,
 }
@@ -207,29 +218,32 @@ impl Ground {
                 && c.requests.is_empty()
                 && c.bundles.is_empty()
                 && c.lists.is_empty()
+                && c.renewals.is_empty()
+                && c.vehicles_stand.is_empty()
+                && c.identities_stand.is_empty()
                 && c.contacts.is_empty())
             || authorizations
                 .into_iter()
                 .any(|row| !matches!(row.written, Written::No))
     }
 
-    /// Notes what becomes of keys: what is revoked stays so, and of the rest the last word counts.
+    /// Notes what becomes of keys.
     pub(super) fn mark(&mut self, marks: &[Mark]) {
         for mark in marks {
             let place = (mark.shard.tag, mark.shard.number, mark.index);
-            let known = self.changes.marks.entry(place);
-            let known = known.or_insert((mark.to, mark.ends));
-            if known.0 != KeyStatus::Revoked {
-                *known = (mark.to, mark.ends);
-            }
+            let known = self.held.entry(place);
+            let known = known.or_insert((Held::default(), mark.ends));
+            known.0 = known.0.after(mark.change);
+            self.changes.marks.insert(place);
         }
     }
 
     pub(super) fn list(&mut self, lists: &[Listed]) {
         for list in lists {
             let place = (list.shard.tag, list.shard.number);
-            let at = self.changes.lists.entry(place).or_default();
-            *at = list.issued_at.max(*at);
+            let (issued_at, expires) = self.changes.lists.entry(place).or_default();
+            *issued_at = list.issued_at.max(*issued_at);
+            *expires = list.expires.max(*expires);
         }
     }
 

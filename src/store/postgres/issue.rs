@@ -6,10 +6,13 @@ use super::ground::{
     AuthorizationRow, FirstIssue, Ground, NewAnswer, NewBundle, NewRequest, Signed, Whole, Written,
 };
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
-use crate::domain::{Author, Authorization, AuthorizationId, Bundle, FleetId, TerminalId};
+use crate::domain::{
+    Author, Authorization, AuthorizationId, Bundle, FleetId, Reason, Reasons, TerminalId,
+};
 use crate::store::encoding::words;
 use crate::store::{
-    Applied, NewAuthorization, OrderRequest, Proof, Redemption, Request, SignedBundle, StoreError,
+    Applied, NewAuthorization, OrderRequest, Proof, Redemption, Renewal, Request, SignedBundle,
+    StoreError,
 };
 
 pub(super) fn authorize(
@@ -33,6 +36,7 @@ pub(super) fn authorize(
         version: authorization.version,
         state: words::state(authorization.state),
         pin_attempts: 0,
+        revision: 0,
         bundle: None,
         written: Written::New(Whole {
             authorization: Arc::clone(&new.authorization),
@@ -155,6 +159,9 @@ pub(super) fn redeem(
         terminal: redemption.terminal.clone(),
     };
     ground.bundles.insert(bundle.id, first);
+    ground
+        .standing
+        .insert(bundle.id, (bundle.version, bundle.epoch));
     ground.changes.bundles.push(NewBundle {
         signed: Signed::Redeemed(Arc::clone(redemption)),
         author,
@@ -197,7 +204,16 @@ fn is_open(ground: &Ground, bundle: &Bundle) -> bool {
 
 /// Whether what a bundle rests on stands: the conditions that [`Redemption`] documents, apart from
 /// those on its authorization.
-pub(super) fn stands(ground: &Ground, bundle: &Bundle, terminal: Option<&TerminalId>) -> bool {
+fn stands(ground: &Ground, bundle: &Bundle, terminal: Option<&TerminalId>) -> bool {
+    with_suspended(ground, bundle, terminal) == Some(Reasons::NONE)
+}
+
+/// The same where vehicle or identity may be suspended; and which of them are.
+pub(super) fn with_suspended(
+    ground: &Ground,
+    bundle: &Bundle,
+    terminal: Option<&TerminalId>,
+) -> Option<Reasons> {
     let fleet = bundle.fleet;
     let epoch = ground.epochs.get(&bundle.epoch);
     let vehicle = ground.vehicles.get(&(fleet, bundle.vehicle.clone()));
@@ -206,12 +222,37 @@ pub(super) fn stands(ground: &Ground, bundle: &Bundle, terminal: Option<&Termina
         let row = ground.terminals.get(&(fleet, id.clone()));
         row.is_some_and(|row| row.status == words::ACTIVE)
     });
-    epoch.is_some_and(|row| row.state != words::EPOCH_REVOKED)
+    let vehicle = vehicle.filter(|row| row.epoch == bundle.vehicle_epoch)?;
+    let identity = identity?;
+    let stands = epoch.is_some_and(|row| row.state != words::EPOCH_REVOKED)
         && ground.fleets.get(&fleet) == Some(&true)
-        && vehicle
-            .is_some_and(|row| row.status == words::ACTIVE && row.epoch == bundle.vehicle_epoch)
-        && identity == Some(&true)
-        && terminal_stands
+        && terminal_stands;
+    let mut suspended = Reasons::NONE;
+    if vehicle.status != words::ACTIVE {
+        suspended = suspended.with(Reason::Vehicle);
+    }
+    if !identity {
+        suspended = suspended.with(Reason::Identity);
+    }
+    stands.then_some(suspended)
+}
+
+/// Puts a bundle under the signature of another epoch, where it still stands as it was read.
+pub(super) fn renew(ground: &mut Ground, renewal: &Arc<Renewal>) -> Result<Applied, StoreError> {
+    let bundle = &renewal.signed.bundle;
+    let signs = ground.epochs.get(&bundle.epoch);
+    let stands = ground.standing.get(&bundle.id);
+    if signs.is_none_or(|row| row.state == words::EPOCH_REVOKED)
+        || stands != Some(&(bundle.version, renewal.from))
+    {
+        return Ok(Applied::Stale);
+    }
+    check_form(&renewal.signed)?;
+    ground
+        .standing
+        .insert(bundle.id, (bundle.version, bundle.epoch));
+    ground.changes.renewals.push(Arc::clone(renewal));
+    Ok(Applied::Done)
 }
 
 /// What no bundle is without.

@@ -13,8 +13,8 @@ use super::rows::{bytes, get, id, name, named, number, small, text, time};
 use super::session::Session;
 use crate::domain::{
     Author, Authorization, Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity,
-    IdentityId, KeyStatus, Mark, Scopes, ShardId, Terminal, TerminalId, Token, TokenId, Vehicle,
-    VehicleId, Window,
+    IdentityId, KeyChange, Mark, Reason, Reasons, Scopes, ShardId, Terminal, TerminalId, Token,
+    TokenId, Vehicle, VehicleId, Window,
 };
 use crate::store::encoding::{cbor, corrupt, registry, words};
 use crate::store::{Contact, Listed, Row, Sent, StoreError};
@@ -84,15 +84,20 @@ const TABLES: [(&str, Read); 15] = [
         Ok(Row::Authorization(authorization))
     }),
     (
-        "SELECT tag, shard, place, status, ends FROM statuses",
+        // One for each reason.
+        "SELECT s.tag, s.shard, s.place, s.status, s.ends, k.reason FROM statuses s
+         LEFT JOIN (VALUES (1), (2), (4), (8)) k (reason)
+         ON s.status = 2 AND s.reasons & k.reason <> 0
+         ORDER BY s.tag, s.shard, s.place, k.reason",
         status,
     ),
     (
-        "SELECT tag, shard, issued_at FROM status_lists",
+        "SELECT tag, shard, issued_at, expires FROM status_lists",
         |row, _| {
             Ok(Row::Listed(Listed {
                 shard: shard(row)?,
                 issued_at: number(row, 2)?,
+                expires: number(row, 3)?,
             }))
         },
     ),
@@ -256,13 +261,19 @@ fn status(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     Ok(Row::Status(Mark {
         shard: shard(row)?,
         index: small(row, 2)?,
-        to: match get::<i64>(row, 3)? {
-            1 => KeyStatus::Revoked,
-            2 => KeyStatus::Suspended,
+        change: match (get::<i64>(row, 3)?, get::<Option<i32>>(row, 5)?) {
+            (words::KEY_REVOKED, None) => KeyChange::Revoke,
+            (words::KEY_SUSPENDED, Some(bit)) => KeyChange::Suspend(reason(bit)?),
             _ => return Err(corrupt("an unknown status of a key")),
         },
         ends: number(row, 4)?,
     }))
+}
+
+fn reason(bit: i32) -> Result<Reason, StoreError> {
+    let reasons = u8::try_from(bit).ok().and_then(Reasons::from_bits);
+    let reason = reasons.and_then(|reasons| reasons.each().next());
+    reason.ok_or_else(|| corrupt("an unknown reason"))
 }
 
 fn contact(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {

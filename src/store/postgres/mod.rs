@@ -51,10 +51,12 @@ use self::readers::Readers;
 use self::session::{Address, Session};
 use self::transaction::Writer;
 use super::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
-    Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
+    Store, StoreError, Write,
 };
-use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
+use crate::domain::{
+    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
+};
 
 /// A store in a PostgreSQL database.
 pub struct Postgres {
@@ -222,6 +224,18 @@ impl Store for Postgres {
 
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
         self.read(async |session: &Session| read::versions(session, bundle).await)
+    }
+
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        let ask =
+            async |session: &Session| read::signed_by(session, epoch, now, after, at_most).await;
+        self.read(ask)
     }
 
     fn held_by(

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::ground::OrderPlace;
+use crate::domain::change::Bearer;
 use crate::domain::{
-    Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, TerminalId, TokenId, VehicleId,
+    Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Mark, TerminalId, TokenId,
+    VehicleId,
 };
-use crate::store::{AmendRequest, Amendment, Redemption, Reset, SignedBundle, Write};
+use crate::store::{
+    AmendRequest, Amendment, NewAuthorization, Redemption, Reset, SignedBundle, Write,
+};
 
 /// The rows to read, by their keys; sorted, because that is the order they are locked in.
 #[derive(Default)]
@@ -33,6 +37,10 @@ pub(super) struct Needs {
     pub(super) bundles: BTreeSet<BundleId>,
     pub(super) bundles_of: BTreeSet<AuthorizationId>,
     pub(super) answers: BTreeSet<OrderPlace>,
+    /// Bundles that are signed again as they are.
+    pub(super) renewed: BTreeSet<BundleId>,
+    /// Keys that are marked, by fleet tag, list and index.
+    pub(super) marks: BTreeSet<(u32, u64, u32)>,
     /// Whether amendments are counted.
     pub(super) amendments: bool,
 }
@@ -76,18 +84,7 @@ impl Needs {
             }
             Write::RevokeToken(_, token, _) => drop(self.tokens.insert(*token)),
             Write::Epoch(_) | Write::TrustList(..) | Write::Step(_) => self.steps = true,
-            Write::Authorize(new) => {
-                let authorization = &new.authorization;
-                self.fleets.insert(authorization.fleet);
-                self.vehicles
-                    .insert((authorization.fleet, authorization.vehicle.clone()));
-                if let Author::Terminal(terminal) = &authorization.author {
-                    self.terminals
-                        .insert((authorization.fleet, terminal.clone()));
-                }
-                self.authorizations.insert(authorization.id);
-                self.scopes.extend(new.request.map(|request| request.scope));
-            }
+            Write::Authorize(new) => self.authorization(new),
             Write::Recall(request) => drop(self.scopes.insert(request.scope)),
             Write::PinAttempt(id, _) | Write::PinRight(id, _) => {
                 self.authorizations.insert(*id);
@@ -95,6 +92,23 @@ impl Needs {
             Write::Redeem(redemption) => self.redemption(redemption),
             Write::Amend(amendment) => self.amendment(amendment),
             Write::Reset(reset) => self.reset(reset),
+            Write::Suspend(suspension) => {
+                let fleet = suspension.fleet;
+                self.fleets_alone.insert(fleet);
+                self.bearer(fleet, &suspension.of);
+                self.commander(fleet, suspension.by.as_ref());
+                self.request(suspension.request.as_ref());
+            }
+            Write::Follow(following) => {
+                self.amendments = true;
+                self.fleets.insert(following.fleet);
+                self.bearer(following.fleet, &following.of);
+                self.marks(&following.marks);
+            }
+            Write::Renew(renewal) => {
+                self.epochs.insert(renewal.signed.bundle.epoch);
+                self.renewed.insert(renewal.signed.bundle.id);
+            }
             Write::Listed(_) => {}
             Write::Contact(fleet, vehicle, _) => {
                 self.fleets.insert(*fleet);
@@ -102,6 +116,18 @@ impl Needs {
             }
             Write::Purge(..) => {}
         }
+    }
+
+    fn authorization(&mut self, new: &NewAuthorization) {
+        let authorization = &new.authorization;
+        let fleet = authorization.fleet;
+        self.fleets.insert(fleet);
+        self.vehicles.insert((fleet, authorization.vehicle.clone()));
+        if let Author::Terminal(terminal) = &authorization.author {
+            self.terminals.insert((fleet, terminal.clone()));
+        }
+        self.authorizations.insert(authorization.id);
+        self.scopes.extend(new.request.map(|request| request.scope));
     }
 
     fn redemption(&mut self, redemption: &Redemption) {
@@ -142,6 +168,7 @@ impl Needs {
         }
         self.command(authorization.fleet, amendment.by.as_ref());
         self.request(amendment.request.as_ref());
+        self.marks(&amendment.marks);
     }
 
     fn reset(&mut self, reset: &Reset) {
@@ -154,8 +181,24 @@ impl Needs {
         }
     }
 
+    fn bearer(&mut self, fleet: FleetId, of: &Bearer) {
+        match of {
+            Bearer::Identity(id) => drop(self.identities.insert((fleet, id.clone()))),
+            Bearer::Vehicle(id) => drop(self.vehicles.insert((fleet, id.clone()))),
+        }
+    }
+
+    fn marks(&mut self, marks: &[Mark]) {
+        let place = |mark: &Mark| (mark.shard.tag, mark.shard.number, mark.index);
+        self.marks.extend(marks.iter().map(place));
+    }
+
     fn command(&mut self, fleet: FleetId, by: Option<&TerminalId>) {
         self.amendments = true;
+        self.commander(fleet, by);
+    }
+
+    fn commander(&mut self, fleet: FleetId, by: Option<&TerminalId>) {
         if let Some(by) = by {
             self.terminals.insert((fleet, by.clone()));
         }

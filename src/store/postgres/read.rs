@@ -10,10 +10,12 @@ use super::session::{Ask, Session, values};
 use crate::domain::authorization::Amended;
 use crate::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, EpochId, FleetId,
-    IdentityId, Recipient, Restrictions, TerminalId, TokenId, VehicleId, Window,
+    IdentityId, Recipient, Restrictions, TerminalId, TokenId, UnixTime, VehicleId, Window,
 };
 use crate::store::encoding::{authorization_body, column, context, corrupt, number, words};
-use crate::store::{AnsweredOrder, AuthorizationFilter, BundleKey, SignedBundle, StoreError};
+use crate::store::{
+    AnsweredOrder, AuthorizationFilter, BundleKey, Cursor, SignedBundle, SignedBy, StoreError,
+};
 
 /// The columns [`signed_bundle`] reads, in its order.
 macro_rules! bundles {
@@ -73,6 +75,38 @@ pub(super) async fn versions(
     let rows = session.query(sql, values![Uuid::from_bytes(of.0)]).await?;
     let versions: Result<_, StoreError> = rows.iter().map(signed_bundle).collect();
     Ok(versions?)
+}
+
+/// Bundles that stand as an epoch signed them, in the order of their ids.
+pub(super) async fn signed_by(
+    session: &Session,
+    epoch: EpochId,
+    now: UnixTime,
+    after: Option<&Cursor>,
+    at_most: u32,
+) -> Result<SignedBy, Trouble> {
+    let after = after.map(|cursor| Uuid::from_slice(&cursor.0));
+    let after = after
+        .transpose()
+        .map_err(|_| corrupt("a cursor that is none"))?;
+    let at_most = at_most.max(1);
+    let rows = session
+        .query(
+            bundles!(
+                "WHERE b.epoch = $1 AND b.ends > $2 AND ($3::uuid IS NULL OR b.id > $3)
+                 AND NOT EXISTS (SELECT 1 FROM bundles n WHERE n.id = b.id
+                                 AND n.version > b.version)
+                 ORDER BY b.id LIMIT $4"
+            ),
+            values![&epoch.0[..], column(now)?, after, i64::from(at_most)],
+        )
+        .await?;
+    let bundles: Result<Vec<_>, StoreError> = rows.iter().map(signed_bundle).collect();
+    let bundles = bundles?;
+    let full = bundles.len() == at_most as usize;
+    let last = bundles.last().filter(|_| full);
+    let next = last.map(|last| Cursor(last.bundle.id.0.into()));
+    Ok(SignedBy { bundles, next })
 }
 
 /// The authorizations of an identity's bundles.

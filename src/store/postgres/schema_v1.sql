@@ -208,22 +208,26 @@ CREATE TABLE answered (
 CREATE INDEX answered_by_end ON answered (ends);
 
 -- Keys that are not valid, by fleet tag, list and index. `status`: 1 revoked, 2 suspended.
+-- `reasons`: why it is suspended, 1 its function, 2 its authorization, 4 its identity, 8 its vehicle,
+-- added up.
 CREATE TABLE statuses (
     tag BIGINT NOT NULL,
     shard BIGINT NOT NULL,
     place BIGINT NOT NULL,
     status BIGINT NOT NULL,
+    reasons BIGINT NOT NULL,
     ends BIGINT NOT NULL,
     PRIMARY KEY (tag, shard, place)
 );
 
 CREATE INDEX statuses_by_end ON statuses (ends);
 
--- When each status list was last signed.
+-- When each status list was last signed, and when the last of those that were given out ends.
 CREATE TABLE status_lists (
     tag BIGINT NOT NULL,
     shard BIGINT NOT NULL,
     issued_at BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
     PRIMARY KEY (tag, shard)
 );
 

@@ -17,9 +17,11 @@ use super::needs::Needs;
 use super::rows::{bytes, id, name, names, number, small, text, uuids};
 use super::session::{Ask, Value, values};
 use crate::domain::{
-    AuthorizationId, BundleId, EpochId, FleetId, IdentityId, TerminalId, TokenId, VehicleId,
+    AuthorizationId, BundleId, EpochId, FleetId, Held, IdentityId, Reasons, TerminalId, TokenId,
+    VehicleId,
 };
 use crate::store::StoreError;
+use crate::store::encoding::{corrupt, words};
 
 /// Takes a statement's rows in.
 type Take = fn(&mut Ground, &Row) -> Result<(), StoreError>;
@@ -53,6 +55,7 @@ impl<'a> Survey<'a> {
             |_, _| Ok(()),
         );
         survey.locks(needs);
+        survey.keys(needs);
         survey.registry(needs);
         survey.members(needs);
         survey.issued(needs);
@@ -124,10 +127,59 @@ impl<'a> Survey<'a> {
         );
         self.ask(
             !needs.authorizations.is_empty(),
-            "SELECT id, fleet, vehicle, version, state, pin_attempts, bundle FROM authorizations
-             WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+            "SELECT id, fleet, vehicle, version, state, pin_attempts, bundle,
+             coalesce(revision, 0) FROM authorizations WHERE id = ANY($1) ORDER BY id FOR UPDATE",
             values![uuids(needs.authorizations.iter().map(|id| &id.0))],
             authorization,
+        );
+    }
+
+    /// What of keys and their bundles is written over.
+    fn keys(&mut self, needs: &'a Needs) {
+        self.ask(
+            !needs.renewed.is_empty(),
+            "SELECT id, version, epoch FROM bundles WHERE id = ANY($1)
+             ORDER BY id, version FOR UPDATE",
+            values![uuids(needs.renewed.iter().map(|id| &id.0))],
+            |ground, row| {
+                let stands = (small(row, 1)?, EpochId(bytes(row, 2)?));
+                // The last version of each is the one that stands.
+                ground.standing.insert(BundleId(id(row, 0)?), stands);
+                Ok(())
+            },
+        );
+        let marks = &needs.marks;
+        let shards: Vec<i64> = marks
+            .iter()
+            .map(|(_, shard, _)| i64::try_from(*shard).unwrap_or(i64::MAX))
+            .collect();
+        self.ask(
+            !marks.is_empty(),
+            "SELECT s.tag, s.shard, s.place, s.status, s.reasons, s.ends
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) k (tag, shard, place)
+             JOIN statuses s ON s.tag = k.tag AND s.shard = k.shard AND s.place = k.place",
+            values![
+                marks
+                    .iter()
+                    .map(|(tag, ..)| i64::from(*tag))
+                    .collect::<Vec<_>>(),
+                shards,
+                marks
+                    .iter()
+                    .map(|(.., at)| i64::from(*at))
+                    .collect::<Vec<_>>(),
+            ],
+            |ground, row| {
+                let place = (small(row, 0)?, number(row, 1)?, small(row, 2)?);
+                let reasons = Reasons::from_bits(small(row, 4)?)
+                    .ok_or_else(|| corrupt("an unknown reason"))?;
+                let held = match super::rows::get::<i64>(row, 3)? {
+                    words::KEY_REVOKED => Held::ForGood,
+                    _ => Held::By(reasons),
+                };
+                ground.held.insert(place, (held, number(row, 5)?));
+                Ok(())
+            },
         );
     }
 
@@ -278,7 +330,7 @@ impl<'a> Survey<'a> {
 
 fn row_is_active(row: &Row, column: usize) -> Result<bool, StoreError> {
     let status: i64 = super::rows::get(row, column)?;
-    Ok(status == crate::store::encoding::words::ACTIVE)
+    Ok(status == words::ACTIVE)
 }
 
 fn fleet(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
@@ -306,6 +358,7 @@ fn authorization(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
         version: small(row, 3)?,
         state: super::rows::get(row, 4)?,
         pin_attempts: small(row, 5)?,
+        revision: number(row, 7)?,
         bundle: bundle.map(|bundle| BundleId(bundle.into_bytes())),
         written: Written::No,
     };
@@ -329,7 +382,7 @@ fn terminal(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
     let identity = name(row, 3, IdentityId::parse)?;
     let status: Option<i64> = super::rows::get(row, 4)?;
     if let Some(status) = status {
-        let active = status == crate::store::encoding::words::ACTIVE;
+        let active = status == words::ACTIVE;
         ground.identities.insert((fleet, identity.clone()), active);
     }
     let of = TerminalRow {

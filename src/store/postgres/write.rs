@@ -63,6 +63,7 @@ impl<'a> Writing<'a> {
         writing.requests(ground)?;
         writing.bundles(ground, contexts)?;
         writing.answers(ground)?;
+        writing.renewals(ground)?;
         writing.statuses(ground)?;
         Ok(writing)
     }

@@ -3,12 +3,12 @@
 
 use super::bundle_body;
 use super::contexts::Contexts;
-use super::ground::{AuthorizationRow, Ground, Whole, Written};
+use super::ground::{AuthorizationRow, Ground, KeyPlace, Whole, Written};
 use super::session::{Value, values};
 use super::write::{Writing, each, try_each, uuid};
-use crate::domain::{AuthorizationId, KeyStatus};
+use crate::domain::{AuthorizationId, Held, KeyStatus};
 use crate::store::StoreError;
-use crate::store::encoding::{authorization_body, column};
+use crate::store::encoding::{authorization_body, column, words};
 
 impl<'a> Writing<'a> {
     pub(super) fn authorizations(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
@@ -181,54 +181,79 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
+    pub(super) fn renewals(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let rows = &ground.changes.renewals;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.put(
+            "UPDATE bundles b SET epoch = k.epoch, body = k.body
+             FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bytea[])
+             k (id, version, epoch, body) WHERE b.id = k.id AND b.version = k.version",
+            vec![
+                each(rows, |it| uuid(&it.signed.bundle.id.0)),
+                each(rows, |it| i64::from(it.signed.bundle.version)),
+                each(rows, |it| &it.signed.bundle.epoch.0[..]),
+                try_each(rows, |it| bundle_body::encode(&it.signed))?,
+            ],
+        );
+        Ok(())
+    }
+
     pub(super) fn statuses(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
         let changes = &ground.changes;
-        for (to, sql) in [
-            (
-                KeyStatus::Valid,
-                "DELETE FROM statuses s
-                 USING unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-                 k (tag, shard, place, ends)
-                 WHERE s.tag = k.tag AND s.shard = k.shard AND s.place = k.place AND s.status = 2",
-            ),
-            (
-                KeyStatus::Suspended,
-                "INSERT INTO statuses (tag, shard, place, ends, status)
-                 SELECT *, 2 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-                 ON CONFLICT DO NOTHING",
-            ),
-            (
-                KeyStatus::Revoked,
-                "INSERT INTO statuses (tag, shard, place, ends, status)
-                 SELECT *, 1 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-                 ON CONFLICT (tag, shard, place) DO UPDATE SET status = 1",
-            ),
-        ] {
-            let rows = changes.marks.iter().filter(|(_, (it, _))| *it == to);
-            let rows: Vec<_> = rows.collect();
-            if rows.is_empty() {
-                continue;
-            }
+        let rows = changes.marks.iter().filter_map(|place| {
+            let (held, ends) = ground.held.get(place)?;
+            Some((place, *held, *ends))
+        });
+        let (valid, held): (Vec<_>, Vec<_>) =
+            rows.partition(|(_, held, _)| held.status() == KeyStatus::Valid);
+        let places = |rows: &[(&'a KeyPlace, Held, u64)]| {
+            Ok::<_, StoreError>(vec![
+                each(rows, |((tag, ..), ..)| i64::from(*tag)),
+                try_each(rows, |((_, shard, _), ..)| column(*shard))?,
+                each(rows, |((.., place), ..)| i64::from(*place)),
+            ])
+        };
+        if !valid.is_empty() {
             self.put(
-                sql,
-                vec![
-                    each(&rows, |((tag, ..), _)| i64::from(*tag)),
-                    try_each(&rows, |((_, shard, _), _)| column(*shard))?,
-                    each(&rows, |((.., place), _)| i64::from(*place)),
-                    try_each(&rows, |(_, (_, ends))| column(*ends))?,
-                ],
+                "DELETE FROM statuses s
+                 USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) k (tag, shard, place)
+                 WHERE s.tag = k.tag AND s.shard = k.shard AND s.place = k.place",
+                places(&valid)?,
+            );
+        }
+        if !held.is_empty() {
+            let mut values = places(&held)?;
+            values.push(each(&held, |(_, held, _)| match held {
+                Held::ForGood => words::KEY_REVOKED,
+                Held::By(_) => words::KEY_SUSPENDED,
+            }));
+            values.push(each(&held, |(_, held, _)| match held {
+                Held::ForGood => 0_i64,
+                Held::By(reasons) => i64::from(reasons.bits()),
+            }));
+            values.push(try_each(&held, |(.., ends)| column(*ends))?);
+            self.put(
+                "INSERT INTO statuses (tag, shard, place, status, reasons, ends)
+                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[],
+                 $5::bigint[], $6::bigint[]) ON CONFLICT (tag, shard, place)
+                 DO UPDATE SET status = excluded.status, reasons = excluded.reasons",
+                values,
             );
         }
         if !changes.lists.is_empty() {
             self.put(
-                "INSERT INTO status_lists AS l (tag, shard, issued_at)
-                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])
+                "INSERT INTO status_lists AS l (tag, shard, issued_at, expires)
+                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
                  ON CONFLICT (tag, shard)
-                 DO UPDATE SET issued_at = greatest(l.issued_at, excluded.issued_at)",
+                 DO UPDATE SET issued_at = greatest(l.issued_at, excluded.issued_at),
+                 expires = greatest(l.expires, excluded.expires)",
                 vec![
                     each(&changes.lists, |((tag, _), _)| i64::from(*tag)),
                     try_each(&changes.lists, |((_, shard), _)| column(*shard))?,
-                    try_each(&changes.lists, |(_, at)| column(*at))?,
+                    try_each(&changes.lists, |(_, (at, _))| column(*at))?,
+                    try_each(&changes.lists, |(_, (_, end))| column(*end))?,
                 ],
             );
         }

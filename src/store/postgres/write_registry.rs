@@ -43,19 +43,18 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
-        if !changes.raised.is_empty() {
-            let epoch = |name: &(_, _)| {
-                let row = ground.vehicles.get(name);
-                row.map_or(0, |row| i64::from(row.epoch))
-            };
+        if !changes.vehicles_stand.is_empty() {
+            let rows = &changes.vehicles_stand;
+            let stands = |name| ground.vehicles.get(name).copied();
             self.put(
-                "UPDATE vehicles v SET epoch = k.epoch
-                 FROM unnest($1::uuid[], $2::text[], $3::bigint[]) k (fleet, id, epoch)
-                 WHERE v.fleet = k.fleet AND v.id = k.id",
+                "UPDATE vehicles v SET epoch = k.epoch, status = k.status
+                 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[])
+                 k (fleet, id, epoch, status) WHERE v.fleet = k.fleet AND v.id = k.id",
                 vec![
-                    each(&changes.raised, |(fleet, _)| uuid(&fleet.0)),
-                    each(&changes.raised, |(_, id)| id.as_str()),
-                    each(&changes.raised, epoch),
+                    each(rows, |(fleet, _)| uuid(&fleet.0)),
+                    each(rows, |(_, id)| id.as_str()),
+                    each(rows, |name| stands(name).map(|row| i64::from(row.epoch))),
+                    each(rows, |name| stands(name).map(|row| row.status)),
                 ],
             );
         }
@@ -76,6 +75,23 @@ impl<'a> Writing<'a> {
                     each(rows.clone(), |it| it.id.as_str()),
                     each(rows.clone(), |it| words::status(it.status)),
                     try_each(rows, |it| registry::licences(&it.licences))?,
+                ],
+            );
+        }
+        if !changes.identities_stand.is_empty() {
+            let rows = &changes.identities_stand;
+            let status = |name| match ground.identities.get(name) {
+                Some(true) => words::ACTIVE,
+                _ => words::status(crate::domain::Status::Suspended),
+            };
+            self.put(
+                "UPDATE identities i SET status = k.status
+                 FROM unnest($1::uuid[], $2::text[], $3::bigint[]) k (fleet, id, status)
+                 WHERE i.fleet = k.fleet AND i.id = k.id",
+                vec![
+                    each(rows, |(fleet, _)| uuid(&fleet.0)),
+                    each(rows, |(_, id)| id.as_str()),
+                    each(rows, status),
                 ],
             );
         }

@@ -124,7 +124,7 @@ impl Fields<'_> {
 }
 
 impl Body {
-    fn fields(&self) -> Fields<'_> {
+    pub(super) fn fields(&self) -> Fields<'_> {
         Fields {
             id: &self.id,
             basis: &self.basis,

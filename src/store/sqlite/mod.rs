@@ -6,7 +6,7 @@
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
 //! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
-//! `redeem`, `amend`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body`
+//! `redeem`, `amend`, `renew`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body`
 //! is the format of what is kept as one piece, `packs` where bundles lie together, `contexts` what
 //! many of them have in common, `segments` what keeps index writes together. `standings` and `calls`
 //! are what the writer remembers, so that it need not ask for it.
@@ -31,11 +31,13 @@ mod redeem;
 mod registry;
 mod registry_rows;
 mod reissues;
+mod renew;
 mod schema;
 mod segments;
 mod standings;
 mod statuses;
 mod steps;
+mod suspend;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -47,10 +49,12 @@ use self::connection::Readers;
 use self::writer::{Outcome, Writer};
 use super::encoding::{authorization_body, bundle_parts, cbor, context, words};
 use super::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
-    Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
+    Store, StoreError, Write,
 };
-use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
+use crate::domain::{
+    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
+};
 
 /// A store in one SQLite file.
 pub struct Sqlite {
@@ -137,6 +141,17 @@ impl Store for Sqlite {
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
         self.readers()?
             .lend(|connection| reissues::versions(connection, &bundle))
+    }
+
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        self.readers()?
+            .lend(|connection| renew::signed_by(connection, &epoch, now, after, at_most))
     }
 
     fn held_by(

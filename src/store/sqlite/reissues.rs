@@ -3,7 +3,8 @@
 //!
 //! The first issue of a bundle stays in its pack. Each later version has a row; the newest is the
 //! bundle as it stands, and all of them are kept, because keys of every version may still be
-//! about.
+//! about. A version that was signed again under another epoch (`renew.rs`) has its row replaced,
+//! and the first issue gets one: what the epoch before it signed is believed by nobody.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
@@ -31,7 +32,10 @@ pub(super) fn versions(
                ORDER BY version";
     let authorization = Body::decode(&first.body)?.authorization();
     rows(&snapshot, sql, params![authorization.bytes()], |row| {
-        versions.push(signed_bundle(&snapshot, &found(row, first.place)?)?);
+        let version = signed_bundle(&snapshot, &found(row, first.place)?)?;
+        // The first issue, signed again, stands for what is in the pack.
+        versions.retain(|earlier| earlier.bundle.version != version.bundle.version);
+        versions.push(version);
         Ok(())
     })?;
     Ok(versions)
@@ -51,7 +55,7 @@ pub(super) fn newest(connection: &Connection, first: Found) -> Result<Found, Sto
     }
 }
 
-fn found(row: &SqlRow<'_>, place: packs::Place) -> Result<Found, StoreError> {
+pub(super) fn found(row: &SqlRow<'_>, place: packs::Place) -> Result<Found, StoreError> {
     packs::check_format(row.get(2)?)?;
     Ok(Found {
         place,
