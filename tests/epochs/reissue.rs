@@ -258,7 +258,7 @@ fn says(bundle: &Value) -> (Vec<Vec<u8>>, String) {
         let signed = SignedKey::decode(&key).unwrap();
         let claims = Claims {
             issued_at: 0,
-            ..signed.unverified().clone()
+            ..*signed.unverified()
         };
         let mut bytes = Vec::new();
         encode_claims(&mut bytes, &claims).unwrap();
