@@ -11,7 +11,7 @@ DIR ?= var
 FOB := target/release/fob
 PYTHON := .venv/bin/python
 PYTHON_STATUS := .venv-status/bin/python
-TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc libnss3 libnss3-tools curl gcc python3-venv
+TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc libnss3 libnss3-tools curl gcc python3-venv postgresql openssl
 # The suite of modules as `make test` runs it: those that are installed in a moment.
 QUICK_MODULES := softhsm,p11-kit,nss
 MODULES := softhsm,p11-kit,nss,kryoptic,tpm2-pkcs11

@@ -13,6 +13,7 @@ mod batches;
 mod certain;
 mod change;
 mod client;
+mod cluster;
 mod demo;
 mod epochs;
 mod faults;

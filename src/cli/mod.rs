@@ -26,6 +26,7 @@ mod issue;
 mod jwk;
 mod lines;
 mod link;
+mod migrate;
 mod operate;
 mod operator;
 mod pass;
@@ -90,6 +91,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Create an issuer: tokens, root key, first epoch, trust list, store
     Init(init::InitArgs),
+    /// Bring the store to the schema version of this program
+    #[command(after_help = migrate::HELP)]
+    Migrate,
     /// Serve the API
     Serve(serve::ServeArgs),
     /// Create and list fleets
@@ -155,6 +159,7 @@ pub fn run() -> ExitCode {
     let done = match command {
         Command::Demo(args) => demo::run(&common, &args),
         Command::Init(args) => init::run(&common, args),
+        Command::Migrate => migrate::run(&common),
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),

@@ -12,7 +12,6 @@ use super::signing::SigningArg;
 use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::store::Store;
 
 #[derive(Subcommand)]
 pub(super) enum FleetCommand {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Request, SignedBundle};
 use crate::domain::change::Bearer;
 use crate::domain::{
-    Authorization, AuthorizationState, FleetId, Mark, ShardId, Status, TerminalId, UnixTime,
-    VehicleId,
+    Authorization, AuthorizationState, Bundle, FleetId, KeyChange, Mark, Reason, Reasons, ShardId,
+    Status, TerminalId, UnixTime, VehicleId,
 };
 
 /// An authorization as it becomes, with all that follows from it, in one piece.
@@ -148,4 +148,20 @@ pub struct Sent {
     pub revision: u64,
     /// When it was made.
     pub at: UnixTime,
+}
+
+/// Whether every key of a bundle is suspended together with identity and vehicle, and only then.
+pub(super) fn comes_suspended(bundle: &Bundle, marks: &[Mark], suspended: Reasons) -> bool {
+    let agrees = |index: u32, uri: &str, reason| {
+        let marked = marks.iter().any(|mark| {
+            mark.index == index
+                && mark.change == KeyChange::Suspend(reason)
+                && Some(mark.shard) == ShardId::at(uri)
+        });
+        marked == suspended.has(reason)
+    };
+    bundle.each_key().all(|(subject, key)| {
+        let agrees = |reason| agrees(key.status_index, &subject.status_uri, reason);
+        agrees(Reason::Identity) && agrees(Reason::Vehicle)
+    })
 }

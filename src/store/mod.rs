@@ -13,6 +13,8 @@ use crate::domain::{
 use crate::hsm::Signature;
 
 mod amend;
+mod encoding;
+pub mod postgres;
 mod renew;
 pub mod sqlite;
 

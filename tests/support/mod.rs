@@ -2,6 +2,8 @@
 //! process of its own, and phones with keys of their own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+pub mod cut;
+pub mod database;
 pub mod far;
 pub mod garage;
 pub mod inside;

@@ -1,6 +1,7 @@
 //! What `fob bench issue` issues in: a scratch fleet in a scratch store, and the orders for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow};
@@ -17,7 +18,6 @@ use crate::domain::{
 use crate::engine::ids::Ids;
 use crate::engine::orders::{Order, OrderSpec};
 use crate::engine::{Book, operate};
-use crate::store::sqlite::Sqlite;
 use crate::store::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
     Store, StoreError, Write,
@@ -74,7 +74,7 @@ pub(super) fn orders(
 
 /// Fills the scratch store: epoch, fleet, registry. Returns a token for it.
 pub(super) fn seed(
-    store: &Sqlite,
+    store: &dyn Store,
     issuer: &str,
     epoch: &Epoch,
     phone: HolderKey,
@@ -179,12 +179,12 @@ impl Drop for Scratch {
 
 /// A store that counts its transactions.
 pub(super) struct Counted {
-    pub(super) store: Sqlite,
+    pub(super) store: Arc<dyn Store>,
     commits: AtomicU64,
 }
 
 impl Counted {
-    pub(super) fn new(store: Sqlite) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
             commits: AtomicU64::new(0),

@@ -12,11 +12,9 @@ use super::redeem::{encode, raise_status_next};
 use super::registry::fleet_number;
 use super::standings::Numbers;
 use super::writer::Transaction;
-use super::{authorization_body, authorize, reissues, statuses, words};
-use crate::domain::{
-    Authorization, AuthorizationId, Bundle, BundleId, FleetId, KeyChange, Mark, Reason, Reasons,
-    ShardId, TerminalId,
-};
+use super::{authorization_body, authorize, statuses, words};
+use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, TerminalId};
+use crate::store::amend::comes_suspended;
 use crate::store::{AmendRequest, Amendment, Applied, Reset, StoreError};
 
 /// The authorization a request was about, and the digest of it.
@@ -206,22 +204,6 @@ fn check(
     }))
 }
 
-/// Whether every key of a bundle is suspended together with identity and vehicle, and only then.
-fn comes_suspended(bundle: &Bundle, marks: &[Mark], suspended: Reasons) -> bool {
-    let agrees = |index: u32, uri: &str, reason| {
-        let marked = marks.iter().any(|mark| {
-            mark.index == index
-                && mark.change == KeyChange::Suspend(reason)
-                && Some(mark.shard) == ShardId::at(uri)
-        });
-        marked == suspended.has(reason)
-    };
-    bundle.each_key().all(|(subject, key)| {
-        let agrees = |reason| agrees(key.status_index, &subject.status_uri, reason);
-        agrees(Reason::Identity) && agrees(Reason::Vehicle)
-    })
-}
-
 /// Whether the owner terminal that commands, where it is one, and its identity are active.
 pub(super) fn may_command(
     connection: &Connection,
@@ -300,7 +282,7 @@ fn update(
             column(authorization.window.not_after)?,
             column(authorization.redeem_by)?,
             column(revision)?,
-            reissues::code_set_column(authorization)?,
+            authorization_body::code_set(authorization)?,
             authorization_body::FORMAT,
             authorization_body::encode(authorization)?,
         ])?;
@@ -332,7 +314,7 @@ fn insert(
             authorization_body::FORMAT,
             authorization_body::encode(authorization)?,
             column(revision)?,
-            reissues::code_set_column(authorization)?,
+            authorization_body::code_set(authorization)?,
         ])?;
     Ok(())
 }

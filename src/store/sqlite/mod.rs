@@ -6,8 +6,8 @@
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
 //! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
-//! `redeem`, `amend`, `renew`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body` and `authorization_body`
-//! are the formats of what is kept as one piece, `packs` where bundles lie together, `contexts` what
+//! `redeem`, `amend`, `renew`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body`
+//! is the format of what is kept as one piece, `packs` where bundles lie together, `contexts` what
 //! many of them have in common, `segments` what keeps index writes together. `standings` and `calls`
 //! are what the writer remembers, so that it need not ask for it.
 //!
@@ -15,11 +15,9 @@
 //! change outside the writer, and backups.
 
 mod amend;
-mod authorization_body;
 mod authorize;
 mod bundle_body;
 mod calls;
-mod cbor;
 mod config;
 mod connection;
 mod contexts;
@@ -40,7 +38,6 @@ mod standings;
 mod statuses;
 mod steps;
 mod suspend;
-mod words;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +47,7 @@ pub use config::SqliteConfig;
 
 use self::connection::Readers;
 use self::writer::{Outcome, Writer};
+use super::encoding::{authorization_body, bundle_parts, cbor, context, words};
 use super::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
     Store, StoreError, Write,
