@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::bounded;
 
 use crate::concurrent::Map;
-use crate::domain::change::Bearer;
+use crate::domain::change::Followed;
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
     Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
@@ -327,7 +327,7 @@ impl Book {
         };
         let status = suspension.status;
         match &suspension.of {
-            Bearer::Identity(id) => {
+            Followed::Identity(id) => {
                 if let Some(known) = book.identity(id.as_str()) {
                     self.put_identity(Identity {
                         status,
@@ -335,7 +335,7 @@ impl Book {
                     });
                 }
             }
-            Bearer::Vehicle(id) => {
+            Followed::Vehicle(id) => {
                 if let Some(known) = book.vehicle(id.as_str()) {
                     self.put_vehicle(Vehicle {
                         status,

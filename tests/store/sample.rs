@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fob::domain::change::Bearer;
+use fob::domain::change::Followed;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId,
     EpochState, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Licence,
@@ -289,7 +289,7 @@ pub(super) fn redeem(authorization: &Authorization) -> Write {
 pub(super) fn suspend_vehicle(id: &str) -> Write {
     Write::Suspend(Arc::new(Suspension {
         fleet: FLEET,
-        of: Bearer::Vehicle(vehicle_id(id)),
+        of: Followed::Vehicle(vehicle_id(id)),
         status: Status::Suspended,
         by: None,
         request: None,
