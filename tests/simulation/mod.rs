@@ -61,8 +61,8 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         4 => action().prop_map(OnVehicle),
         4 => action().prop_map(OnIdentity),
-        2 => proptest::option::of(one.clone()).prop_map(Op::Reset),
-        2 => one.prop_map(Op::Rebind),
+        4 => proptest::option::of(one.clone()).prop_map(Op::Reset),
+        3 => one.prop_map(Op::Rebind),
     ]
 }
 
