@@ -32,6 +32,15 @@ fn in_flight() -> Vec<(&'static str, Vec<(Op, Op)>)> {
             ],
         ),
         (
+            "keys of a redemption that an end does not see",
+            vec![
+                (Act(0, Suspend), Authorize(3)),
+                (Authorize(3), Redeem(0)),
+                (Redeem(1), Reset(Some(1))),
+                (Authorize(1), Authorize(1)),
+            ],
+        ),
+        (
             "keys of a redemption at the epoch before, after the reset",
             vec![(Authorize(1), Authorize(1)), (Redeem(0), Reset(None))],
         ),
@@ -132,6 +141,15 @@ fn of_every_version() -> Vec<(&'static str, Vec<(Op, Op)>)> {
                 (Change(0, 1, 1), Authorize(1)),
                 (Authorize(1), Reset(Some(2))),
                 (OnVehicle(Suspend), Authorize(1)),
+            ],
+        ),
+        (
+            "keys of an older version that its function's suspension forgets",
+            vec![
+                (Authorize(6), Redeem(0)),
+                (OnKey(0, 1, Suspend), Redeem(0)),
+                (Change(0, 10, 2), Redeem(0)),
+                (Authorize(1), OnKey(0, 2, Suspend)),
             ],
         ),
     ]

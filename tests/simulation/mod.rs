@@ -129,7 +129,7 @@ fn whatever_is_done_no_key_is_left_that_is_not_granted() {
         ..Config::default()
     };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 96;
+        config.cases = 384;
     }
     let mut runner = TestRunner::new(config);
     let steps = proptest::collection::vec((op(), op()), 1..24);
