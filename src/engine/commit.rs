@@ -114,7 +114,7 @@ impl Committer {
 
     /// Adds a signed batch, once its sample has been verified.
     fn add_batch(&self, group: &mut Group, batch: SignedBatch) {
-        let signed = sign::verify(&self.shared, batch);
+        let signed = sign::finish(&self.shared, batch);
         group.writes.reserve(signed.len());
         group.waiters.reserve(signed.len());
         for Signed { ticket, what } in signed {

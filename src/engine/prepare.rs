@@ -51,6 +51,16 @@ impl PreparedBatch {
         self.items.iter().map(each).sum::<usize>() + usize::from(self.tree.is_some())
     }
 
+    /// What is to be signed: each key that is signed by itself, then the tree's root.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        let each = self.items.iter().filter_map(|item| match &item.unsigned {
+            Unsigned::Each(messages) => Some(messages.each()),
+            Unsigned::Leaves(_) => None,
+        });
+        let root = self.tree.iter().map(|tree| tree.message.as_slice());
+        each.flatten().chain(root)
+    }
+
     /// What it was made of, to be prepared once more: under another token's epoch, it may be.
     pub(super) fn undo(self) -> Batch {
         let item = |item: Prepared| (item.admitted, item.signing);

@@ -3,8 +3,8 @@
 //!
 //! The root's signature, and a sample of the others, is verified before the commit, so that a token
 //! that has begun to sign nonsense is found here and not by a driver in the rain. The committer's
-//! thread does that (`verify`), while this one has the next batch signed: an HSM should not wait
-//! for it.
+//! thread does that, and deals the signatures out (`finish`), while this one has the next batch
+//! signed: an HSM should not wait for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,13 +46,14 @@ pub(super) enum What {
     Renewal(Arc<Renewal>),
 }
 
-/// A batch, signed, and what of it is yet to be verified.
+/// A batch and a signature for each of its messages, of which some are yet to be verified.
 pub(super) struct SignedBatch {
     /// The station that signed it.
     station: usize,
-    epoch: Arc<Epoch>,
-    items: Vec<Signed>,
-    samples: Vec<(Vec<u8>, Signature)>,
+    batch: PreparedBatch,
+    signatures: Vec<Signature>,
+    /// The positions of those to verify.
+    samples: Vec<usize>,
 }
 
 /// Picks the signatures to verify: one in so many, counted across batches.
@@ -201,14 +202,7 @@ fn sign(
     sampler: &mut Sampler,
     batch: PreparedBatch,
 ) -> Result<SignedBatch, PreparedBatch> {
-    let mut messages: Vec<&[u8]> = Vec::new();
-    for item in &batch.items {
-        if let Unsigned::Each(own) = &item.unsigned {
-            messages.extend(own.each());
-        }
-    }
-    let singles = messages.len();
-    messages.extend(batch.tree.as_ref().map(|tree| tree.message.as_slice()));
+    let messages: Vec<&[u8]> = batch.messages().collect();
     let station = shared.stations.get(at);
     let started = shared.clock.monotonic();
     let answer = station.signer().sign_all(&key_of(&batch.epoch), &messages);
@@ -227,40 +221,48 @@ fn sign(
     station.pace.learn(signatures.len(), took);
     shared.pace.learn(signatures.len(), took);
     metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
-    let root = batch.tree.is_some().then_some(singles);
+    let root = batch.tree.iter().len();
+    let singles = signatures.len() - root;
     let samples = sampler
         .positions(singles)
-        .chain(root)
-        .map(|at| (messages[at].to_vec(), signatures[at]))
-        .collect();
+        .chain((root > 0).then_some(singles));
     Ok(SignedBatch {
         station: at,
-        items: join(batch.items, batch.tree.as_ref(), &signatures),
-        epoch: batch.epoch,
-        samples,
+        samples: samples.collect(),
+        batch,
+        signatures,
     })
 }
 
 /// Verifies the sample of a batch, and hands out its items if it holds; otherwise every waiter is
 /// told, and nothing of the batch goes on.
-pub(super) fn verify(shared: &Shared, batch: SignedBatch) -> Vec<Signed> {
+pub(super) fn finish(shared: &Shared, signed: SignedBatch) -> Vec<Signed> {
     let SignedBatch {
         station,
-        epoch,
-        items,
+        batch,
+        signatures,
         samples,
-    } = batch;
-    let holds = |(message, signature): &(Vec<u8>, Signature)| {
-        verify_signature(&epoch.key, message, signature)
-    };
-    if samples.iter().all(holds) {
-        return items;
+    } = signed;
+    let mut samples = samples.into_iter().peekable();
+    let all_hold =
+        batch
+            .messages()
+            .zip(&signatures)
+            .enumerate()
+            .all(|(at, (message, signature))| {
+                samples.next_if_eq(&at).is_none()
+                    || verify_signature(&batch.epoch.key, message, signature)
+            });
+    if all_hold {
+        return join(batch.items, batch.tree.as_ref(), &signatures);
     }
     shared
         .stations
-        .fail(station, &*shared.clock, &epoch, WRONG_SIGNATURE);
-    for item in items {
-        item.ticket.resolve(Outcome::Refused(hsm_unavailable()));
+        .fail(station, &*shared.clock, &batch.epoch, WRONG_SIGNATURE);
+    for item in batch.items {
+        item.admitted
+            .ticket
+            .resolve(Outcome::Refused(hsm_unavailable()));
     }
     Vec::new()
 }

@@ -11,10 +11,14 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
-use super::batch::{Batch, Signed};
+use super::batch::Batch;
 use super::park::{At, Parking, stuck};
 use super::session::Link;
 use super::{HsmError, KeyRef, Signature};
+
+/// How often it is looked, while a batch is waited for, whether anything was signed. What is stuck is
+/// found at most one look late.
+const LOOKS: u32 = 8;
 
 /// The threads of one link.
 pub(super) struct Crew {
@@ -36,7 +40,6 @@ struct Job {
     number: u64,
     link: Arc<Link>,
     batch: Batch,
-    signed: Sender<Signed>,
 }
 
 impl Crew {
@@ -103,29 +106,28 @@ impl Crew {
         if self.all_parked() {
             return Err(stuck(&self.label, self.patience));
         }
-        let batch = Batch::new(*key, messages, link.lanes);
-        let (runs, run_len) = (batch.runs(), batch.run_len());
-        let (signed, results) = bounded(runs);
+        let (ended, end) = bounded(1);
         let job = Arc::new(Job {
             number: self.next.fetch_add(1, Ordering::Relaxed),
             link: Arc::clone(link),
-            batch,
-            signed,
+            batch: Batch::new(*key, messages, link.lanes, ended),
         });
-        self.hand_out(&job, runs);
-        let mut signatures = vec![[0; 64]; messages.len()];
-        for _ in 0..runs {
-            let Signed { run, outcome } = match results.recv_timeout(self.patience) {
-                Ok(signed) => signed,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Err(self.give_up(&job));
-                }
-            };
-            let made = outcome.inspect_err(|_| job.batch.stop())?;
-            let from = run * run_len;
-            signatures[from..from + made.len()].copy_from_slice(&made);
+        let runs = job.batch.runs();
+        if runs == 0 {
+            return Ok(Vec::new());
         }
-        Ok(signatures)
+        self.hand_out(&job, runs);
+        let (mut signed, mut looks) = (0, 0);
+        while looks < LOOKS {
+            match end.recv_timeout(self.patience / LOOKS) {
+                Ok(outcome) => return outcome.map(|()| job.batch.signatures()),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+            let now = job.batch.signed();
+            looks = if now > signed { 0 } else { looks + 1 };
+            signed = now;
+        }
+        Err(self.give_up(&job))
     }
 
     fn hand_out(&self, job: &Arc<Job>, runs: usize) {
@@ -162,7 +164,7 @@ impl Drop for Crew {
 impl Job {
     fn work(&self, at: &At, parking: &Parking) {
         at.begin(self.number);
-        self.batch.work(&self.link, &self.signed);
+        self.batch.work(&self.link);
         at.end(parking);
     }
 }
