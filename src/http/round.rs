@@ -9,7 +9,10 @@
 //!
 //! One long round is no sign of too many requests: a process may not have been given a processor
 //! for a while. Four times as long as a round should take is served at first. After each that was
-//! too long it is half as much, until rounds are short again, and then more by and by.
+//! too long it is half as much, until rounds are short again, and then more by and by. A burst out of
+//! the blue, with thousands of connections to be opened, makes rounds of many requests that take
+//! longer than that: what is turned to after one has waited too long already. Then none is served
+//! for a round or a few, which are short for it.
 //!
 //! Deliberately not here: the queues behind the workers, which have bounds of their own.
 
@@ -26,6 +29,12 @@ const TICK: Duration = Duration::from_millis(5);
 /// no sign of too many, and neither is a process that was not given a processor.
 const SERVED_MIN: u32 = 64;
 
+/// Requests in a round from which on its length tells how many there are, and nothing else.
+const MANY: u32 = 1024;
+
+/// Rounds in a row that serve nobody. Where even refusing takes too long, some are served late.
+const BARREN_MAX: u32 = 4;
+
 thread_local! {
     static ROUND: Round = const { Round::new() };
 }
@@ -33,9 +42,12 @@ thread_local! {
 /// The round a worker is in. Each worker has its own, and nobody else looks at it.
 struct Round {
     began: Cell<Duration>,
+    seen: Cell<u32>,
     served: Cell<u32>,
     /// For how long of this round requests are served, in 256ths of what a round should take.
     share: Cell<u32>,
+    /// How many rounds in a row, this one included, serve nobody.
+    barren: Cell<u32>,
 }
 
 /// As long as a round should take.
@@ -48,8 +60,10 @@ impl Round {
     const fn new() -> Self {
         Self {
             began: Cell::new(Duration::ZERO),
+            seen: Cell::new(0),
             served: Cell::new(0),
             share: Cell::new(MOST),
+            barren: Cell::new(0),
         }
     }
 
@@ -62,12 +76,24 @@ impl Round {
         } else {
             (share + share / 8 + 1).min(MOST)
         });
+        let in_vain = took > longest * MOST / WHOLE && self.seen.get() >= MANY;
+        let barren = self.barren.get();
+        self.barren.set(if in_vain && barren < BARREN_MAX {
+            barren + 1
+        } else {
+            0
+        });
         self.began.set(now);
+        self.seen.set(0);
         self.served.set(0);
     }
 
     /// Whether one more request is served in this round.
     fn serves(&self, now: Duration, longest: Duration) -> bool {
+        self.seen.set(self.seen.get().saturating_add(1));
+        if self.barren.get() > 0 {
+            return false;
+        }
         let served = self.served.get();
         let until = longest * self.share.get() / WHOLE;
         let in_time = now.saturating_sub(self.began.get()) <= until;
@@ -113,6 +139,28 @@ mod tests {
         round.begin(at(2_000), longest);
         let served = (0..100).filter(|_| round.serves(at(9_000), longest));
         assert_eq!(served.count(), SERVED_MIN as usize);
+    }
+
+    #[test]
+    fn after_a_long_round_of_many_nobody_is_served_but_not_for_ever() {
+        let longest = Duration::from_millis(25);
+        let round = Round::new();
+        let mut now = Duration::from_secs(1);
+        round.begin(now, longest);
+        let mut after = |seen: u32, ms: u64| {
+            round.seen.set(seen);
+            now += Duration::from_millis(ms);
+            round.begin(now, longest);
+            round.serves(now, longest)
+        };
+        assert!(after(MANY, 100), "not too long");
+        assert!(after(MANY - 1, 5_000), "few: the machine stood still");
+        assert!(!after(MANY, 101));
+        assert!(after(MANY, 100), "short again");
+        let served: Vec<_> = (0..10).map(|_| after(MANY, 400)).collect();
+        let barren = BARREN_MAX as usize;
+        assert_eq!(served.iter().position(|serves| *serves), Some(barren));
+        assert_eq!(served.iter().filter(|serves| **serves).count(), 2);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use world::{Counted, Scratch, seed};
 #[derive(Args)]
 pub(super) struct IssueArgs {
     /// Bundles to issue
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 100_000)]
     bundles: usize,
     /// Keys in each
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -14,9 +14,9 @@ pub struct SqliteConfig {
     pub reader_cache_mib: u32,
     /// How long a lock of another process is waited for, in milliseconds (at most a minute).
     pub busy_timeout_ms: u32,
-    /// Size of the write-ahead log at which a commit copies it into the database, in MiB
-    /// (1 to 1024). A page that was written many times since is copied once, so a longer log
-    /// saves writes; it costs disk, time at the next start, and a longer pause at each copy.
+    /// Size of the write-ahead log from which on it is copied into the database, in MiB (1 to
+    /// 1024). A page that was written many times since is copied once, so a longer log saves
+    /// writes; it costs disk, up to four times as much, and time at the next start.
     pub wal_mib: u32,
 }
 

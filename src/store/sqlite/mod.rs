@@ -6,10 +6,11 @@
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
 //! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
-//! `redeem`, `amend`, `renew`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body`
-//! is the format of what is kept as one piece, `packs` where bundles lie together, `contexts` what
-//! many of them have in common, `segments` what keeps index writes together. `standings` and `calls`
-//! are what the writer remembers, so that it need not ask for it.
+//! `redeem`, `amend`, `renew`, `statuses` or `purge`; `load`, `read` and `orders` answer questions.
+//! `bundle_body` is the format of what is kept as one piece, `packs` where bundles lie together,
+//! `contexts` what many of them have in common, `segments` what keeps index writes together,
+//! `checkpoint` what keeps the log short. `standings` and `calls` are what the writer remembers, so
+//! that it need not ask for it.
 //!
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
 //! change outside the writer, and backups.
@@ -18,6 +19,7 @@ mod amend;
 mod authorize;
 mod bundle_body;
 mod calls;
+mod checkpoint;
 mod config;
 mod connection;
 mod contexts;
@@ -45,6 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use config::SqliteConfig;
 
+use self::checkpoint::Checkpoints;
 use self::connection::Readers;
 use self::writer::{Outcome, Writer};
 use super::encoding::{authorization_body, bundle_parts, cbor, context, words};
@@ -187,7 +190,8 @@ impl Store for Sqlite {
         let mut connection = connection::open_writer(&self.path, &self.config)?;
         schema::update(&mut connection)?;
         connection::settle(&connection)?;
-        let opened = Writer::new(connection)?;
+        let checkpoints = Checkpoints::start(&mut connection, &self.path, &self.config)?;
+        let opened = Writer::new(connection, checkpoints)?;
         let readers = Readers::open(&self.path, &self.config)?;
         *self.readers.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(readers));
         *writer = Some(opened);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, params};
 
 use super::calls::{Calls, PendingAnswers};
+use super::checkpoint::Checkpoints;
 use super::contexts::Contexts;
 use super::packs::{Packs, Pending};
 use super::segments::Segments;
@@ -14,6 +15,8 @@ use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
 pub(super) struct Writer {
+    /// First, so that it ends while the connection that it serves is open.
+    checkpoints: Checkpoints,
     connection: Connection,
     memory: Memory,
 }
@@ -69,12 +72,21 @@ pub(super) struct Transaction<'a> {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection) -> Result<Self, StoreError> {
-        let memory = Memory::load(&connection)?;
-        Ok(Self { connection, memory })
+    pub(super) fn new(
+        connection: Connection,
+        checkpoints: Checkpoints,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            memory: Memory::load(&connection)?,
+            checkpoints,
+            connection,
+        })
     }
 
     pub(super) fn commit(&mut self, writes: &[Write]) -> Outcome {
+        if let Err(why) = self.checkpoints.look(&self.connection) {
+            return Outcome::Broken(why);
+        }
         if let Err(why) = self.execute("BEGIN IMMEDIATE") {
             return Outcome::RolledBack(why.into());
         }
