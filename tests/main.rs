@@ -15,6 +15,7 @@ mod client;
 mod demo;
 mod epochs;
 mod faults;
+mod fleets;
 mod floors;
 mod hostile;
 mod hsm;

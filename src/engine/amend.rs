@@ -204,7 +204,9 @@ impl Engine {
         key: KeyId,
     ) -> Result<Done, Failure> {
         let signed = self.bundle(key.bundle()).await?;
-        let id = signed.map(|signed| signed.bundle.authorization);
+        // Another fleet's key is refused in the words for one that is not there.
+        let own = signed.filter(|it| it.bundle.fleet == caller.fleet().fleet.id);
+        let id = own.map(|signed| signed.bundle.authorization);
         let id = id.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("key"))?;
         self.amend_unlisted(caller, id, |now, versions| {
             let subjects = versions.iter().flat_map(|it| {
