@@ -323,6 +323,7 @@ fn suspend(inside: &Inside, renter: &str) {
     let id = IdentityId::parse(renter).unwrap();
     let entry = Entry::Identity {
         id,
+        hold: None,
         status: Some(Status::Suspended),
         licences: Vec::new(),
     };

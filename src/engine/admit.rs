@@ -12,9 +12,10 @@ use super::{Engine, Failure, batch, jws, shutting_down};
 use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
+use crate::domain::rules::eligible;
 use crate::domain::{
-    Authorization, AuthorizationState, BundleId, CodeSet, IdentityId, Refusal, RefusalCode, Status,
-    Terminal, TerminalId, Vehicle,
+    Authorization, AuthorizationState, BundleId, CodeSet, Identity, IdentityId, Refusal,
+    RefusalCode, Status, Terminal, TerminalId, UnixTime, Vehicle,
 };
 use crate::store::{Applied, Order, Redemption, Write};
 
@@ -78,6 +79,9 @@ pub struct Admitted {
     pub(super) identity: IdentityId,
     pub(super) holder: HolderKey,
     pub(super) terminal: Option<TerminalId>,
+    /// First second in which its keys no longer hold: with the authorization, or with what its
+    /// holder needs to have keys at all.
+    pub(super) not_after: UnixTime,
     pub(super) order: Option<Order>,
 }
 
@@ -219,7 +223,11 @@ impl Engine {
         shared.check_door()?;
         let now = shared.clock.unix();
         authorization.check_open(now)?;
-        let (vehicle, terminal) = check_rules(presented, &authorization)?;
+        let Allowed {
+            vehicle,
+            terminal,
+            not_after,
+        } = check_rules(presented, &authorization, now)?;
         shared.check_signing(now)?;
         if authorization.pin && !presented.pin_right {
             return Ok(Admission::PinAsked);
@@ -247,6 +255,7 @@ impl Engine {
                 identity: presented.identity.clone(),
                 holder: presented.holder,
                 terminal,
+                not_after,
                 order: None,
             })?;
         }
@@ -351,19 +360,25 @@ pub(super) fn check_vehicle(
     Ok(vehicle)
 }
 
+/// What the rules allow.
+struct Allowed {
+    vehicle: Arc<Vehicle>,
+    terminal: Option<TerminalId>,
+    not_after: UnixTime,
+}
+
 /// Every rule about who may redeem what, apart from the PIN's value.
 fn check_rules(
     presented: &Presented,
     authorization: &Authorization,
-) -> Result<(Arc<Vehicle>, Option<TerminalId>), Refusal> {
+    now: UnixTime,
+) -> Result<Allowed, Refusal> {
     let fleet = &presented.fleet;
     let vehicle = check_vehicle(fleet, authorization)?;
     let identity = fleet
         .identity(presented.identity.as_str())
         .ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity).field("identity.id"))?;
-    if identity.status != Status::Active {
-        return Err(RefusalCode::IdentitySuspended.into());
-    }
+    let eligible_until = fleet.eligible(&identity, &vehicle, authorization, now)?;
     if authorization
         .recipient()
         .identity
@@ -373,7 +388,29 @@ fn check_rules(
         return Err(RefusalCode::RecipientMismatch.into());
     }
     let terminal = check_terminal(presented, authorization)?;
-    Ok((vehicle, terminal))
+    Ok(Allowed {
+        vehicle,
+        terminal,
+        not_after: authorization.window.not_after.min(eligible_until),
+    })
+}
+
+impl FleetBook {
+    /// Whether `identity` may have keys on `authorization`, and until when.
+    ///
+    /// # Errors
+    /// As [`eligible`].
+    pub(super) fn eligible(
+        &self,
+        identity: &Identity,
+        vehicle: &Vehicle,
+        authorization: &Authorization,
+        now: UnixTime,
+    ) -> Result<UnixTime, Refusal> {
+        let from = authorization.window.not_before.max(now);
+        let functions = &authorization.functions;
+        eligible(&self.ruled.rules(), identity, vehicle, functions, from)
+    }
 }
 
 /// Which registered terminal redeems, if it is one: beside the code set a redemption needs a

@@ -21,6 +21,7 @@ use crate::domain::{
 use crate::store::{Amendment, Applied, Contact, RecordedStep, Row, Store, StoreError, Write};
 
 use super::records;
+use super::rulebook::Rulebook;
 use super::statuses::Statuses;
 
 /// Everything in memory.
@@ -60,6 +61,8 @@ pub struct FleetBook {
     terminals: Map<TerminalId, Arc<Terminal>>,
     terminals_of: Map<IdentityId, Arc<[Arc<Terminal>]>>,
     contacts: Map<VehicleId, Contact>,
+    /// What it rules.
+    pub ruled: Rulebook,
     status_next: AtomicU64,
     shard: ArcSwapOption<Shard>,
     /// What keys of the functions in use stand for, by a hash of them: the bundles of a batch
@@ -146,6 +149,7 @@ impl Book {
             Row::Listed(list) => self.statuses.listed(&[list]),
             Row::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
             Row::Revision(revision) => self.statuses.amended(revision),
+            Row::Ruled(fleet, ruled) => self.put_ruled(fleet, ruled),
         }
     }
 
@@ -183,6 +187,7 @@ impl Book {
             }
             Write::Listed(lists) => self.statuses.listed(&lists),
             Write::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
+            Write::Rule(ruled) => self.rule(*ruled),
             Write::Recall(_)
             | Write::PinAttempt(..)
             | Write::PinRight(..)
@@ -529,6 +534,7 @@ impl FleetBook {
             terminals: Map::new(),
             terminals_of: Map::new(),
             contacts: Map::new(),
+            ruled: Rulebook::default(),
             shard: ArcSwapOption::empty(),
             subjects: std::array::from_fn(|_| ArcSwapOption::empty()),
         }

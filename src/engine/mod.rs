@@ -19,6 +19,7 @@
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
 //! | [`keep`] | what has to happen with time: epochs, purging |
@@ -76,6 +77,8 @@ pub mod reserve;
 pub mod reset;
 pub mod revoke;
 pub mod rotate;
+pub mod rulebook;
+pub mod ruling;
 pub mod settings;
 pub mod sign;
 pub mod stations;

@@ -231,6 +231,7 @@ impl Engine {
             .map(|(place, one)| {
                 keys += one.authorization.functions.len();
                 Admitted {
+                    not_after: one.authorization.window.not_after,
                     ticket: Ticket::Order(place),
                     authorization: Arc::new(one.authorization),
                     fleet: Arc::clone(&call.caller.fleet),
@@ -289,8 +290,10 @@ impl Engine {
         let id = AuthorizationId([0; 16]);
         let spec = order.spec.clone();
         let (identity, terminal) = (spec.identity.clone(), spec.terminal.clone());
-        let authorization = self.draft_as(id, fleet, spec.into(), Author::Token(author), now)?;
+        let author_of = Author::Token(author);
+        let mut authorization = self.draft_as(id, fleet, spec.into(), author_of, now)?;
         let vehicle = check_vehicle(fleet, &authorization)?;
+        self.limit_to_eligible(fleet, &vehicle, &mut authorization, now)?;
         let holder = fleet
             .terminal(terminal.as_str())
             .filter(|terminal| terminal.status == Status::Active)
@@ -308,6 +311,24 @@ impl Engine {
             terminal,
             order: store::Order { author, request },
         }))
+    }
+
+    /// What an order asks for ends with what its holder needs to have keys at all.
+    fn limit_to_eligible(
+        &self,
+        fleet: &FleetBook,
+        vehicle: &Vehicle,
+        authorization: &mut Authorization,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let to = authorization.recipient().identity.as_ref();
+        let identity = to.and_then(|id| fleet.identity(id.as_str()));
+        let unknown = || Refusal::new(RefusalCode::UnknownIdentity).field("recipient.identity");
+        let identity = identity.ok_or_else(unknown)?;
+        let until = fleet.eligible(&identity, vehicle, authorization, now)?;
+        authorization.window.not_after = authorization.window.not_after.min(until);
+        authorization.redeem_by = authorization.redeem_by.min(authorization.window.not_after);
+        Ok(())
     }
 
     async fn answered_before(&self, id: BundleId) -> Answer {

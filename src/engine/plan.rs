@@ -16,7 +16,7 @@ use crate::domain::change::{Action, grants};
 use crate::domain::id::VERSION_MAX;
 use crate::domain::{
     Amended, Authorization, AuthorizationState, Bundle, KeyId, KeyRecord, KeyStatus, Mark, Refusal,
-    RefusalCode, ShardId, Status, Subject, TerminalId,
+    RefusalCode, ShardId, Status, Subject, TerminalId, UnixTime,
 };
 use crate::store::{Amendment, Reissue, SignedBundle};
 
@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub(super) again: Option<(Bundle, HolderKey)>,
     /// The registered terminal that must be active for it.
     pub(super) terminal: Option<TerminalId>,
+    /// Until when whoever has the bundle may have keys at all.
+    pub(super) eligible_until: UnixTime,
 }
 
 impl Plan {
@@ -39,6 +41,7 @@ impl Plan {
             marks: Vec::new(),
             again: None,
             terminal: None,
+            eligible_until: UnixTime::MAX,
         }
     }
 
@@ -90,11 +93,11 @@ impl Engine {
             return Ok(plan);
         };
         let before = &newest.bundle;
-        check_vehicle(fleet, &plan.next)?;
+        let vehicle = check_vehicle(fleet, &plan.next)?;
         let identity = fleet.identity(before.identity.as_str());
-        if identity.is_none_or(|identity| identity.status != Status::Active) {
-            return Err(RefusalCode::IdentitySuspended.into());
-        }
+        let identity = identity.ok_or(RefusalCode::IdentitySuspended)?;
+        let now = self.clock().unix();
+        plan.eligible_until = fleet.eligible(&identity, &vehicle, &plan.next, now)?;
         let to = holder.unwrap_or(before.holder);
         plan.terminal = check_holder(fleet, before, &to, holder.is_some())?;
         if let (Some(_), Some(restrictions)) = (&holder, plan.next.restrictions.as_mut())
@@ -201,6 +204,7 @@ pub(super) fn again(plan: &Plan, vehicle_epoch: u32) -> Option<Again> {
         before,
         holder,
         vehicle_epoch,
+        not_after: plan.next.window.not_after.min(plan.eligible_until),
     })
 }
 

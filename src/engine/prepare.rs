@@ -15,7 +15,7 @@ use super::reserve::Outcome;
 use super::stations::Chosen;
 use super::{Failure, Shared};
 use crate::domain::{
-    AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing,
+    AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing, Window,
 };
 
 /// Bundles that one thread prepares before it is worth waking another.
@@ -288,7 +288,10 @@ impl Common<'_> {
             algorithm: self.epoch.key.algorithm(),
             issuer: Arc::clone(&self.issuer),
             issued_at: self.unix_ms / 1000,
-            window: authorization.window,
+            window: Window {
+                not_after: admitted.not_after,
+                ..authorization.window
+            },
             region: authorization.region().copied().map(Box::new),
             recurring: authorization.recurring().copied().map(Box::new),
             subjects: fleet.subjects(base, &authorization.functions, first),

@@ -11,7 +11,9 @@ use fob_verify::key;
 
 use super::book::FleetBook;
 use super::{Shared, sign};
-use crate::domain::{Authorization, Bundle, Epoch, KeyRecord, Refusal, RefusalCode, UnixTime};
+use crate::domain::{
+    Authorization, Bundle, Epoch, KeyRecord, Refusal, RefusalCode, UnixTime, Window,
+};
 use crate::store::{Proof, SignedBundle};
 
 /// A bundle to issue again.
@@ -24,6 +26,8 @@ pub(super) struct Again {
     pub(super) holder: HolderKey,
     /// The vehicle epoch its keys are of.
     pub(super) vehicle_epoch: u32,
+    /// First second in which its keys no longer hold.
+    pub(super) not_after: UnixTime,
 }
 
 /// Issues bundles again, every key signed by itself, all in one call into the HSM. Each comes with
@@ -117,7 +121,10 @@ fn decide(
         algorithm: epoch.key.algorithm(),
         issuer: Arc::clone(issuer),
         issued_at: now,
-        window: authorization.window,
+        window: Window {
+            not_after: again.not_after,
+            ..authorization.window
+        },
         region: authorization.region().copied().map(Box::new),
         recurring: authorization.recurring().copied().map(Box::new),
         subjects: fleet.subjects(base, &authorization.functions, first),

@@ -43,6 +43,7 @@ mod region;
 mod registry;
 mod revocations;
 mod round;
+mod rules;
 mod serve;
 mod shapes;
 
@@ -97,6 +98,11 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             ],
         ))
         .configure(amending)
+        .service(resource(
+            "/v1/rules",
+            "GET, HEAD, PUT",
+            [read().to(rules::read), web::put().to(rules::set)],
+        ))
         .service(get("/v1/status/{shard}", read().to(cars::status_list)))
         .service(resource(
             "/v1/code-sets/preview",

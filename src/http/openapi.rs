@@ -7,7 +7,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     amendments, authorizations, batches, bundles, cars, code_sets, keys, operations, registry,
-    revocations,
+    revocations, rules,
 };
 
 #[derive(OpenApi)]
@@ -28,6 +28,8 @@ use super::{
         amendments::cancel,
         amendments::rebind,
         revocations::revoke,
+        rules::read,
+        rules::set,
         cars::reset,
         cars::sync,
         cars::sync_shown,

@@ -1,9 +1,7 @@
 //! The shapes of requests and answers in JSON.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -32,27 +30,10 @@ pub(super) enum FunctionArg {
 
 impl<'de> Deserialize<'de> for FunctionArg {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct CodeOrName;
-
-        impl Visitor<'_> for CodeOrName {
-            type Value = FunctionArg;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a function's code or name")
-            }
-
-            fn visit_u64<E: Error>(self, code: u64) -> Result<FunctionArg, E> {
-                let code = u16::try_from(code);
-                code.map(FunctionArg::Code)
-                    .map_err(|_| E::custom("a function's code is 65535 at most"))
-            }
-
-            fn visit_str<E: Error>(self, name: &str) -> Result<FunctionArg, E> {
-                Ok(FunctionArg::Name(name.into()))
-            }
-        }
-
-        deserializer.deserialize_any(CodeOrName)
+        Ok(match FunctionRef::deserialize(deserializer)? {
+            FunctionRef::Code(code) => Self::Code(code),
+            FunctionRef::Name(name) => Self::Name(name),
+        })
     }
 }
 

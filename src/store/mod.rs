@@ -13,9 +13,11 @@ use crate::domain::{
 use crate::hsm::Signature;
 
 mod amend;
+mod ruling;
 pub mod sqlite;
 
 pub use amend::{AmendRequest, Amendment, Contact, Listed, Reissue, Reset, Sent};
+pub use ruling::{Ruled, Ruling, Rulings};
 
 /// A durable store.
 ///
@@ -114,6 +116,8 @@ pub enum Write {
     Listed(Arc<[Listed]>),
     /// What a car was sent and has acknowledged; [`Applied::Stale`] where there is no such vehicle.
     Contact(FleetId, VehicleId, Contact),
+    /// What a fleet rules from now on, and who said so.
+    Rule(Box<Rulings>),
     /// The end of everything that was over before this time: authorizations (with their bundles,
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
     /// so many in one go, and tokens that expired or were revoked before it.
@@ -301,6 +305,8 @@ pub enum Row {
     Contact(FleetId, VehicleId, Contact),
     /// How many amendments there were.
     Revision(u64),
+    /// What a fleet rules.
+    Ruled(FleetId, Ruled),
 }
 
 /// The names a bundle can be found by.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId,
-    EpochState, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Licence,
-    Recipient, Restrictions, Scope, Status, Subject, Terminal, TerminalId, Token, TokenId, Vehicle,
-    VehicleId, Window,
+    EpochState, Fleet, FleetId, FleetName, FleetSettings, Hold, Identity, IdentityId, KeyRecord,
+    Licence, Recipient, Restrictions, Scope, Status, Subject, Terminal, TerminalId, Token, TokenId,
+    Vehicle, VehicleId, Window,
 };
 use fob::store::{
     Applied, AuthorizationFilter, NewAuthorization, Order, OrderRequest, Proof, Redemption,
@@ -79,6 +79,7 @@ pub(super) fn identity(id: &str) -> Identity {
         fleet: FLEET,
         id: identity_id(id),
         status: Status::Active,
+        hold: Some(Hold::Insurance),
         licences: vec![Licence {
             class: "C1E".into(),
             expires: 4_070_908_800,

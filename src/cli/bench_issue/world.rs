@@ -141,6 +141,7 @@ fn registered(
         fleet: fleet.id,
         id: IdentityId::parse(&format!("renter-{n}"))?,
         status: Status::Active,
+        hold: None,
         licences: Vec::new(),
     };
     let terminal = Terminal {

@@ -6,9 +6,10 @@
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
 //! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
-//! `redeem`, `amend`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body` and `authorization_body`
-//! are the formats of what is kept as one piece, `packs` where bundles lie together, `contexts` what
-//! many of them have in common, `segments` what keeps index writes together. `standings` and `calls`
+//! `redeem`, `amend`, `statuses`, `rulings` or `purge`; `load`, `read` and `orders` answer
+//! questions. `bundle_body` and `authorization_body` are the formats of what is kept as one piece,
+//! `packs` where bundles lie together, `contexts` what many of them have in common, `segments` what
+//! keeps index writes together. `standings` and `calls`
 //! are what the writer remembers, so that it need not ask for it.
 //!
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
@@ -33,6 +34,7 @@ mod redeem;
 mod registry;
 mod registry_rows;
 mod reissues;
+mod rulings;
 mod schema;
 mod segments;
 mod standings;

@@ -104,7 +104,7 @@ pub(super) fn identities(
 ) -> Result<(), StoreError> {
     rows(
         connection,
-        "SELECT fleet, id, status, licences FROM identities ORDER BY number",
+        "SELECT fleet, id, status, licences, hold FROM identities ORDER BY number",
         [],
         |row| {
             let licences = cbor::read("an identity's licences", blob(row, 3)?, |d| {
@@ -122,6 +122,10 @@ pub(super) fn identities(
                 fleet: names.fleet(row.get(0)?)?,
                 id,
                 status: words::read_status(row.get(2)?)?,
+                hold: row
+                    .get::<_, Option<i64>>(4)?
+                    .map(words::read_hold)
+                    .transpose()?,
                 licences,
             }));
             Ok(())

@@ -2,7 +2,7 @@
 //! keeps its meaning.
 
 use super::error::corrupt;
-use crate::domain::{AuthorizationState, EpochState, Signing, Status};
+use crate::domain::{AuthorizationState, EpochState, Hold, Signing, Status};
 use crate::store::StoreError;
 
 pub(super) const ACTIVE: i64 = 0;
@@ -23,6 +23,18 @@ pub(super) fn read_status(number: i64) -> Result<Status, StoreError> {
         1 => Ok(Status::Suspended),
         _ => Err(corrupt("an unknown status")),
     }
+}
+
+pub(super) fn hold(hold: Hold) -> i64 {
+    match hold {
+        Hold::Payment => 1,
+        Hold::Insurance => 2,
+    }
+}
+
+pub(super) fn read_hold(number: i64) -> Result<Hold, StoreError> {
+    let known = Hold::ALL.into_iter().find(|known| hold(*known) == number);
+    known.ok_or_else(|| corrupt("an unknown hold"))
 }
 
 pub(super) fn state(state: AuthorizationState) -> i64 {

@@ -15,6 +15,7 @@ pub(super) mod purge;
 pub(super) mod read;
 pub(super) mod redeem;
 pub(super) mod registry;
+pub(super) mod rulings;
 pub(super) mod steps;
 
 /// Where one store's rows live, from before it is opened until after it is gone.
@@ -61,6 +62,7 @@ macro_rules! conformance {
             orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;
+            rulings: rules_follow_each_other;
             read: pages_follow_each_other, filters, fleets_do_not_see_each_other,
                 what_is_not_there;
             purge: only_what_was_over_before, at_most_so_many, nothing_is_left_of_it,
