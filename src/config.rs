@@ -110,6 +110,7 @@ struct ServerSection {
     import_timeout_ms: Option<u64>,
     batches_max: Option<usize>,
     batch_idle_ms: Option<u64>,
+    address_requests_per_s_max: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -404,6 +405,13 @@ impl ServerSection {
             import_timeout: Duration::from_millis(import_timeout_ms),
             batches_max: within("server.batches_max", self.batches_max, 8, 1..=1_024)?,
             batch_idle: Duration::from_millis(batch_idle_ms),
+            address_requests_per_s_max: within(
+                "server.address_requests_per_s_max",
+                self.address_requests_per_s_max,
+                100_000,
+                0..=1_000_000,
+            )?,
+            forwarded: self.behind_proxy,
         };
         Ok(ServerConfig {
             metrics_listen: self.metrics_listen,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fob_verify::HolderKey;
 
 use super::book::FleetBook;
+use super::limits::Asks;
 use super::reserve::{Outcome, RequestKey, Reserved};
 use super::ticket::Ticket;
 use super::{Engine, Failure, batch, jws, shutting_down};
@@ -130,6 +131,7 @@ impl Engine {
     }
 
     async fn carry_through(&self, mut presented: Presented) -> Result<Arc<Redemption>, Failure> {
+        self.count_redemption(&presented)?;
         let deadline = concurrent::sleep(self.shared.settings.answer_within);
         tokio::pin!(deadline);
         for _ in 0..=ADMISSIONS_MAX {
@@ -156,6 +158,25 @@ impl Engine {
             .shared
             .busy("others keep failing to redeem this code set")
             .into())
+    }
+
+    /// Counts an attempt to redeem, right or wrong, as the fleet's rules have it.
+    fn count_redemption(&self, presented: &Presented) -> Result<(), Refusal> {
+        let fleet = &presented.fleet;
+        if fleet.ruled.rules().limits.is_none() {
+            return Ok(());
+        }
+        // Whoever is not known is refused in any case, and leaves no trace.
+        let identity = fleet.identity(presented.identity.as_str());
+        let known = fleet.terminals_of(presented.identity.as_str());
+        let terminal = known.iter().find(|one| one.key == presented.holder);
+        let asks = Asks {
+            token: None,
+            identity: identity.as_ref().map(|it| &it.id),
+            terminal: terminal.map(|it| &it.id),
+            vehicle: Some(&presented.authorization.vehicle),
+        };
+        self.shared.limits.ask(fleet, asks)
     }
 
     /// What a code set is for, to somebody who holds it.
@@ -247,6 +268,9 @@ impl Engine {
             other => other?,
         };
         if let Reserved::Mine(reservation) = reserved {
+            // Where it may not, the reservation is dropped, and whoever waits for it asks anew.
+            let keys = authorization.functions.len();
+            self.count_issue(&presented.fleet, &vehicle.id, keys, now)?;
             self.hand_over(Admitted {
                 ticket: Ticket::Redemption(reservation),
                 authorization,
@@ -356,6 +380,7 @@ pub(super) fn check_vehicle(
             Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
         );
     }
+    fleet.ruled.check_frozen(&vehicle.id)?;
     vehicle.check_functions(&authorization.functions)?;
     Ok(vehicle)
 }

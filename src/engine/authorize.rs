@@ -6,6 +6,7 @@ use fob_verify::region::Region;
 
 use super::authenticate::{BackEnd, OwnerCommand};
 use super::book::FleetBook;
+use super::limits::Asks;
 use super::{Engine, Failure};
 use crate::domain::function::FunctionRef;
 use crate::domain::{
@@ -51,6 +52,7 @@ impl Engine {
         request: Option<Request>,
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Token(caller.token.id);
+        self.count_authorization(&caller.fleet, &spec.vehicle)?;
         let drafted = self.draft(&caller.fleet, spec, author);
         self.commit_authorization(drafted, request, None).await
     }
@@ -65,10 +67,24 @@ impl Engine {
         spec: AuthorizationSpec,
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Terminal(caller.terminal.id.clone());
+        self.count_authorization(&caller.fleet, &spec.vehicle)?;
         let drafted =
             check_owner(caller, &spec).and_then(|()| self.draft(&caller.fleet, spec, author));
         self.commit_authorization(drafted, Some(caller.request), Some(caller.evidence.clone()))
             .await
+    }
+
+    /// Counts what is asked for a vehicle that is there, as the fleet's rules have it.
+    fn count_authorization(&self, fleet: &FleetBook, vehicle: &VehicleId) -> Result<(), Refusal> {
+        if fleet.ruled.rules().limits.vehicle.is_none() {
+            return Ok(());
+        }
+        let known = fleet.vehicle(vehicle.as_str());
+        let asks = Asks {
+            vehicle: known.as_ref().map(|it| &it.id),
+            ..Asks::default()
+        };
+        self.shared.limits.ask(fleet, asks)
     }
 
     /// The code set of an authorization, as text.

@@ -589,6 +589,11 @@ impl FleetBook {
         number <= self.status_next.load(Ordering::Relaxed) / SHARD_LEN
     }
 
+    /// How many keys were counted out so far.
+    pub fn status_count(&self) -> u64 {
+        self.status_next.load(Ordering::Relaxed)
+    }
+
     /// Counts out `count` status indexes and returns the counter before them.
     pub fn next_status(&self, count: u64) -> u64 {
         self.status_next.fetch_add(count, Ordering::Relaxed)

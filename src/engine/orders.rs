@@ -15,6 +15,7 @@ use super::authenticate::{BackEnd, orders_scope};
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 use super::commit::REPLAYED;
+use super::limits::Asks;
 use super::reserve::Outcome;
 use super::ticket::{self, Ticket};
 use super::{Engine, Failure, shutting_down};
@@ -294,6 +295,13 @@ impl Engine {
         let mut authorization = self.draft_as(id, fleet, spec.into(), author_of, now)?;
         let vehicle = check_vehicle(fleet, &authorization)?;
         self.limit_to_eligible(fleet, &vehicle, &mut authorization, now)?;
+        let asks = Asks {
+            token: Some(&call.caller.token.id),
+            identity: Some(&identity),
+            terminal: Some(&terminal),
+            vehicle: Some(&vehicle.id),
+        };
+        self.shared.limits.ask(fleet, asks)?;
         let holder = fleet
             .terminal(terminal.as_str())
             .filter(|terminal| terminal.status == Status::Active)
@@ -303,6 +311,7 @@ impl Engine {
                     .field("recipient.terminal")
                     .detail("this terminal is suspended")
             })?;
+        self.count_issue(fleet, &vehicle.id, authorization.functions.len(), now)?;
         Ok(Ok(Allowed {
             authorization,
             vehicle,

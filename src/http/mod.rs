@@ -19,12 +19,14 @@ use crate::domain::{Refusal, RefusalCode};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
 
+mod address;
 mod amendments;
 mod answers;
 mod asked;
 mod authorizations;
 mod batches;
 mod body;
+mod brake;
 mod bundles;
 mod caller;
 mod cars;
@@ -62,6 +64,8 @@ pub(crate) struct State {
     pub(crate) exporter: Option<Exporter>,
     /// Lets batch calls in, so many at once.
     door: batches::Door,
+    /// How fast each address asks.
+    addresses: address::Addresses,
 }
 
 /// Every route of the API.
@@ -98,6 +102,17 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             ],
         ))
         .configure(amending)
+        .service(resource(
+            "/v1/brake",
+            "GET, HEAD, POST",
+            [read().to(brake::read), web::post().to(brake::freeze)],
+        ))
+        .service(post("/v1/brake/release", web::post().to(brake::release)))
+        .service(resource(
+            "/v1/quota",
+            "PUT",
+            [web::put().to(brake::approve)],
+        ))
         .service(resource(
             "/v1/rules",
             "GET, HEAD, PUT",

@@ -17,7 +17,7 @@ mod ruling;
 pub mod sqlite;
 
 pub use amend::{AmendRequest, Amendment, Contact, Listed, Reissue, Reset, Sent};
-pub use ruling::{Ruled, Ruling, Rulings};
+pub use ruling::{Frozen, QuotaDay, Ruled, Ruling, Rulings};
 
 /// A durable store.
 ///

@@ -32,12 +32,20 @@ const MAKING: [&str; 4] = [
 ];
 
 /// Calls about nothing but the fleet whose token it is.
-const OWN: [&str; 2] = ["GET /v1/rules", "PUT /v1/rules"];
+const OWN: [&str; 4] = [
+    "GET /v1/brake",
+    "GET /v1/rules",
+    "PUT /v1/quota",
+    "PUT /v1/rules",
+];
 
 /// Calls whose answer is a list, or a line for each line.
 const LISTING: [&str; 2] = ["GET /v1/authorizations", "POST /v1/batches"];
 
 const SCOPES: [&str; 5] = ["authorize", "issue", "revoke", "read", "admin"];
+
+/// What goes with neither `authorize` nor `issue`.
+const APPROVE: &str = "approve";
 
 const UNLOCK: &str = "doors.unlock";
 
@@ -226,6 +234,14 @@ fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
         ],
         "GET /v1/rules" => vec![get("/v1/rules".into())],
         "PUT /v1/rules" => vec![put("/v1/rules".into(), json!({ "rules": {} }))],
+        "GET /v1/brake" => vec![get("/v1/brake".into())],
+        "POST /v1/brake" => vec![post("/v1/brake".into(), json!({ "vehicle": vehicle }))],
+        "POST /v1/brake/release" => {
+            let path = || "/v1/brake/release".to_owned();
+            let all = [json!({}), json!({ "vehicle": vehicle })];
+            all.map(|body| post(path(), body)).into()
+        }
+        "PUT /v1/quota" => vec![put("/v1/quota".into(), json!({ "approved": 1 }))],
         "GET /v1/vehicles/{id}/sync" => vec![get(format!("/v1/vehicles/{vehicle}/sync"))],
         "GET /v1/bundles/{id}" => vec![
             get(format!("/v1/bundles/{bundle}")),
@@ -407,22 +423,35 @@ fn no_call_reaches_another_fleet_or_goes_without_its_scope() {
     let world = World::new();
     let before = world.north_has();
     let jwk = Phone::new().jwk();
+    let approving = token(&world.issuer, "south", &[APPROVE]);
     let mut all = operations(&world.server);
     // Once they have made something, the southern fleet has something of that name.
     all.sort_by_key(|(name, ..)| MAKING.contains(&name.as_str()));
     for (name, scope, _) in all {
         let Some(scope) = scope else { continue };
         let lacking: Vec<_> = SCOPES.into_iter().filter(|one| *one != scope).collect();
-        assert_eq!(lacking.len(), SCOPES.len() - 1, "{name} asks for {scope}");
-        let lacking = ["north", "south"].map(|fleet| token(&world.issuer, fleet, &lacking));
+        let known = SCOPES.len() - usize::from(scope != APPROVE);
+        assert_eq!(lacking.len(), known, "{name} asks for {scope}");
+        let mut lacking = vec![
+            token(&world.issuer, "north", &lacking),
+            token(&world.issuer, "south", &lacking),
+        ];
+        if scope != APPROVE {
+            lacking.push(token(&world.issuer, "north", &[APPROVE]));
+        }
+        let south = if scope == APPROVE {
+            &approving
+        } else {
+            &world.south
+        };
         let own = calls(&name, &world.names, &jwk);
         for (asked, absent) in own.iter().zip(calls(&name, &Names::absent(), &jwk)) {
             world.send(asked, None).refused(401, "unauthenticated");
             for token in &lacking {
                 world.send(asked, Some(token)).refused(403, "forbidden");
             }
-            let answer = world.send(asked, Some(&world.south));
-            let nothing = world.send(&absent, Some(&world.south));
+            let answer = world.send(asked, Some(south));
+            let nothing = world.send(&absent, Some(south));
             assert_eq!(
                 said(&answer, &world.names),
                 said(&nothing, &world.names),

@@ -3,4 +3,5 @@
 
 mod crossing;
 mod eligibility;
+mod limits;
 mod rental;

@@ -68,6 +68,11 @@ impl Rates {
 }
 
 impl Bands {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub(super) fn check(&self, at: &str) -> Result<(), Refusal> {
         check(at, "fleet", self.fleet)?;
         check(at, "vehicle", self.vehicle)

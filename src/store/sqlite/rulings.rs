@@ -1,43 +1,88 @@
 //! What fleets rule: floor 2, `store/sqlite`.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, params};
 
-use super::error::column;
-use super::load::{Names, rows, text};
+use super::error::{column, number};
+use super::load::{Names, named, rows, text};
 use super::registry::fleet_number;
-use crate::store::{Applied, Row, Ruled, Ruling, Rulings, StoreError};
+use crate::domain::VehicleId;
+use crate::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
 
-/// Writes a ruling, if what it needs stands.
+/// Writes a ruling, if what it needs stands, and what is kept of the decision.
 pub(super) fn rule(connection: &Connection, ruled: &Rulings) -> Result<Applied, StoreError> {
     let Some(fleet) = fleet_number(connection, &ruled.fleet)? else {
         return Ok(Applied::Stale);
     };
-    let (act, object, done) = match &ruled.what {
+    if !write(connection, fleet, ruled)? {
+        return Ok(Applied::Stale);
+    }
+    let Some((act, object)) = act(&ruled.what) else {
+        return Ok(Applied::Done);
+    };
+    let sql = "INSERT INTO acts (fleet, at, by, act, object, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let at = column(ruled.at)?;
+    changed(
+        connection,
+        sql,
+        params![fleet, at, ruled.by, act, object, ruled.why],
+    )?;
+    Ok(Applied::Done)
+}
+
+/// A decision, in a word, and of what.
+fn act(what: &Ruling) -> Option<(&'static str, String)> {
+    Some(match what {
+        Ruling::Rules(version, _) => ("rules", version.to_string()),
+        Ruling::Freeze(vehicle) => ("freeze", name(vehicle.as_ref()).into()),
+        Ruling::Release(vehicle) => ("release", name(vehicle.as_ref()).into()),
+        Ruling::Approve(_, _, keys) => ("approve", keys.to_string()),
+        Ruling::Day(..) => return None,
+    })
+}
+
+fn write(connection: &Connection, fleet: i64, ruled: &Rulings) -> Result<bool, StoreError> {
+    match &ruled.what {
         Ruling::Rules(version, body) => {
             let sql = "INSERT INTO rules (fleet, version, body) SELECT ?1, ?2, ?3 WHERE ?2 = 1 +
                        (SELECT coalesce(max(version), 0) FROM rules WHERE fleet = ?1)";
-            let done = connection
-                .prepare_cached(sql)?
-                .execute(params![fleet, version, body])?;
-            ("rules", version.to_string(), done)
+            changed(connection, sql, params![fleet, version, body])
         }
-    };
-    if done == 0 {
-        return Ok(Applied::Stale);
+        Ruling::Freeze(vehicle) => {
+            let sql = "INSERT INTO brakes (fleet, vehicle, since, by, why)
+                       VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            let (vehicle, since) = (name(vehicle.as_ref()), column(ruled.at)?);
+            let values = params![fleet, vehicle, since, ruled.by, ruled.why];
+            changed(connection, sql, values)
+        }
+        Ruling::Release(vehicle) => {
+            let sql = "DELETE FROM brakes WHERE fleet = ?1 AND vehicle = ?2";
+            changed(connection, sql, params![fleet, name(vehicle.as_ref())])
+        }
+        Ruling::Day(day, base) => {
+            let sql = "INSERT INTO quotas (fleet, day, base, approved) VALUES (?1, ?2, ?3, 0)
+                       ON CONFLICT DO UPDATE SET day = ?2, base = ?3, approved = 0 WHERE day < ?2";
+            changed(
+                connection,
+                sql,
+                params![fleet, column(*day)?, column(*base)?],
+            )
+        }
+        Ruling::Approve(day, base, keys) => {
+            let sql = "INSERT INTO quotas (fleet, day, base, approved) VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT DO UPDATE SET base = iif(day = ?2, base, ?3), day = ?2,
+                       approved = ?4 WHERE day <= ?2";
+            let (day, base, keys) = (column(*day)?, column(*base)?, column(*keys)?);
+            changed(connection, sql, params![fleet, day, base, keys])
+        }
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO acts (fleet, at, by, act, object, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            fleet,
-            column(ruled.at)?,
-            ruled.by,
-            act,
-            object,
-            ruled.why
-        ])?;
-    Ok(Applied::Done)
+}
+
+fn changed(connection: &Connection, sql: &str, values: impl Params) -> Result<bool, StoreError> {
+    Ok(connection.prepare_cached(sql)?.execute(values)? > 0)
+}
+
+fn name(vehicle: Option<&VehicleId>) -> &str {
+    vehicle.map_or("", VehicleId::as_str)
 }
 
 /// Hands on what stands.
@@ -51,6 +96,31 @@ pub(super) fn load(
     rows(connection, newest, [], |row| {
         let ruled = Ruled::Rules(row.get(1)?, text(row, 2)?.into());
         each(Row::Ruled(names.fleet(row.get(0)?)?, ruled));
+        Ok(())
+    })?;
+    let frozen = "SELECT fleet, vehicle, since, by, why FROM brakes ORDER BY fleet, vehicle";
+    rows(connection, frozen, [], |row| {
+        let vehicle = match text(row, 1)? {
+            "" => None,
+            id => Some(named(VehicleId::parse(id))?),
+        };
+        let frozen = Frozen {
+            since: number(row.get(2)?)?,
+            by: row.get(3)?,
+            why: row.get(4)?,
+        };
+        let ruled = Ruled::Frozen(vehicle, frozen);
+        each(Row::Ruled(names.fleet(row.get(0)?)?, ruled));
+        Ok(())
+    })?;
+    let days = "SELECT fleet, day, base, approved FROM quotas ORDER BY fleet";
+    rows(connection, days, [], |row| {
+        let day = QuotaDay {
+            day: number(row.get(1)?)?,
+            base: number(row.get(2)?)?,
+            approved: number(row.get(3)?)?,
+        };
+        each(Row::Ruled(names.fleet(row.get(0)?)?, Ruled::Day(day)));
         Ok(())
     })
 }

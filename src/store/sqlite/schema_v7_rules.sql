@@ -20,3 +20,22 @@ CREATE TABLE acts (
 
 -- Why an identity gets no keys for now: 1 payment, 2 insurance; null where it does.
 ALTER TABLE identities ADD COLUMN hold INTEGER;
+
+-- What is frozen: a vehicle, or the whole fleet where it is empty.
+CREATE TABLE brakes (
+    fleet INTEGER NOT NULL,
+    vehicle TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    why TEXT,
+    PRIMARY KEY (fleet, vehicle)
+) STRICT, WITHOUT ROWID;
+
+-- The day of each fleet's quota: days since 1970, the fleet's counter of keys when it began, and
+-- what was approved beyond the quota.
+CREATE TABLE quotas (
+    fleet INTEGER PRIMARY KEY,
+    day INTEGER NOT NULL,
+    base INTEGER NOT NULL,
+    approved INTEGER NOT NULL
+) STRICT;
