@@ -27,6 +27,10 @@ const SHARDS: usize = 64;
 /// Keys of one shard, at most: a million in all.
 const SHARD_KEYS_MAX: usize = 16_384;
 
+/// How often a shard that is full is looked through, at most: many strangers must not cost a look
+/// each.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// Counts how fast each of many keys asks.
 pub struct Meter<K: Eq + Hash + Clone> {
     limiter: RateLimiter<K, Cells<K>, Monotonic, NoOpMiddleware<Duration>>,
@@ -100,6 +104,21 @@ struct Shard<K> {
     known: HashMap<K, Nanos>,
     /// Of all for whom there is no room.
     others: Option<Nanos>,
+    /// When it may be looked through again.
+    sweep_at: u64,
+}
+
+impl<K> Shard<K> {
+    /// Forgets whoever has been quiet for so long that it makes no difference: what is counted of
+    /// them lies before `now`.
+    fn sweep(&mut self, now: u64) {
+        if now < self.sweep_at {
+            return;
+        }
+        self.known.retain(|_, cell| cell.as_u64() > now);
+        let pause = u64::try_from(SWEEP_EVERY.as_nanos()).unwrap_or(u64::MAX);
+        self.sweep_at = now.saturating_add(pause);
+    }
 }
 
 impl<K: Eq + Hash + Clone> Cells<K> {
@@ -108,6 +127,7 @@ impl<K: Eq + Hash + Clone> Cells<K> {
             Mutex::new(Shard {
                 known: HashMap::new(),
                 others: None,
+                sweep_at: 0,
             })
         };
         Self {
@@ -136,10 +156,8 @@ impl<K: Eq + Hash + Clone> StateStore for Cells<K> {
         }
         let (told, next) = measure(None)?;
         if shard.known.len() >= SHARD_KEYS_MAX {
-            // What this key has now is the present and one more; who has less than the present is
-            // as good as new.
-            let now = next.as_u64().saturating_sub(self.each);
-            shard.known.retain(|_, cell| cell.as_u64() > now);
+            // A key that is new has the present and one more.
+            shard.sweep(next.as_u64().saturating_sub(self.each));
         }
         if shard.known.len() < SHARD_KEYS_MAX {
             shard.known.insert(key.clone(), next);
