@@ -254,9 +254,9 @@ impl Engine {
             return Ok(Admission::PinAsked);
         }
         let id = authorization.id;
-        let still_open = || match shared.book.authorization(id) {
-            Some(again) => again.check_open(now),
-            None => Err(RefusalCode::CodeSetUnknown.into()),
+        let still_open = || {
+            let again = shared.book.look_up(id, |again| again.check_open(now));
+            again.unwrap_or_else(|| Err(RefusalCode::CodeSetUnknown.into()))
         };
         let reserved = shared
             .reservations
@@ -321,8 +321,8 @@ impl Engine {
         };
         let turn = self.shared.turns.of(id);
         let _turn = turn.take().await;
-        let now = self.shared.book.authorization(id);
-        if now.is_none_or(|now| now.state != AuthorizationState::Open) {
+        let state = self.shared.book.look_up(id, |now| now.state);
+        if state != Some(AuthorizationState::Open) {
             return Ok(false);
         }
         let applied = self.write(vec![Write::PinAttempt(id, version)]).await?;

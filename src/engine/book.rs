@@ -30,7 +30,8 @@ pub struct Book {
     fleets: Map<FleetId, Arc<FleetBook>>,
     fleet_names: Map<FleetName, FleetId>,
     tokens: Map<[u8; 32], Arc<Token>>,
-    authorizations: Map<AuthorizationId, Arc<Authorization>>,
+    /// In the map's own entries: a look-up touches no other memory, and no count that others raise.
+    authorizations: Map<AuthorizationId, Authorization>,
     settings: Map<String, String>,
     epochs: ArcSwap<Vec<Arc<Epoch>>>,
     active: ArcSwapOption<Epoch>,
@@ -144,7 +145,7 @@ impl Book {
             Row::Epoch(epoch) => self.put_epochs([epoch]),
             Row::TrustList(version, bytes) => self.put_trust(version, bytes),
             Row::Record(number, text) => self.put_record(number, text),
-            Row::Authorization(authorization) => self.put_authorization(Arc::new(authorization)),
+            Row::Authorization(authorization) => self.put_authorization(authorization),
             Row::Status(mark) => self.statuses.mark(&[mark]),
             Row::Listed(list) => self.statuses.listed(&[list]),
             Row::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
@@ -176,7 +177,9 @@ impl Book {
             Write::Epoch(epoch) => self.take(Row::Epoch(epoch)),
             Write::TrustList(version, bytes) => self.take(Row::TrustList(version, bytes)),
             Write::Step(step) => self.put_step(*step),
-            Write::Authorize(new) => self.put_authorization(new.authorization),
+            Write::Authorize(new) => {
+                self.put_authorization(Arc::unwrap_or_clone(new.authorization))
+            }
             // An order's authorization is never open: the store alone has it.
             Write::Redeem(redemption) if redemption.order.is_some() => {}
             Write::Redeem(redemption) => {
@@ -237,9 +240,18 @@ impl Book {
         tokens
     }
 
-    /// An authorization.
+    /// An authorization, for those who keep it.
     pub fn authorization(&self, id: AuthorizationId) -> Option<Arc<Authorization>> {
-        self.authorizations.pin().get(&id).cloned()
+        self.look_up(id, |held| Arc::new(held.clone()))
+    }
+
+    /// What `look` makes of an authorization.
+    pub fn look_up<T>(
+        &self,
+        id: AuthorizationId,
+        look: impl FnOnce(&Authorization) -> T,
+    ) -> Option<T> {
+        self.authorizations.pin().get(&id).map(look)
     }
 
     /// The ids of the authorizations that `which` picks. Looks at every one.
@@ -311,7 +323,7 @@ impl Book {
         let mut authorization = Authorization::clone(&amendment.authorization);
         let code_set = authorization.amended().and_then(|it| it.code_set.clone());
         authorization.set_amended(Some(Amended { revision, code_set }));
-        self.put_authorization(Arc::new(authorization));
+        self.put_authorization(authorization);
     }
 
     fn raise_epoch(&self, fleet: FleetId, vehicle: &VehicleId, epoch: u32) {
@@ -474,19 +486,17 @@ impl Book {
         }
     }
 
-    fn put_authorization(&self, authorization: Arc<Authorization>) {
+    fn put_authorization(&self, authorization: Authorization) {
         self.authorizations
             .pin()
             .insert(authorization.id, authorization);
     }
 
     fn set_state(&self, id: AuthorizationId, state: AuthorizationState) {
-        self.authorizations.pin().update(id, |known| {
-            Arc::new(Authorization {
-                state,
-                redeemed: known.redeemed || state == AuthorizationState::Redeemed,
-                ..Authorization::clone(known)
-            })
+        self.authorizations.pin().update(id, |known| Authorization {
+            state,
+            redeemed: known.redeemed || state == AuthorizationState::Redeemed,
+            ..known.clone()
         });
     }
 
