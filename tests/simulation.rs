@@ -88,6 +88,7 @@ impl World<'_> {
             not_before: now() - 60,
             not_after: now() + hours * 3600,
             region: None,
+            recurring: None,
             max_uses: Vec::new(),
             recipient: Recipient::default(),
             pin: false,

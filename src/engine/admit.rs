@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fob_verify::HolderKey;
 
 use super::book::FleetBook;
+use super::case::{Borrower, Case};
 use super::limits::Asks;
 use super::reserve::{Outcome, RequestKey, Reserved};
 use super::ticket::Ticket;
@@ -13,10 +14,9 @@ use super::{Engine, Failure, batch, jws, shutting_down};
 use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
-use crate::domain::rules::eligible;
 use crate::domain::{
-    Authorization, AuthorizationState, BundleId, CodeSet, Identity, IdentityId, Refusal,
-    RefusalCode, Status, Terminal, TerminalId, UnixTime, Vehicle,
+    Authorization, AuthorizationState, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
+    TerminalId, UnixTime, Vehicle, Window,
 };
 use crate::store::{Applied, Order, Redemption, Write};
 
@@ -80,9 +80,8 @@ pub struct Admitted {
     pub(super) identity: IdentityId,
     pub(super) holder: HolderKey,
     pub(super) terminal: Option<TerminalId>,
-    /// First second in which its keys no longer hold: with the authorization, or with what its
-    /// holder needs to have keys at all.
-    pub(super) not_after: UnixTime,
+    /// When its keys may be used.
+    pub(super) window: Window,
     pub(super) order: Option<Order>,
 }
 
@@ -247,7 +246,7 @@ impl Engine {
         let Allowed {
             vehicle,
             terminal,
-            not_after,
+            window,
         } = check_rules(presented, &authorization, now)?;
         shared.check_signing(now)?;
         if authorization.pin && !presented.pin_right {
@@ -279,7 +278,7 @@ impl Engine {
                 identity: presented.identity.clone(),
                 holder: presented.holder,
                 terminal,
-                not_after,
+                window,
                 order: None,
             })?;
         }
@@ -368,28 +367,16 @@ impl Engine {
 pub(super) fn check_vehicle(
     fleet: &FleetBook,
     authorization: &Authorization,
+    now: UnixTime,
 ) -> Result<Arc<Vehicle>, Refusal> {
-    if fleet.fleet.status != Status::Active {
-        return Err(Refusal::new(RefusalCode::Forbidden).detail("the fleet is suspended"));
-    }
-    let vehicle = fleet
-        .vehicle(authorization.vehicle.as_str())
-        .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
-    if vehicle.status != Status::Active {
-        return Err(
-            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
-        );
-    }
-    fleet.ruled.check_frozen(&vehicle.id)?;
-    vehicle.check_functions(&authorization.functions)?;
-    Ok(vehicle)
+    Case::new(fleet, authorization, now).check_vehicle()
 }
 
 /// What the rules allow.
 struct Allowed {
     vehicle: Arc<Vehicle>,
     terminal: Option<TerminalId>,
-    not_after: UnixTime,
+    window: Window,
 }
 
 /// Every rule about who may redeem what, apart from the PIN's value.
@@ -398,85 +385,15 @@ fn check_rules(
     authorization: &Authorization,
     now: UnixTime,
 ) -> Result<Allowed, Refusal> {
-    let fleet = &presented.fleet;
-    let vehicle = check_vehicle(fleet, authorization)?;
-    let identity = fleet
-        .identity(presented.identity.as_str())
-        .ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity).field("identity.id"))?;
-    let eligible_until = fleet.eligible(&identity, &vehicle, authorization, now)?;
-    if authorization
-        .recipient()
-        .identity
-        .as_ref()
-        .is_some_and(|only| *only != presented.identity)
-    {
-        return Err(RefusalCode::RecipientMismatch.into());
-    }
-    let terminal = check_terminal(presented, authorization)?;
+    let case = Case::new(&presented.fleet, authorization, now).redeemed_by(Borrower {
+        id: &presented.identity,
+        holder: Some(&presented.holder),
+    });
+    let vehicle = case.check_vehicle()?;
+    case.check_borrower()?;
     Ok(Allowed {
         vehicle,
-        terminal,
-        not_after: authorization.window.not_after.min(eligible_until),
+        terminal: case.terminal(),
+        window: case.window(false),
     })
-}
-
-impl FleetBook {
-    /// Whether `identity` may have keys on `authorization`, and until when.
-    ///
-    /// # Errors
-    /// As [`eligible`].
-    pub(super) fn eligible(
-        &self,
-        identity: &Identity,
-        vehicle: &Vehicle,
-        authorization: &Authorization,
-        now: UnixTime,
-    ) -> Result<UnixTime, Refusal> {
-        let from = authorization.window.not_before.max(now);
-        let functions = &authorization.functions;
-        eligible(&self.ruled.rules(), identity, vehicle, functions, from)
-    }
-}
-
-/// Which registered terminal redeems, if it is one: beside the code set a redemption needs a
-/// registered terminal of that identity, an authorization bound to that terminal, or the PIN,
-/// unless the fleet has opened redemption. An identity that has terminals redeems with those.
-fn check_terminal(
-    presented: &Presented,
-    authorization: &Authorization,
-) -> Result<Option<TerminalId>, Refusal> {
-    let mismatch = |why| {
-        Refusal::new(RefusalCode::TerminalMismatch)
-            .field("proof")
-            .detail(why)
-    };
-    let fleet = &presented.fleet;
-    let known = fleet.terminals_of(presented.identity.as_str());
-    let is_this = |terminal: &&Arc<Terminal>| {
-        terminal.key == presented.holder && terminal.status == Status::Active
-    };
-    let terminal = known
-        .iter()
-        .find(is_this)
-        .map(|terminal| terminal.id.clone());
-    if let Some(only) = &authorization.recipient().terminal {
-        return match terminal {
-            Some(terminal) if terminal == *only => Ok(Some(terminal)),
-            _ => Err(mismatch("this code set is bound to another terminal")),
-        };
-    }
-    if terminal.is_some() {
-        return Ok(terminal);
-    }
-    if !known.is_empty() {
-        return Err(mismatch(
-            "this identity redeems with its registered terminals only",
-        ));
-    }
-    if authorization.pin || fleet.fleet.settings.open_redemption {
-        return Ok(None);
-    }
-    Err(mismatch(
-        "register this terminal, bind the authorization to it, or ask for a PIN",
-    ))
 }

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use super::Engine;
 use super::book::FleetBook;
 use super::commit::WriteJob;
 use super::meter::Meter;
-use super::{Engine, Shared};
 use crate::clock::Clock;
 use crate::concurrent::{Map, oneshot};
 use crate::domain::rules::{Rate, Rules, day};
@@ -141,18 +141,16 @@ fn take<K: Eq + std::hash::Hash + Clone>(
     }
 }
 
-impl Shared {
-    /// A meter by this process's clock.
-    pub(crate) fn meter<K: Eq + std::hash::Hash + Clone>(
+impl Engine {
+    /// A meter of `what` by this engine's clock. `None` for a rate of nothing or in no time.
+    pub fn meter<K: Eq + std::hash::Hash + Clone>(
         &self,
         what: &'static str,
         rate: Rate,
     ) -> Option<Meter<K>> {
-        Meter::new(what, rate, &self.clock)
+        Meter::new(what, rate, &self.shared.clock)
     }
-}
 
-impl Engine {
     /// Counts a bundle of `keys` keys that is about to be issued.
     ///
     /// # Errors
@@ -181,7 +179,7 @@ impl Engine {
         let Some(most) = fleet.ruled.rules().keys_per_day else {
             return Ok(());
         };
-        let (today, ends) = day(now);
+        let (today, _) = day(now);
         if fleet.ruled.begins(today) {
             let begin = Ruling::Day(today, fleet.status_count());
             self.write_unasked(fleet, now, String::new(), begin);
@@ -190,12 +188,7 @@ impl Engine {
         if fleet.ruled.admit_keys(most, issued, keys as u64, today) {
             return Ok(());
         }
-        Err(Refusal::new(RefusalCode::QuotaExceeded)
-            .detail(
-                "have more approved for today (PUT /v1/quota, a token with the scope approve), or \
-                 ask again after midnight UTC",
-            )
-            .retry_after(u32::try_from(ends.saturating_sub(now)).unwrap_or(u32::MAX)))
+        Err(over_quota(now))
     }
 
     /// Has the committer write a ruling that nobody waits for. Where there is no room it is not
@@ -212,6 +205,17 @@ impl Engine {
         let writes = vec![Write::Rule(Box::new(ruled))];
         drop(self.writes.try_send(WriteJob::Commit { writes, reply }));
     }
+}
+
+/// `quota_exceeded`, saying when there is another day.
+pub(super) fn over_quota(now: UnixTime) -> Refusal {
+    let (_, ends) = day(now);
+    Refusal::new(RefusalCode::QuotaExceeded)
+        .detail(
+            "have more approved for today (PUT /v1/quota, a token with the scope approve), or ask \
+             again after midnight UTC",
+        )
+        .retry_after(u32::try_from(ends.saturating_sub(now)).unwrap_or(u32::MAX))
 }
 
 fn frozen_now(of: &str) -> Refusal {

@@ -20,6 +20,7 @@
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
+//! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
@@ -53,10 +54,12 @@ pub mod authorize;
 pub mod batch;
 pub mod book;
 pub mod brake;
+mod case;
 pub mod ceremony;
 pub mod certain;
 pub mod commit;
 pub mod consent;
+pub mod explain;
 pub mod found;
 mod generate;
 pub mod ids;

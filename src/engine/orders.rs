@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use fob_verify::HolderKey;
 use fob_verify::region::Region;
+use fob_verify::window::Recurring;
 
 use super::admit::{Admitted, check_vehicle};
 use super::authenticate::{BackEnd, orders_scope};
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
+use super::case::Case;
 use super::commit::REPLAYED;
 use super::limits::Asks;
 use super::reserve::Outcome;
@@ -60,6 +62,8 @@ pub struct OrderSpec {
     pub not_after: UnixTime,
     /// Where they may be used.
     pub region: Option<Region>,
+    /// At which hours of the week they may be used.
+    pub recurring: Option<Recurring>,
     /// How often each function may be used.
     pub max_uses: Vec<(FunctionRef, u32)>,
     /// Who gets the keys.
@@ -232,7 +236,7 @@ impl Engine {
             .map(|(place, one)| {
                 keys += one.authorization.functions.len();
                 Admitted {
-                    not_after: one.authorization.window.not_after,
+                    window: one.authorization.window,
                     ticket: Ticket::Order(place),
                     authorization: Arc::new(one.authorization),
                     fleet: Arc::clone(&call.caller.fleet),
@@ -293,8 +297,8 @@ impl Engine {
         let (identity, terminal) = (spec.identity.clone(), spec.terminal.clone());
         let author_of = Author::Token(author);
         let mut authorization = self.draft_as(id, fleet, spec.into(), author_of, now)?;
-        let vehicle = check_vehicle(fleet, &authorization)?;
-        self.limit_to_eligible(fleet, &vehicle, &mut authorization, now)?;
+        let vehicle = check_vehicle(fleet, &authorization, now)?;
+        limit_to_eligible(fleet, &mut authorization, now)?;
         let asks = Asks {
             token: Some(&call.caller.token.id),
             identity: Some(&identity),
@@ -322,24 +326,6 @@ impl Engine {
         }))
     }
 
-    /// What an order asks for ends with what its holder needs to have keys at all.
-    fn limit_to_eligible(
-        &self,
-        fleet: &FleetBook,
-        vehicle: &Vehicle,
-        authorization: &mut Authorization,
-        now: UnixTime,
-    ) -> Result<(), Refusal> {
-        let to = authorization.recipient().identity.as_ref();
-        let identity = to.and_then(|id| fleet.identity(id.as_str()));
-        let unknown = || Refusal::new(RefusalCode::UnknownIdentity).field("recipient.identity");
-        let identity = identity.ok_or_else(unknown)?;
-        let until = fleet.eligible(&identity, vehicle, authorization, now)?;
-        authorization.window.not_after = authorization.window.not_after.min(until);
-        authorization.redeem_by = authorization.redeem_by.min(authorization.window.not_after);
-        Ok(())
-    }
-
     async fn answered_before(&self, id: BundleId) -> Answer {
         let signed = self.bundle(id).await?.ok_or_else(|| {
             Refusal::new(RefusalCode::NotFound)
@@ -355,6 +341,23 @@ impl Engine {
     }
 }
 
+/// What an order asks for ends with what its holder needs to have keys at all.
+fn limit_to_eligible(
+    fleet: &FleetBook,
+    authorization: &mut Authorization,
+    now: UnixTime,
+) -> Result<(), Refusal> {
+    let to = authorization.recipient().identity.as_ref();
+    let identity = to.and_then(|id| fleet.identity(id.as_str()));
+    let unknown = || Refusal::new(RefusalCode::UnknownIdentity).field("recipient.identity");
+    let mut case = Case::new(fleet, authorization, now);
+    case.check_identity(identity.ok_or_else(unknown)?)?;
+    let window = case.window(true);
+    authorization.window = window;
+    authorization.redeem_by = authorization.redeem_by.min(window.not_after);
+    Ok(())
+}
+
 impl From<OrderSpec> for AuthorizationSpec {
     fn from(spec: OrderSpec) -> Self {
         Self {
@@ -363,6 +366,7 @@ impl From<OrderSpec> for AuthorizationSpec {
             not_before: spec.not_before,
             not_after: spec.not_after,
             region: spec.region,
+            recurring: spec.recurring,
             max_uses: spec.max_uses,
             recipient: Recipient {
                 identity: Some(spec.identity),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use fob_verify::HolderKey;
 
 use super::Engine;
-use super::admit::check_vehicle;
 use super::book::FleetBook;
+use super::case::Case;
 use super::certain::certain_by;
 use super::outcome::Outcome;
 use super::reissue::Again;
@@ -16,7 +16,7 @@ use crate::domain::change::{Action, grants};
 use crate::domain::id::VERSION_MAX;
 use crate::domain::{
     Amended, Authorization, AuthorizationState, Bundle, KeyId, KeyRecord, KeyStatus, Mark, Refusal,
-    RefusalCode, ShardId, Status, Subject, TerminalId, UnixTime,
+    RefusalCode, ShardId, Status, Subject, TerminalId, Window,
 };
 use crate::store::{Amendment, Reissue, SignedBundle};
 
@@ -29,8 +29,8 @@ pub(super) struct Plan {
     pub(super) again: Option<(Bundle, HolderKey)>,
     /// The registered terminal that must be active for it.
     pub(super) terminal: Option<TerminalId>,
-    /// Until when whoever has the bundle may have keys at all.
-    pub(super) eligible_until: UnixTime,
+    /// When its keys may be used, where it is issued again.
+    pub(super) window: Window,
 }
 
 impl Plan {
@@ -41,7 +41,7 @@ impl Plan {
             marks: Vec::new(),
             again: None,
             terminal: None,
-            eligible_until: UnixTime::MAX,
+            window: now.window,
         }
     }
 
@@ -93,11 +93,13 @@ impl Engine {
             return Ok(plan);
         };
         let before = &newest.bundle;
-        let vehicle = check_vehicle(fleet, &plan.next)?;
+        let mut case = Case::new(fleet, &plan.next, self.clock().unix());
+        case.check_vehicle()?;
         let identity = fleet.identity(before.identity.as_str());
-        let identity = identity.ok_or(RefusalCode::IdentitySuspended)?;
-        let now = self.clock().unix();
-        plan.eligible_until = fleet.eligible(&identity, &vehicle, &plan.next, now)?;
+        case.check_identity(identity.ok_or(RefusalCode::IdentitySuspended)?)?;
+        // An order has its bundle's id.
+        let window = case.window(plan.next.id.0 == before.id.0);
+        plan.window = window;
         let to = holder.unwrap_or(before.holder);
         plan.terminal = check_holder(fleet, before, &to, holder.is_some())?;
         if let (Some(_), Some(restrictions)) = (&holder, plan.next.restrictions.as_mut())
@@ -105,7 +107,10 @@ impl Engine {
         {
             restrictions.recipient.terminal = plan.terminal.clone();
         }
-        let next = &plan.next;
+        let mut next = plan.next.clone();
+        // What it grants begins as early as its keys do.
+        next.window.not_before = window.not_before;
+        let next = &next;
         let stays = |bundle: &Bundle| bundle.holder == to;
         let gone = |bundle: &Bundle, subject: &Subject, key: &KeyRecord| {
             !grants(next, bundle, subject, key, stays(bundle))
@@ -204,7 +209,7 @@ pub(super) fn again(plan: &Plan, vehicle_epoch: u32) -> Option<Again> {
         before,
         holder,
         vehicle_epoch,
-        not_after: plan.next.window.not_after.min(plan.eligible_until),
+        window: plan.window,
     })
 }
 

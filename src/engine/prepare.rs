@@ -15,7 +15,7 @@ use super::reserve::Outcome;
 use super::stations::Chosen;
 use super::{Failure, Shared};
 use crate::domain::{
-    AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing, Window,
+    AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing,
 };
 
 /// Bundles that one thread prepares before it is worth waking another.
@@ -288,10 +288,7 @@ impl Common<'_> {
             algorithm: self.epoch.key.algorithm(),
             issuer: Arc::clone(&self.issuer),
             issued_at: self.unix_ms / 1000,
-            window: Window {
-                not_after: admitted.not_after,
-                ..authorization.window
-            },
+            window: admitted.window,
             region: authorization.region().copied().map(Box::new),
             recurring: authorization.recurring().copied().map(Box::new),
             subjects: fleet.subjects(base, &authorization.functions, first),

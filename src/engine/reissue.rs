@@ -26,8 +26,8 @@ pub(super) struct Again {
     pub(super) holder: HolderKey,
     /// The vehicle epoch its keys are of.
     pub(super) vehicle_epoch: u32,
-    /// First second in which its keys no longer hold.
-    pub(super) not_after: UnixTime,
+    /// When its keys may be used.
+    pub(super) window: Window,
 }
 
 /// Issues bundles again, every key signed by itself, all in one call into the HSM. Each comes with
@@ -121,10 +121,7 @@ fn decide(
         algorithm: epoch.key.algorithm(),
         issuer: Arc::clone(issuer),
         issued_at: now,
-        window: Window {
-            not_after: again.not_after,
-            ..authorization.window
-        },
+        window: again.window,
         region: authorization.region().copied().map(Box::new),
         recurring: authorization.recurring().copied().map(Box::new),
         subjects: fleet.subjects(base, &authorization.functions, first),

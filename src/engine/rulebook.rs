@@ -82,6 +82,26 @@ impl Rulebook {
     /// Lets `keys` more in, of `most` and what was approved, if there is room. `issued` is the
     /// fleet's counter of keys.
     pub(super) fn admit_keys(&self, most: u64, issued: u64, keys: u64, today: u64) -> bool {
+        let admit = |admitted| self.with_more(admitted, (most, issued), keys, today);
+        self.admitted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit)
+            .is_ok()
+    }
+
+    /// Whether `keys` more would be let in now.
+    pub(super) fn has_room(&self, most: u64, issued: u64, keys: u64, today: u64) -> bool {
+        self.with_more(self.admitted(), (most, issued), keys, today)
+            .is_some()
+    }
+
+    /// What is let in with `keys` more than `admitted`, if that is not too much.
+    fn with_more(
+        &self,
+        admitted: u64,
+        (most, issued): (u64, u64),
+        keys: u64,
+        today: u64,
+    ) -> Option<u64> {
         let day = self.day();
         let (used, most) = if day.day == today {
             let used = issued.saturating_sub(day.base);
@@ -90,13 +110,8 @@ impl Rulebook {
             // The day has not begun, as far as is durable: nothing of it is used.
             (0, most)
         };
-        let admit = |admitted: u64| {
-            let next = admitted.max(used).saturating_add(keys);
-            (next <= most).then_some(next)
-        };
-        self.admitted
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit)
-            .is_ok()
+        let next = admitted.max(used).saturating_add(keys);
+        (next <= most).then_some(next)
     }
 
     fn put_day(&self, day: QuotaDay) {

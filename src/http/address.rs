@@ -28,7 +28,7 @@ impl Addresses {
         };
         Self {
             meter: (rate.count > 0)
-                .then(|| engine.shared.meter("address", rate))
+                .then(|| engine.meter("address", rate))
                 .flatten(),
             forwarded: limits.forwarded,
         }

@@ -33,6 +33,7 @@ mod cars;
 mod code_sets;
 mod encode;
 mod entries;
+mod explain;
 mod keys;
 mod lines;
 mod merge;
@@ -107,17 +108,14 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             "GET, HEAD, POST",
             [read().to(brake::read), web::post().to(brake::freeze)],
         ))
+        .service(post("/v1/explain", web::post().to(explain::explain)))
         .service(post("/v1/brake/release", web::post().to(brake::release)))
         .service(resource(
             "/v1/quota",
             "PUT",
             [web::put().to(brake::approve)],
         ))
-        .service(resource(
-            "/v1/rules",
-            "GET, HEAD, PUT",
-            [read().to(rules::read), web::put().to(rules::set)],
-        ))
+        .configure(ruling)
         .service(get("/v1/status/{shard}", read().to(cars::status_list)))
         .service(resource(
             "/v1/code-sets/preview",
@@ -144,6 +142,15 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
         .service(get("/docs", read().to(openapi::to_page)))
         .service(openapi::page())
         .default_service(web::route().to(not_found));
+}
+
+/// What a fleet rules.
+fn ruling(config: &mut web::ServiceConfig) {
+    config.service(resource(
+        "/v1/rules",
+        "GET, HEAD, PUT",
+        [read().to(rules::read), web::put().to(rules::set)],
+    ));
 }
 
 /// What changes or ends what was authorized, and what else is asked about one authorization or

@@ -6,8 +6,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    amendments, authorizations, batches, brake, bundles, cars, code_sets, keys, operations,
-    registry, revocations, rules,
+    amendments, authorizations, batches, brake, bundles, cars, code_sets, explain, keys,
+    operations, registry, revocations, rules,
 };
 
 #[derive(OpenApi)]
@@ -30,6 +30,7 @@ use super::{
         revocations::revoke,
         rules::read,
         rules::set,
+        explain::explain,
         brake::read,
         brake::freeze,
         brake::release,

@@ -13,7 +13,7 @@ use super::State;
 use super::body::{Body, json as decode_json};
 use super::caller;
 use super::problem::Problem;
-use super::shapes::FunctionArg;
+use super::shapes::{FunctionArg, WeeklyShape};
 use crate::domain::json::object;
 use crate::domain::{Refusal, RefusalCode, RulesText, Scope};
 
@@ -26,10 +26,14 @@ use crate::domain::{Refusal, RefusalCode, RulesText, Scope};
 pub(super) struct RulesShape {
     /// Which functions need which licences. Keys end with the licence they need.
     licences: Vec<LicenceShape>,
+    /// Named sets of functions and limits: `preset:NAME` stands for one wherever functions are.
+    presets: BTreeMap<String, PresetShape>,
     /// How fast each caller, borrower, device and vehicle may ask; beyond it, `rate_limited`.
     limits: RatesShape,
     /// The most keys in a day (UTC); beyond it, `quota_exceeded` until more are approved.
     keys_per_day: Option<u64>,
+    /// By how many seconds keys of redemptions work before their window begins; 0 to 86400.
+    early_grace_s: Option<u32>,
     /// The normal band of issuing; beyond it issuing freezes until somebody else releases it.
     brake: BandsShape,
 }
@@ -44,6 +48,20 @@ pub(super) struct LicenceShape {
     models: Option<Vec<String>>,
     /// Licence classes, one of which is enough.
     classes: Vec<String>,
+}
+
+/// A named set of functions and limits.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape, for the document")]
+pub(super) struct PresetShape {
+    /// The functions, by name or code.
+    functions: Vec<FunctionArg>,
+    /// How often each may be used, by its name or code.
+    max_uses: Option<BTreeMap<String, u32>>,
+    /// The longest its keys may work, in seconds.
+    lasts_s: Option<u64>,
+    /// At which hours of the week they work.
+    recurring: Option<Vec<WeeklyShape>>,
 }
 
 /// So many in so many seconds.

@@ -234,6 +234,17 @@ fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
         ],
         "GET /v1/rules" => vec![get("/v1/rules".into())],
         "PUT /v1/rules" => vec![put("/v1/rules".into(), json!({ "rules": {} }))],
+        "POST /v1/explain" => {
+            let path = || "/v1/explain".to_owned();
+            let who = |identity: &str, terminal: Option<&str>| {
+                let mut who = json!({ "authorization": id, "identity": identity });
+                if let Some(terminal) = terminal {
+                    who["terminal"] = json!(terminal);
+                }
+                post(path(), json!({ "redemption": who }))
+            };
+            vec![who(identity, None), who("south-renter", Some(terminal))]
+        }
         "GET /v1/brake" => vec![get("/v1/brake".into())],
         "POST /v1/brake" => vec![post("/v1/brake".into(), json!({ "vehicle": vehicle }))],
         "POST /v1/brake/release" => {

@@ -3,5 +3,8 @@
 
 mod crossing;
 mod eligibility;
+mod explain;
+mod guessing;
 mod limits;
+mod presets;
 mod rental;

@@ -52,6 +52,7 @@ pub(super) fn orders(
                 not_before: now,
                 not_after: now + 86_400,
                 region: None,
+                recurring: None,
                 max_uses: Vec::new(),
                 identity: IdentityId::parse(&format!("renter-{registered}"))?,
                 terminal: TerminalId::parse(&format!("phone-{registered}"))?,

@@ -91,29 +91,45 @@ impl LicenceRule {
     }
 }
 
-/// Whether `identity` may get keys of `functions` (ascending) on `vehicle`, and until when: keys
-/// end with the licence they need. `from` is when they begin, or now where that is later.
+/// Whether `identity` is suspended.
 ///
 /// # Errors
-/// `identity_suspended`, `identity_held`, `licence_missing`, `licence_expired`.
-pub fn eligible(
+/// `identity_suspended`.
+pub fn check_status(identity: &Identity) -> Result<(), Refusal> {
+    match identity.status {
+        Status::Active => Ok(()),
+        Status::Suspended => Err(RefusalCode::IdentitySuspended.into()),
+    }
+}
+
+/// Whether the fleet holds keys back from `identity`.
+///
+/// # Errors
+/// `identity_held`, saying because of what.
+pub fn check_hold(identity: &Identity) -> Result<(), Refusal> {
+    let Some(hold) = identity.hold else {
+        return Ok(());
+    };
+    Err(Refusal::new(RefusalCode::IdentityHeld)
+        .field("identity")
+        .detail(format!(
+            "held because of its {}: settle that with the fleet",
+            hold.name()
+        )))
+}
+
+/// Until when `identity` has the licences that keys of `functions` (ascending) on `vehicle` need:
+/// keys end with them. `from` is when they begin, or now where that is later.
+///
+/// # Errors
+/// `licence_missing`, `licence_expired`.
+pub fn licensed_until(
     rules: &Rules,
     identity: &Identity,
     vehicle: &Vehicle,
     functions: &[FunctionCode],
     from: UnixTime,
 ) -> Result<UnixTime, Refusal> {
-    if identity.status != Status::Active {
-        return Err(RefusalCode::IdentitySuspended.into());
-    }
-    if let Some(hold) = identity.hold {
-        return Err(Refusal::new(RefusalCode::IdentityHeld)
-            .field("identity")
-            .detail(format!(
-                "held because of its {}: settle that with the fleet",
-                hold.name()
-            )));
-    }
     rules
         .licences
         .iter()
@@ -121,6 +137,22 @@ pub fn eligible(
         .try_fold(UnixTime::MAX, |until, rule| {
             Ok(until.min(rule.met_until(identity, from)?))
         })
+}
+
+/// Whether `identity` may get keys of `functions` (ascending) on `vehicle`, and until when.
+///
+/// # Errors
+/// Those of [`check_status`], [`check_hold`] and [`licensed_until`], in this order.
+pub fn eligible(
+    rules: &Rules,
+    identity: &Identity,
+    vehicle: &Vehicle,
+    functions: &[FunctionCode],
+    from: UnixTime,
+) -> Result<UnixTime, Refusal> {
+    check_status(identity)?;
+    check_hold(identity)?;
+    licensed_until(rules, identity, vehicle, functions, from)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! checked. The rules of a redemption are asked in `licence.rs`, rates are numbers only: how fast
 //! somebody asks is counted in the engine.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::function::Catalogue;
@@ -12,13 +14,20 @@ use super::refusal::Refusal;
 use super::time::UnixTime;
 
 mod licence;
+mod preset;
 mod rate;
+mod weekly;
 
-pub use licence::{LicenceRule, LicenceText, eligible};
+pub use licence::{LicenceRule, LicenceText, check_hold, check_status, eligible, licensed_until};
+pub use preset::{Preset, PresetText};
 pub use rate::{Bands, Rate, Rates};
+pub use weekly::{WeeklyText, recurring};
 
 /// The most rules about licences a fleet may have.
 pub const LICENCE_RULES_MAX: usize = 64;
+
+/// The earliest a fleet may let keys work before their window begins, in seconds.
+pub const EARLY_GRACE_S_MAX: u32 = 86_400;
 
 /// What a fleet rules, as written: the JSON that is set, kept and shown.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -30,12 +39,21 @@ pub struct RulesText {
         deserialize_with = "super::json::objects"
     )]
     pub licences: Vec<LicenceText>,
+    /// Named sets of functions and limits.
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "preset::by_name"
+    )]
+    pub presets: BTreeMap<String, PresetText>,
     /// How fast each caller, borrower, device and vehicle may ask.
     #[serde(deserialize_with = "super::json::object")]
     pub limits: Rates,
     /// The most keys in a day (UTC); more need approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys_per_day: Option<u64>,
+    /// By how many seconds keys work before their window begins.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub early_grace_s: u32,
     /// The normal band of issuing: beyond it issuing freezes.
     #[serde(deserialize_with = "super::json::object")]
     pub brake: Bands,
@@ -48,12 +66,21 @@ pub struct Rules {
     pub version: u32,
     /// Which functions need which licences.
     pub licences: Box<[LicenceRule]>,
+    /// Named sets of functions and limits.
+    pub presets: BTreeMap<String, Preset>,
     /// How fast each caller, borrower, device and vehicle may ask.
     pub limits: Rates,
     /// The most keys in a day (UTC); more need approval.
     pub keys_per_day: Option<u64>,
+    /// By how many seconds keys work before their window begins.
+    pub early_grace_s: u32,
     /// The normal band of issuing.
     pub brake: Bands,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl RulesText {
@@ -84,11 +111,16 @@ impl RulesText {
         let licences = self.licences.iter().enumerate().map(licence);
         self.limits.check("limits")?;
         self.brake.check("brake")?;
+        if self.early_grace_s > EARLY_GRACE_S_MAX {
+            return Err(Refusal::malformed("early_grace_s", "at most 86400 seconds"));
+        }
         Ok(Rules {
             version,
             licences: licences.collect::<Result<_, _>>()?,
+            presets: preset::check(&self.presets, catalogue)?,
             limits: self.limits,
             keys_per_day: self.keys_per_day,
+            early_grace_s: self.early_grace_s,
             brake: self.brake,
         })
     }
@@ -135,6 +167,7 @@ mod tests {
         let many = vec![r#"{"functions":[3],"classes":["B"]}"#; 65].join(",");
         let one_less = vec![r#"{"functions":[3],"classes":["B"]}"#; 64].join(",");
         assert!(check(&format!(r#"{{"licences":[{one_less}]}}"#)).is_ok());
+        assert!(check(r#"{"early_grace_s":86400}"#).is_ok());
         assert!(check(&rate(1, 1)).is_ok() && check(&rate(1_000_000, 86_400)).is_ok());
         for (text, code, field) in [
             (
@@ -157,6 +190,11 @@ mod tests {
                 classes(r#"["B E"]"#),
                 RefusalCode::Malformed,
                 "licences[0].classes",
+            ),
+            (
+                r#"{"early_grace_s":86401}"#.into(),
+                RefusalCode::Malformed,
+                "early_grace_s",
             ),
             (rate(0, 1), RefusalCode::Malformed, "limits.vehicle"),
             (rate(1, 0), RefusalCode::Malformed, "limits.vehicle"),
