@@ -13,7 +13,7 @@ use crate::domain::json::{Object, entries, objects};
 use crate::domain::refusal::{Refusal, RefusalCode};
 
 /// What comes before a preset's name where functions are named.
-pub const PREFIX: &str = "preset:";
+const PREFIX: &str = "preset:";
 
 /// The most presets a fleet may have.
 const PRESETS_MAX: usize = 64;
@@ -188,9 +188,8 @@ mod tests {
         let rules = rules.expect("rules");
         let name = |name: &str| FunctionRef::Name(name.into());
         let code = FunctionRef::Code;
-        let (preset, others) = rules
-            .preset_of(&[code(4), name("preset:valet")])
-            .expect("one");
+        let asked = [code(4), name("preset:valet")];
+        let (preset, others) = rules.preset_of(&asked).expect("one");
         let preset = preset.expect("a preset");
         assert_eq!(
             (&preset.functions[..], &preset.max_uses[..]),
@@ -201,13 +200,13 @@ mod tests {
             rules.preset_of(&[code(4)]),
             Ok((None, vec![code(4)].into()))
         );
-        let refused = |all: &[FunctionRef]| rules.preset_of(all).map_err(|it| it.code);
+        let refused = |all: &[FunctionRef]| rules.preset_of(all).err().map(|it| it.code);
         assert_eq!(
             refused(&[name("preset:no")]),
-            Err(RefusalCode::UnknownFunction)
+            Some(RefusalCode::UnknownFunction)
         );
         let two = [name("preset:valet"), name("preset:valet")];
-        assert_eq!(refused(&two), Err(RefusalCode::Malformed));
+        assert_eq!(refused(&two), Some(RefusalCode::Malformed));
     }
 
     #[test]
