@@ -400,7 +400,8 @@ impl Engine {
         self.shared.health.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Drains, finishes what was let in, and ends the threads. Blocks until they have ended.
+    /// Drains, finishes what was let in, ends the threads and lets go of the tokens. Blocks until
+    /// they have ended.
     pub fn shutdown(&self) {
         self.drain();
         let Some(threads) = self.threads.take() else {
@@ -421,6 +422,7 @@ impl Engine {
         threads.signing.into_iter().for_each(join);
         drop(self.writes.send(commit::WriteJob::Stop));
         join(threads.committer);
+        self.shared.stations.close();
     }
 }
 

@@ -227,6 +227,13 @@ impl Stations {
         }
     }
 
+    /// Lets go of every token.
+    pub(super) fn close(&self) {
+        for station in &self.all {
+            station.signer().close();
+        }
+    }
+
     /// Whether none is up: the HSM is down.
     pub(super) fn all_down(&self) -> bool {
         self.all.iter().all(Station::is_down)

@@ -139,6 +139,11 @@ pub trait Signer: Send + Sync + 'static {
         Parked::default()
     }
 
+    /// Lets go of the token, because nobody asks it for anything any more. Not left to whoever
+    /// drops this last: that may be while the process ends, and a module that is being unloaded
+    /// is not to be called.
+    fn close(&self) {}
+
     /// How the token is, asked now: for `fob hsm status`.
     ///
     /// Never fails: a token that cannot be reached is a status with `up` false.

@@ -276,6 +276,23 @@ impl Signer for Token {
         }
     }
 
+    /// Closing sessions may hang like any other call, so it is not waited for longer.
+    fn close(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(up) = state.take() else {
+            return;
+        };
+        drop(state);
+        let closed = Call::start(&self.parking, move || drop(up))
+            .map(|call| call.wait(self.config.call_timeout).is_ok());
+        if closed != Ok(true) {
+            tracing::warn!(
+                label = self.config.label,
+                "the token's sessions do not close"
+            );
+        }
+    }
+
     fn status(&self) -> TokenStatus {
         let checked = self.with_link(CALLS_TO_OPEN, |link| {
             link.check_alive()?;
@@ -303,20 +320,8 @@ impl Signer for Token {
 }
 
 impl Drop for Token {
-    /// Closing sessions may hang like any other call, so it is not waited for longer.
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(up) = state.take() else {
-            return;
-        };
-        let closed = Call::start(&self.parking, move || drop(up))
-            .map(|call| call.wait(self.config.call_timeout).is_ok());
-        if closed != Ok(true) {
-            tracing::warn!(
-                label = self.config.label,
-                "the token's sessions do not close"
-            );
-        }
+        Signer::close(self);
     }
 }
 

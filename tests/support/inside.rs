@@ -96,6 +96,10 @@ impl Signer for FaultySigner {
         self.token.sign_all(key, messages)
     }
 
+    fn close(&self) {
+        Signer::close(&self.token);
+    }
+
     fn status(&self) -> TokenStatus {
         self.token.status()
     }
