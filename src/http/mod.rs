@@ -132,7 +132,6 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             "POST",
             [web::post().to(batches::issue)],
         ))
-        .service(get("/v1/bundles/{id}", read().to(bundles::read)))
         .service(get("/v1/trust", read().to(keys::trust)))
         .service(get("/.well-known/jwks.json", read().to(keys::jwks)))
         .service(get("/healthz", read().to(operations::healthz)))
@@ -174,6 +173,7 @@ fn amending(config: &mut web::ServiceConfig) {
             "/v1/authorizations/{id}/resume",
             web::post().to(amendments::resume),
         ))
+        .service(get("/v1/bundles/{id}", read().to(bundles::read)))
         .service(post(
             "/v1/bundles/{id}/rebind",
             web::post().to(amendments::rebind),
