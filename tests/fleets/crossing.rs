@@ -113,6 +113,10 @@ fn lines(path: &str, lines: &[Value]) -> Call {
 }
 
 /// The ways to make one call of the API against `names`. `jwk` is a phone's.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table: what each call is made with"
+)]
 fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
     let Names {
         vehicle,
