@@ -11,7 +11,7 @@ DIR ?= var
 FOB := target/release/fob
 PYTHON := .venv/bin/python
 PYTHON_STATUS := .venv-status/bin/python
-TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc libnss3 libnss3-tools curl gcc python3-venv
+TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc libnss3 libnss3-tools curl gcc python3-venv postgresql openssl
 # The suite of modules as `make test` runs it: those that are installed in a moment.
 QUICK_MODULES := softhsm,p11-kit,nss
 MODULES := softhsm,p11-kit,nss,kryoptic,tpm2-pkcs11
@@ -79,6 +79,7 @@ $(PYTHON_STATUS): tests/client/status-requirements.txt
 
 torture: export FOB_CRASHES = 200
 torture: export FOB_OUTAGES = 20
+torture: export FOB_DRILL_KEYS = 100000
 torture: export FOB_SCHEDULES = 20000
 torture: export PROPTEST_CASES = 20000
 torture: test hostile

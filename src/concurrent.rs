@@ -10,6 +10,7 @@ pub(crate) use crossbeam::channel;
 pub(crate) use dashmap::{DashMap, Entry};
 pub(crate) use papaya::HashMap as Map;
 pub(crate) use std::sync::atomic::AtomicU64 as Counter;
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread;
 pub(crate) use tokio::sync::oneshot;
 pub(crate) use tokio::task::spawn_blocking;

@@ -16,9 +16,12 @@ use crate::hsm::TokenConfig;
 use crate::http::{Limits, ServerConfig, TlsFiles};
 
 mod hsm;
+mod store;
 
 pub use hsm::{HsmConfig, IssuingToken};
 use hsm::{HsmSection, TokenSection};
+pub use store::StoreConfig;
+use store::StoreSection;
 
 /// The file's name within its directory.
 pub const FILE_NAME: &str = "fob.toml";
@@ -66,8 +69,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The engine's bounds; its addresses are known once it is bound.
     pub engine: EngineSettings,
-    /// The store's file.
-    pub store: PathBuf,
+    /// Where the store is.
+    pub store: StoreConfig,
     /// The issuing tokens.
     pub hsm: HsmConfig,
     /// The root's token. `serve` never opens it.
@@ -134,13 +137,6 @@ struct EngineSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct StoreSection {
-    path: Option<PathBuf>,
-    retain_for_days: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 struct EpochsSection {
     rotate_every: Option<String>,
     overlap: Option<String>,
@@ -159,7 +155,7 @@ struct LogSection {
 const SECTIONS: [&str; 7] = ["server", "engine", "store", "epochs", "hsm", "root", "log"];
 
 /// Keys whose value is text, whatever it looks like: a serial number may be all digits.
-const TEXTS: [&str; 13] = [
+const TEXTS: [&str; 16] = [
     "serial",
     "label",
     "module",
@@ -167,6 +163,9 @@ const TEXTS: [&str; 13] = [
     "profile",
     "pin_file",
     "path",
+    "url",
+    "password_file",
+    "tls_ca",
     "public_url",
     "filter",
     "signing",
@@ -296,6 +295,7 @@ impl File {
         let wrong = |(name, why)| setting(name, why);
         engine.schedule = self.epochs.check(engine.schedule).map_err(wrong)?;
         engine.dual_control = self.epochs.dual_control;
+        let store = self.store.check(dir).map_err(wrong)?;
         let hsm = self.hsm.check(dir).map_err(wrong)?;
         let (root, root_pin_file) = self.root.check_root(dir).map_err(wrong)?;
         Ok(Config {
@@ -305,7 +305,7 @@ impl File {
             behind_proxy: self.server.behind_proxy,
             server,
             engine,
-            store: dir.join(self.store.path.unwrap_or_else(|| "fob.db".into())),
+            store,
             hsm,
             root,
             root_pin_file,
@@ -631,6 +631,20 @@ mod tests {
         );
         let message = wrong(&format!("{MINIMAL}\n[server]\npublic_url = \"ftp://x\""));
         assert!(message.contains("server.public_url"), "{message}");
+        for (store, said) in [
+            ("url = \"mysql://h/d\"", "store.url: "),
+            ("url = \"postgresql://u:hunter2@h/d\"", "store.url: "),
+            (
+                "path = \"a.db\"\nurl = \"postgresql://h/d\"",
+                "store.path: ",
+            ),
+            ("tls_ca = \"ca.pem\"", "store.url: "),
+            ("url = \"postgresql://h/d\"\nreaders = 0", "store.readers: "),
+        ] {
+            let message = wrong(&format!("{MINIMAL}\n[store]\n{store}"));
+            assert!(message.contains(said), "{message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
         assert!(wrong("[hsm]\nmodule = \"/m.so\"").contains("hsm."));
         let message = load(MINIMAL, &[("FOB_ENGINE_QUEUE_LEN_MAX", "many")]).expect_err("an error");
         assert!(message.contains("FOB_ENGINE_QUEUE_LEN_MAX"), "{message}");

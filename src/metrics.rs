@@ -65,6 +65,10 @@ impl Exporter {
 
 fn describe() {
     metrics::describe_counter!("fob_keys_issued_total", "Keys signed and durable.");
+    metrics::describe_counter!(
+        "fob_bundles_renewed_total",
+        "Bundles of revoked epochs that were signed again."
+    );
     metrics::describe_counter!("fob_hsm_signatures_total", "Signatures the HSM has made.");
     metrics::describe_counter!("fob_commits_total", "Transactions committed.");
     metrics::describe_counter!("fob_commit_failures_total", "Transactions that failed.");

@@ -2,15 +2,14 @@
 //! ends of keys, the lifetimes of lists, with and without an acknowledgement.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fob::domain::change::Action;
-use fob::domain::{AuthorizationId, ShardId, Token, TokenId, VehicleId};
+use fob::domain::{AuthorizationId, ShardId, VehicleId};
 use fob::engine::amend::{Caller, Done};
 use fob::engine::authenticate::BackEnd;
 use fob::engine::certain::CertainBy;
+use fob::engine::revoke::Target;
 use fob::store::{Applied, Contact, Sent, Write};
 use fob_verify::key::SignedKey;
 use fob_verify::status::{self, Room};
@@ -129,24 +128,21 @@ impl Scene {
             settings.list_lifetime_s = list_lifetime_s;
             settings.list_ttl_s = list_ttl_s;
         });
-        let fleet = inside.engine.book().fleet_named("demo").unwrap();
-        let token = Arc::new(Token {
-            id: TokenId([1; 16]),
-            fleet: fleet.fleet.id,
-            hash: [0; 32],
-            scopes: std::iter::empty().collect(),
-            created_at: 0,
-            expires_at: None,
-            revoked_at: None,
-        });
         Self {
-            back_end: BackEnd { fleet, token },
+            back_end: inside.back_end(),
             inside,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap(),
         }
+    }
+
+    /// Starts the server anew, with lists that live so long.
+    fn restart(&mut self, list_lifetime_s: u64) {
+        self.inside
+            .restart(|settings| settings.list_lifetime_s = list_lifetime_s);
+        self.back_end = self.inside.back_end();
     }
 
     /// Notes that this vehicle's car has acknowledged a sync that includes so many amendments.
@@ -276,4 +272,55 @@ fn what_is_done_twice_is_no_more_certain_than_what_is_done_once() {
     let known = scene.inside.engine.book().statuses.revision();
     scene.acknowledge("DEMO-0003", known);
     assert_eq!(scene.cancel(id).outcome.certain_by, CertainBy::Now);
+}
+
+#[test]
+fn lists_that_live_shorter_from_now_on_do_not_shorten_those_that_were_signed() {
+    let mut scene = Scene::new("certain-shortened", 12 * 3600, 3600);
+    scene.acknowledge("DEMO-0001", 0);
+    let (id, car) = scene.lend("DEMO-0001", "engine.start", 20 * 3600);
+    scene.restart(900);
+    let last = car.refuses_from(now());
+    let told = latest(&scene.cancel(id));
+    assert_eq!(told, last, "as long as the list that the car holds");
+    // What comes after them lives as long as is said now.
+    assert!(last > now() + 11 * 3600);
+    let uri = SignedKey::decode(&car.key).unwrap().unverified().status.uri;
+    let list = scene.inside.engine.status_list(ShardId::at(uri).unwrap());
+    let list = scene.runtime.block_on(list).unwrap().unwrap();
+    let renewed = Offline {
+        list: list.bytes.to_vec(),
+        ..car
+    };
+    assert_eq!(renewed.asked(now()), Err(Refusal::Revoked));
+}
+
+#[test]
+fn what_another_reason_holds_down_is_no_more_certain_for_that() {
+    let scene = Scene::new("certain-reasons", 900, 120);
+    let (id, car) = scene.lend("DEMO-0003", "doors.unlock", 5_000);
+    let suspend = || {
+        let caller = Caller::BackEnd(&scene.back_end, None);
+        let done = scene.inside.engine.act(caller, id, Action::Suspend);
+        scene.runtime.block_on(done).unwrap()
+    };
+    let target = Target::Vehicle(VehicleId::parse("DEMO-0003").unwrap());
+    let caller = Caller::BackEnd(&scene.back_end, None);
+    let engine = &scene.inside.engine;
+    let parts = engine.parts_of(caller, Action::Suspend, &target);
+    let parts = scene.runtime.block_on(parts).unwrap();
+    let done = engine.carry_out(caller, Action::Suspend, &parts);
+    let done = scene.runtime.block_on(done).unwrap();
+    let [Ok(outcome)] = &done[..] else {
+        panic!("{done:?}");
+    };
+    let ends = SignedKey::decode(&car.key).unwrap().unverified().expires;
+    assert_eq!(outcome.certain_by, CertainBy::Contact(ends));
+    // The car has not heard of the vehicle's suspension, so this one is not certain either.
+    let done = suspend();
+    assert_eq!(done.outcome.suspended, []);
+    assert_eq!(latest(&done), ends);
+    let known = engine.book().statuses.revision();
+    scene.acknowledge("DEMO-0003", known);
+    assert_eq!(suspend().outcome.certain_by, CertainBy::Now);
 }

@@ -5,9 +5,12 @@
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use fob_verify::key::SignedKey;
 use serde_json::json;
 
-use crate::support::inside::{Fault, Inside};
+use crate::support::inside::{Fault, Inside, sibling};
 use crate::support::{Answer, Phone, authorization, redemption};
 
 const TWO: [&str; 2] = ["doors.unlock", "engine.start"];
@@ -91,6 +94,44 @@ fn an_hsm_that_fails_for_a_moment_costs_nothing() {
         let answer = redemption.send(&inside);
         assert_eq!(answer.status, 201, "{failures}: {}", answer.text());
         assert_eq!(redemption.check(&inside).body, answer.body);
+    }
+}
+
+#[test]
+fn what_is_signed_beside_the_batches_is_asked_of_another_token_once() {
+    let (token, epoch) = sibling("faults-beside-other");
+    let other = epoch.id;
+    let inside = Inside::with_siblings("faults-beside", vec![(token, epoch)], |_| {});
+    let made = inside.server.command(
+        &inside
+            .owner
+            .command(&inside.server.url, &authorization("DEMO-0001", &TWO)),
+    );
+    let made = made.value();
+    let (code_set, phone) = (made["code_set"].as_str().unwrap(), Phone::new());
+    let redeem = || inside.server.redeem(code_set, "renter-1", &phone);
+    assert_eq!(redeem().status, 201);
+    // Nobody has asked the other one yet, so the first one is the less busy.
+    inside.signer.fail(1);
+    let path = format!(
+        "/v1/authorizations/{}",
+        made["authorization"].as_str().unwrap()
+    );
+    let patch = json!({ "version": 1, "max_uses": { "doors.unlock": 3 } });
+    let change = inside
+        .owner
+        .command_to(&inside.server.url, "PATCH", &path, &patch);
+    let headers = [("content-type", "application/jose")];
+    let changed = inside
+        .server
+        .send("PATCH", &path, &headers, change.as_bytes());
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    let again = redeem().value();
+    for key in again["keys"].as_array().unwrap() {
+        let bytes = BASE64_URL_SAFE_NO_PAD
+            .decode(key["key"].as_str().unwrap())
+            .unwrap();
+        assert_eq!(SignedKey::decode(&bytes).unwrap().kid(), &other.0);
     }
 }
 

@@ -259,7 +259,7 @@ impl World {
 }
 
 /// Every route, with its methods.
-const ROUTES: [(&str, &str); 24] = [
+const ROUTES: [(&str, &str); 26] = [
     ("/v1/vehicles/x", "PUT"),
     ("/v1/identities/x", "PUT"),
     ("/v1/terminals/x", "PUT"),
@@ -271,6 +271,8 @@ const ROUTES: [(&str, &str); 24] = [
     ("/v1/authorizations/x/resume", "POST"),
     ("/v1/bundles/x/rebind", "POST"),
     ("/v1/revocations", "POST"),
+    ("/v1/suspensions", "POST"),
+    ("/v1/resumptions", "POST"),
     ("/v1/status/x", "GET, HEAD"),
     ("/v1/vehicles/x/reset", "POST"),
     ("/v1/vehicles/x/sync", "GET, HEAD, POST"),

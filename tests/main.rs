@@ -7,11 +7,13 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod act;
 mod api;
 mod batches;
 mod certain;
 mod change;
 mod client;
+mod cluster;
 mod demo;
 mod epochs;
 mod faults;
@@ -20,12 +22,14 @@ mod floors;
 mod hostile;
 mod hsm;
 mod issue;
+mod lists;
 mod offline;
 mod once;
 mod overload;
 mod refusals;
 mod secrets;
 mod simulation;
+mod standing;
 mod status;
 mod store;
 mod support;

@@ -136,13 +136,16 @@ fn field(answer: &Answer) -> Option<String> {
 // ---- who calls -----------------------------------------------------------------------------
 
 /// Every call that takes a bearer token, with the scope it asks for.
-const SCOPED: [(&str, &str, &str); 9] = [
+const SCOPED: [(&str, &str, &str); 12] = [
     ("PUT", "/v1/vehicles/NEW", "admin"),
     ("PUT", "/v1/identities/new", "admin"),
     ("PUT", "/v1/terminals/new", "admin"),
     ("POST", "/v1/import", "admin"),
     ("POST", "/v1/batches", "issue"),
     ("POST", "/v1/authorizations", "authorize"),
+    ("POST", "/v1/revocations", "revoke"),
+    ("POST", "/v1/suspensions", "revoke"),
+    ("POST", "/v1/resumptions", "revoke"),
     ("GET", "/v1/authorizations", "read"),
     ("GET", "/v1/authorizations/x", "read"),
     ("GET", "/v1/bundles/x", "read"),

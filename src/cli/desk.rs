@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::hsm::Report;
+use super::reissue::{RenewAsk, RenewTold};
 use super::steps::{self, Ask, Told};
 use crate::domain::time::Time;
 use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
@@ -40,6 +41,10 @@ pub(super) enum Command {
     Epoch {
         ask: Ask,
     },
+    /// A slice of signing bundles again, which takes an engine.
+    Renew {
+        ask: RenewAsk,
+    },
     HsmStatus,
 }
 
@@ -53,6 +58,7 @@ pub(super) enum Answer {
     Tokens(Vec<TokenRow>),
     Revoked(String),
     Epoch(Told),
+    Renewed(RenewTold),
     Hsm(serde_json::Value),
 }
 
@@ -156,6 +162,7 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             })
         }
         Command::Epoch { ask } => steps::decide(context, ask),
+        Command::Renew { .. } => Err(Failure::Fault("there is no engine to sign with".into())),
         Command::HsmStatus => {
             let report = (context.hsm)().map_err(Failure::Fault)?;
             only(Answer::Hsm(

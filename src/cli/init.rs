@@ -21,6 +21,7 @@ use crate::hsm::{
     Profile, Signer, SoftHsm, Token, TokenConfig, init_token, random_pin, read_pin_file,
     write_pin_file,
 };
+use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
 use crate::store::{Applied, Store, Write};
 
@@ -67,6 +68,16 @@ pub(super) struct InitArgs {
     /// The root's token is there already, and its user PIN is in this file
     #[arg(long, value_name = "FILE", requires = "module")]
     root_pin_file: Option<PathBuf>,
+    /// Keep the store in this PostgreSQL database, which many nodes may share; a file under D
+    /// where absent
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// The file with the password of the database's user
+    #[arg(long, value_name = "FILE", requires = "store")]
+    store_password_file: Option<PathBuf>,
+    /// What signed the database's certificate: PEM; the system's certificates where absent
+    #[arg(long, value_name = "FILE", requires = "store")]
+    store_tls_ca: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -157,19 +168,19 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
     if args.demo {
         writes.extend(demo(dir, &ids, clock.unix_ms())?);
     }
-    let store = Sqlite::create(&dir.join("fob.db"), SqliteConfig::default())?;
+    let store = create_store(dir, args)?;
     let applied = store.commit(&writes)?;
     if applied.iter().any(|one| *one != Applied::Done) {
         bail!("the new store refused what it was to begin with");
     }
-    let book = place::book(&store)?;
+    let book = place::book(&*store)?;
     let epoch = book
         .active_epoch()
         .context("the new store has no active epoch")?
         .id
         .to_string();
     // The configuration last: a directory without it is not an issuer yet.
-    let text = config_text(&root, &issuing);
+    let text = config_text(&root, &issuing, &store_text(args)?);
     let config = dir.join(FILE_NAME);
     place::write_private(&config, text.as_bytes())?;
     Ok(Created {
@@ -182,6 +193,46 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
         root_serial: root.serial,
         demo: args.demo,
     })
+}
+
+/// Makes the store: a file under the directory, or what is in a database.
+fn create_store(dir: &Path, args: &InitArgs) -> anyhow::Result<Box<dyn Store>> {
+    let Some(url) = &args.store else {
+        let store = Sqlite::create(&dir.join("fob.db"), SqliteConfig::default())?;
+        return Ok(Box::new(store));
+    };
+    let at = PostgresConfig {
+        tls_ca: args.store_tls_ca.clone(),
+        ..PostgresConfig::new(url)
+    };
+    let at = place::with_password(&at, args.store_password_file.as_deref())?;
+    let store = Postgres::create(at).context("the database (--store)")?;
+    Ok(Box::new(store))
+}
+
+/// What the configuration says of a store that is a database.
+fn store_text(args: &InitArgs) -> anyhow::Result<String> {
+    let Some(url) = &args.store else {
+        return Ok(String::new());
+    };
+    let url = quoted(url);
+    let mut text = format!("\n# The store that all nodes share.\n[store]\nurl = {url}\n");
+    for (key, file) in [
+        ("password_file", &args.store_password_file),
+        ("tls_ca", &args.store_tls_ca),
+    ] {
+        if let Some(file) = file {
+            let file = file
+                .canonicalize()
+                .with_context(|| file.display().to_string())?;
+            text += &format!("{key} = {}\n", quoted(&file.display().to_string()));
+        }
+    }
+    Ok(text)
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
 }
 
 /// A token, open, and what the configuration says of it.
@@ -238,8 +289,7 @@ fn demo(dir: &Path, ids: &Ids, unix_ms: u64) -> anyhow::Result<Vec<Write>> {
     found::demo(fleet, jwk::public(&phone)?).map_err(|refusal| anyhow::anyhow!("{refusal}"))
 }
 
-fn config_text(root: &Opened, issuing: &Opened) -> String {
-    let quoted = |text: &str| toml::Value::from(text).to_string();
+fn config_text(root: &Opened, issuing: &Opened, store: &str) -> String {
     let token = |opened: &Opened| {
         let config = &opened.config;
         let lines = [
@@ -272,7 +322,8 @@ fn config_text(root: &Opened, issuing: &Opened) -> String {
          \n\
          # The root's token. `fob serve` never opens it: keep it elsewhere.\n\
          [root]\n\
-         {}",
+         {}\
+         {store}",
         crate::config::DEFAULT_LISTEN,
         token(issuing),
         token(root),

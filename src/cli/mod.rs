@@ -10,8 +10,10 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::domain::change::Action;
 use crate::hsm::{leave, parked_threads};
 
+mod act;
 mod bench_hsm;
 mod bench_issue;
 mod ceremony;
@@ -22,10 +24,17 @@ mod hsm;
 mod init;
 mod issue;
 mod jwk;
+mod lines;
 mod link;
+mod migrate;
 mod operate;
 mod operator;
+mod pass;
 mod place;
+mod reach;
+mod refusals;
+mod reissue;
+mod retry;
 mod serve;
 mod sign;
 mod sign_use;
@@ -82,6 +91,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Create an issuer: tokens, root key, first epoch, trust list, store
     Init(init::InitArgs),
+    /// Bring the store to the schema version of this program
+    #[command(after_help = migrate::HELP)]
+    Migrate,
     /// Serve the API
     Serve(serve::ServeArgs),
     /// Create and list fleets
@@ -101,6 +113,12 @@ enum Command {
     Hsm(hsm::HsmCommand),
     /// Issue a file of orders: one bundle for each, over a running server
     Issue(issue::IssueArgs),
+    /// Revoke a key, a bundle, an authorization, or all of an identity or a vehicle; or a file of them
+    Revoke(act::ActArgs),
+    /// Suspend the same, until it is resumed
+    Suspend(act::ActArgs),
+    /// End a suspension of the same
+    Resume(act::ActArgs),
     /// Check a key, or all keys of a bundle, as a car would
     Verify(verify::VerifyArgs),
     /// Sign what a phone signs, to try the API with curl
@@ -141,6 +159,7 @@ pub fn run() -> ExitCode {
     let done = match command {
         Command::Demo(args) => demo::run(&common, &args),
         Command::Init(args) => init::run(&common, args),
+        Command::Migrate => migrate::run(&common),
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),
@@ -148,6 +167,18 @@ pub fn run() -> ExitCode {
         Command::Operator(command) => operator::run(&common, command),
         Command::Hsm(command) => hsm::run(&common, command),
         Command::Issue(args) => match issue::run(&common, &args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Revoke(args) => match act::run(&common, &args, Action::Cancel) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Suspend(args) => match act::run(&common, &args, Action::Suspend) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Resume(args) => match act::run(&common, &args, Action::Resume) {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

@@ -12,7 +12,6 @@ use super::signing::SigningArg;
 use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::store::Store;
 
 #[derive(Subcommand)]
 pub(super) enum FleetCommand {
@@ -150,7 +149,7 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
             format!("token {id} has ended")
         }),
-        Answer::Epoch(_) => bail!("the server answers another question"),
+        Answer::Epoch(_) | Answer::Renewed(_) => bail!("the server answers another question"),
         Answer::Hsm(report) => hsm::print_report(common, report),
     }
 }

@@ -10,13 +10,14 @@ use anyhow::{Context, anyhow, bail};
 use fob_verify::IssuerKey;
 
 use super::Common;
-use crate::config::{Config, FILE_NAME, IssuingToken};
+use crate::config::{Config, FILE_NAME, IssuingToken, StoreConfig};
 use crate::domain::code_set::{CODE_SET_KEY_LEN, CodeSetKey};
 use crate::domain::record::{CkaId, PublicKey};
 use crate::domain::{Epoch, RootKey};
 use crate::engine::Book;
 use crate::hsm::{HsmError, SoftHsm, Token, Tokens, read_pin_file, softhsm_module};
 use crate::store::Store;
+use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
 
 /// The root's public key, within the directory.
@@ -79,10 +80,48 @@ pub(super) fn lock(dir: &Path) -> anyhow::Result<Lock> {
 }
 
 /// Opens the store.
-pub(super) fn store(config: &Config) -> anyhow::Result<Arc<Sqlite>> {
-    let store = Sqlite::open(&config.store, SqliteConfig::default())
-        .with_context(|| config.store.display().to_string())?;
-    Ok(Arc::new(store))
+pub(super) fn store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StoreConfig::Sqlite(path) => {
+            let store = Sqlite::open(path, SqliteConfig::default());
+            Arc::new(store.with_context(|| path.display().to_string())?)
+        }
+        StoreConfig::Postgres { at, password_file } => {
+            Arc::new(database(at, password_file.as_deref())?)
+        }
+    })
+}
+
+/// Opens the store to serve from it: a database has one server at a time, the last that began.
+pub(super) fn serving_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.store {
+        // The directory's lock says the same of a file.
+        StoreConfig::Sqlite(_) => store(config),
+        StoreConfig::Postgres { at, password_file } => {
+            let store = database(at, password_file.as_deref())?;
+            store.take_over().context("the database ([store] url)")?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+fn database(at: &PostgresConfig, password_file: Option<&Path>) -> anyhow::Result<Postgres> {
+    let at = with_password(at, password_file)?;
+    Postgres::open(at).context("the database ([store] url)")
+}
+
+/// A database's address with its password.
+pub(super) fn with_password(
+    at: &PostgresConfig,
+    file: Option<&Path>,
+) -> anyhow::Result<PostgresConfig> {
+    let password = file
+        .map(|file| read_pin_file(file).with_context(|| file.display().to_string()))
+        .transpose()?;
+    Ok(PostgresConfig {
+        password,
+        ..at.clone()
+    })
 }
 
 /// Loads the book of a store.

@@ -59,7 +59,7 @@ pub(super) fn run(common: &Common, args: ServeArgs) -> anyhow::Result<()> {
 /// Closes the tokens before the process ends. A worker that is still ending may be the last to
 /// hold the engine, or a token; were it to close the token's sessions while the process runs its
 /// exit handlers, the module would find its own library taken down under it.
-fn close(engine: Arc<Engine>, tokens: &Arc<Tokens>) {
+pub(super) fn close(engine: Arc<Engine>, tokens: &Arc<Tokens>) {
     let mut engine = Some(engine);
     let patience = CLOSE_WITHIN.as_millis() / CLOSE_STEP.as_millis();
     for _ in 0..patience {
@@ -77,8 +77,8 @@ fn close(engine: Arc<Engine>, tokens: &Arc<Tokens>) {
 }
 
 /// Opens store, tokens and keys, and starts the engine.
-fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<(Engine, Arc<Tokens>)> {
-    let store = place::store(config)?;
+pub(super) fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<(Engine, Arc<Tokens>)> {
+    let store = place::serving_store(config)?;
     let code_set_key = place::code_set_key(config)?;
     let tokens = place::issuing_tokens(config)?;
     let custody = Arc::new(place::custody(config, &tokens));

@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::desk::{Answer, Command, Context as Desk, check, decide};
 use super::hsm::Report;
+use super::reissue;
 use crate::engine::Engine;
 use crate::hsm::Custody;
 
@@ -129,6 +130,10 @@ async fn carry_out(
     custody: &Arc<dyn Custody>,
     command: Command,
 ) -> Result<Answer, String> {
+    if let Command::Renew { ask } = command {
+        let told = reissue::slice(engine, ask).await;
+        return told.map(Answer::Renewed).map_err(|why| why.to_string());
+    }
     // The HSM may be slow; the server goes on meanwhile.
     let (deciding, custody) = (Arc::clone(engine), Arc::clone(custody));
     let decided = tokio::task::spawn_blocking(move || {

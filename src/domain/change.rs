@@ -3,10 +3,13 @@
 
 use super::authorization::{Authorization, AuthorizationState};
 use super::bundle::{Bundle, KeyRecord, Subject};
+use super::id::{IdentityId, VehicleId};
+use super::identity::Status;
 use super::refusal::{Refusal, RefusalCode};
-use super::status::KeyStatus;
+use super::status::{KeyChange, Reason};
 
-/// What is done to an authorization as it stands, without changing what it says.
+/// What is done to an authorization, or to all there is of an identity or on a vehicle, without
+/// changing what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing is issued on it and its keys are suspended, until it is resumed.
@@ -27,12 +30,21 @@ impl Action {
         }
     }
 
-    /// How keys stand after it.
-    pub const fn keys(self) -> KeyStatus {
+    /// What it does to a key, where it is done to it for `reason`.
+    pub const fn on_keys(self, reason: Reason) -> KeyChange {
         match self {
-            Self::Suspend => KeyStatus::Suspended,
-            Self::Resume => KeyStatus::Valid,
-            Self::Cancel => KeyStatus::Revoked,
+            Self::Suspend => KeyChange::Suspend(reason),
+            Self::Resume => KeyChange::Resume(reason),
+            Self::Cancel => KeyChange::Revoke,
+        }
+    }
+
+    /// How an identity or a vehicle stands after it: for the end of all it has it is suspended, or
+    /// it would get more.
+    pub const fn leaves(self) -> Status {
+        match self {
+            Self::Suspend | Self::Cancel => Status::Suspended,
+            Self::Resume => Status::Active,
         }
     }
 
@@ -54,6 +66,25 @@ impl Action {
             (Self::Resume, state) => state,
         };
         Ok((to != authorization.state).then_some(to))
+    }
+}
+
+/// What keys hang on beside their authorization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bearer {
+    /// The identity they were issued to.
+    Identity(IdentityId),
+    /// The vehicle they are for.
+    Vehicle(VehicleId),
+}
+
+impl Bearer {
+    /// The reason for which keys are suspended with it.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Identity(_) => Reason::Identity,
+            Self::Vehicle(_) => Reason::Vehicle,
+        }
     }
 }
 
@@ -99,7 +130,8 @@ pub fn grants(
         && often
 }
 
-fn cancelled() -> Refusal {
+/// `code_set_cancelled`.
+pub fn cancelled() -> Refusal {
     Refusal::new(RefusalCode::CodeSetCancelled).detail("what is cancelled stays so")
 }
 

@@ -45,7 +45,7 @@ pub use record::{Record, RootKey, Standing, Step};
 pub use refusal::{Refusal, RefusalCode};
 pub use rotation::Schedule;
 pub use rules::{Rules, RulesText};
-pub use status::{KeyStatus, Mark, ShardId};
+pub use status::{Held, KeyChange, KeyStatus, Mark, Reason, Reasons, ShardId};
 pub use terminal::Terminal;
 pub use time::{UnixTime, Window};
 pub use token::{Scope, Scopes, Token};

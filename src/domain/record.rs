@@ -66,6 +66,9 @@ pub enum Step {
     Revoke {
         /// Which.
         epoch: EpochId,
+        /// What of its bundles is live is to be signed again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reissue: bool,
     },
     /// The next epoch of every token becomes active. Signed by the root where it has to be made.
     Rotate {

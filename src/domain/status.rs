@@ -88,12 +88,137 @@ impl KeyStatus {
             Self::Suspended => 2,
         }
     }
+}
 
-    /// What becomes of a key that stands so when it is to stand as `to`: what was revoked stays
-    /// revoked.
+/// What suspends a key. Each comes and goes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its function, within its authorization.
+    Function,
+    /// Its authorization.
+    Authorization,
+    /// The identity it was issued to.
+    Identity,
+    /// Its vehicle.
+    Vehicle,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Function,
+        Self::Authorization,
+        Self::Identity,
+        Self::Vehicle,
+    ];
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Function => 1,
+            Self::Authorization => 2,
+            Self::Identity => 4,
+            Self::Vehicle => 8,
+        }
+    }
+}
+
+/// All that suspends a key at one time. It is suspended while there is any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reasons(u8);
+
+impl Reasons {
+    /// No reason.
+    pub const NONE: Self = Self(0);
+
+    /// As a number that rows keep.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Reads what [`Reasons::bits`] gave.
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        let known = Reason::ALL.iter().fold(0, |all, one| all | one.bit());
+        (bits & !known == 0).then_some(Self(bits))
+    }
+
+    /// These and `reason`.
     #[must_use]
-    pub fn then(self, to: Self) -> Self {
-        if self == Self::Revoked { self } else { to }
+    pub const fn with(self, reason: Reason) -> Self {
+        Self(self.0 | reason.bit())
+    }
+
+    /// These without `reason`.
+    #[must_use]
+    pub const fn without(self, reason: Reason) -> Self {
+        Self(self.0 & !reason.bit())
+    }
+
+    /// Whether `reason` is one of them.
+    pub const fn has(self, reason: Reason) -> bool {
+        self.0 & reason.bit() != 0
+    }
+
+    /// Each of them.
+    pub fn each(self) -> impl Iterator<Item = Reason> {
+        Reason::ALL
+            .into_iter()
+            .filter(move |reason| self.has(*reason))
+    }
+}
+
+/// What is done to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyChange {
+    /// It is suspended for one more reason.
+    Suspend(Reason),
+    /// That reason is gone.
+    Resume(Reason),
+    /// It ends, whatever is done to it later.
+    Revoke,
+}
+
+/// What all that was done to a key has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Suspended for these reasons, or valid where there is none.
+    By(Reasons),
+    /// Revoked.
+    ForGood,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::By(Reasons::NONE)
+    }
+}
+
+impl Held {
+    /// How the key stands.
+    pub fn status(self) -> KeyStatus {
+        match self {
+            Self::By(Reasons::NONE) => KeyStatus::Valid,
+            Self::By(_) => KeyStatus::Suspended,
+            Self::ForGood => KeyStatus::Revoked,
+        }
+    }
+
+    /// What becomes of it with one more change: what was revoked stays revoked, and what is
+    /// resumed stays suspended while another reason holds.
+    #[must_use]
+    pub fn after(self, change: KeyChange) -> Self {
+        match (self, change) {
+            (Self::ForGood, _) | (_, KeyChange::Revoke) => Self::ForGood,
+            (Self::By(reasons), KeyChange::Suspend(reason)) => Self::By(reasons.with(reason)),
+            (Self::By(reasons), KeyChange::Resume(reason)) => Self::By(reasons.without(reason)),
+        }
+    }
+
+    /// Whether `reason` suspends it.
+    pub const fn has(self, reason: Reason) -> bool {
+        match self {
+            Self::By(reasons) => reasons.has(reason),
+            Self::ForGood => false,
+        }
     }
 }
 
@@ -134,15 +259,15 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// What one key is to stand as.
+/// A change of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// The status list it is on.
     pub shard: ShardId,
     /// Its index there.
     pub index: u32,
-    /// How it is to stand. [`KeyStatus::then`] says what comes of it.
-    pub to: KeyStatus,
+    /// What is done to it. [`Held::after`] says what comes of it.
+    pub change: KeyChange,
     /// When the key expires: then nobody needs the mark any more.
     pub ends: UnixTime,
 }
@@ -203,13 +328,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_revoked_stays_revoked() {
+    fn a_key_is_suspended_while_anything_suspends_it_and_revoked_for_good() {
+        use KeyChange::{Resume, Revoke, Suspend};
         use KeyStatus::{Revoked, Suspended, Valid};
-        assert_eq!(Valid.then(Suspended), Suspended);
-        assert_eq!(Suspended.then(Valid), Valid);
-        assert_eq!(Suspended.then(Revoked), Revoked);
-        for to in [Valid, Suspended, Revoked] {
-            assert_eq!(Revoked.then(to), Revoked);
+        for one in Reason::ALL {
+            for other in Reason::ALL {
+                let steps = [
+                    (Suspend(one), Suspended),
+                    (Suspend(other), Suspended),
+                    (Suspend(one), Suspended),
+                    (Resume(one), if one == other { Valid } else { Suspended }),
+                    (Resume(other), Valid),
+                    (Resume(one), Valid),
+                    (Suspend(other), Suspended),
+                    (Revoke, Revoked),
+                    (Resume(other), Revoked),
+                    (Suspend(one), Revoked),
+                ];
+                let mut held = Held::default();
+                assert_eq!(held.status(), Valid);
+                for (step, (change, expected)) in steps.into_iter().enumerate() {
+                    held = held.after(change);
+                    assert_eq!(held.status(), expected, "{one:?}, {other:?}, step {step}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn reasons_are_kept_as_a_number() {
+        let all = Reason::ALL.into_iter().fold(Reasons::NONE, Reasons::with);
+        assert_eq!(all.bits(), 15);
+        for bits in 0..16 {
+            let reasons = Reasons::from_bits(bits).expect("reasons");
+            let again = reasons.each().fold(Reasons::NONE, Reasons::with);
+            assert_eq!((again, again.bits()), (reasons, bits));
+        }
+        assert_eq!(Reasons::from_bits(16), None);
     }
 }

@@ -15,7 +15,7 @@ use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Authorization, AuthorizationState, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
+    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
     TerminalId, UnixTime, Vehicle, Window,
 };
 use crate::store::{Applied, Order, Redemption, Write};
@@ -69,8 +69,8 @@ impl Presented {
     }
 }
 
-/// A redemption that every rule allows, and whose code set is reserved for it; or an order that
-/// every rule allows.
+/// A redemption that every rule allows, and whose code set is reserved for it; an order that every
+/// rule allows; or a bundle to sign again.
 pub struct Admitted {
     pub(super) ticket: Ticket,
     /// An order's is a draft: what it asks for, and no id yet.
@@ -83,6 +83,16 @@ pub struct Admitted {
     /// When its keys may be used.
     pub(super) window: Window,
     pub(super) order: Option<Order>,
+    /// The bundle as it stands, where it is to be signed again as it is.
+    pub(super) renews: Option<Box<Bundle>>,
+}
+
+impl Admitted {
+    /// How many keys it comes to.
+    pub(super) fn keys(&self) -> usize {
+        let renewed = self.renews.as_ref().map(|bundle| bundle.keys.len());
+        renewed.unwrap_or(self.authorization.functions.len())
+    }
 }
 
 enum Admission {
@@ -147,8 +157,8 @@ impl Engine {
                     match outcome {
                         Outcome::Issued(redemption) => return Ok(redemption),
                         Outcome::Refused(refusal) => return Err(refusal.into()),
-                        // Orders alone are answered so.
-                        Outcome::Released | Outcome::Answered(_) => {}
+                        // Orders and renewals alone are answered so.
+                        Outcome::Released | Outcome::Answered(_) | Outcome::Renewed => {}
                     }
                 }
             }
@@ -280,6 +290,7 @@ impl Engine {
                 terminal,
                 window,
                 order: None,
+                renews: None,
             })?;
         }
         Ok(Admission::Waiting(outcome))
@@ -287,7 +298,7 @@ impl Engine {
 
     /// The one hand-off: a full queue refuses at the door.
     fn hand_over(&self, admitted: Admitted) -> Result<(), Refusal> {
-        let keys = admitted.authorization.functions.len();
+        let keys = admitted.keys();
         self.shared.pace.arrive(keys);
         let now = self.shared.clock.monotonic();
         self.shared.queue.join(now);

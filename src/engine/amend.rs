@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use fob_verify::HolderKey;
 
-use super::authenticate::{BackEnd, OwnerCommand};
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
-use super::certain::CertainBy;
+pub use super::caller::Caller;
 use super::outcome::Outcome;
 use super::plan::{Plan, again};
 use super::reissue::{Again, reissue};
@@ -20,72 +19,12 @@ use super::{Engine, Failure};
 use crate::concurrent;
 use crate::domain::change::{Action, check_changeable};
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, Bundle, KeyId, KeyRecord, KeyStatus, Mark,
-    Refusal, RefusalCode, ShardId, Subject, TerminalId, VehicleId,
+    Authorization, AuthorizationId, KeyId, Mark, Recipient, Refusal, RefusalCode, ShardId,
 };
-use crate::store::{AmendRequest, Amendment, Applied, Request, SignedBundle, Write};
+use crate::store::{Amendment, Applied, Request, SignedBundle, Write};
 
 /// Times an amendment is decided anew after its conditions did not hold.
 const ATTEMPTS_MAX: usize = 8;
-
-/// Who amends.
-#[derive(Clone, Copy)]
-pub enum Caller<'a> {
-    /// A fleet's back end; with what makes its call one that may be sent again.
-    BackEnd(&'a BackEnd, Option<Request>),
-    /// An owner terminal.
-    Owner(&'a OwnerCommand),
-}
-
-impl<'a> Caller<'a> {
-    /// Its fleet.
-    pub fn fleet(self) -> &'a Arc<FleetBook> {
-        match self {
-            Self::BackEnd(caller, _) => &caller.fleet,
-            Self::Owner(caller) => &caller.fleet,
-        }
-    }
-
-    pub(super) fn by(&self) -> Option<TerminalId> {
-        match self {
-            Self::BackEnd(..) => None,
-            Self::Owner(caller) => Some(caller.terminal.id.clone()),
-        }
-    }
-
-    pub(super) fn request(&self) -> Option<Request> {
-        match self {
-            Self::BackEnd(_, request) => *request,
-            Self::Owner(caller) => Some(caller.request),
-        }
-    }
-
-    /// What is kept of the request once it is carried out.
-    pub(super) fn keep(&self, made_at: u64, outcome: Vec<u8>) -> Option<AmendRequest> {
-        Some(AmendRequest {
-            request: self.request()?,
-            command: match self {
-                Self::BackEnd(..) => None,
-                Self::Owner(caller) => Some(caller.evidence.clone()),
-            },
-            made_at,
-            outcome,
-        })
-    }
-
-    /// An owner terminal commands only what its identity owns.
-    pub(super) fn check_owns(&self, vehicle: &VehicleId) -> Result<(), Refusal> {
-        let Self::Owner(caller) = self else {
-            return Ok(());
-        };
-        let owned = caller.fleet.vehicle(vehicle.as_str());
-        if owned.is_some_and(|owned| owned.owner.as_ref() == Some(&caller.terminal.identity)) {
-            return Ok(());
-        }
-        Err(Refusal::new(RefusalCode::Forbidden)
-            .detail("an owner terminal commands only vehicles its identity owns"))
-    }
-}
 
 /// What became of an authorization.
 #[derive(Clone, Debug)]
@@ -123,22 +62,27 @@ impl Engine {
             check_changeable(now)?;
             let fleet = caller.fleet();
             let (author, at) = (now.author.clone(), self.clock().unix());
-            let said = self.draft_as(now.id, fleet, spec(now)?, author, at)?;
+            // Whom it is for was settled when it was made, and stays so if that identity is
+            // suspended by now.
+            let mut spec = spec(now)?;
+            spec.recipient = Recipient::default();
+            let said = self.draft_as(now.id, fleet, spec, author, at)?;
             let mut plan = Plan::stay(now);
             plan.raise_version()?;
             plan.next.functions = said.functions;
             plan.next.window = said.window;
             plan.next.redeem_by = said.redeem_by;
-            let amended = plan.next.amended().cloned();
-            plan.next.restrictions = said.restrictions;
-            plan.next.set_amended(amended);
+            let mut restrictions = said.restrictions.unwrap_or_default();
+            restrictions.recipient = now.recipient().clone();
+            restrictions.amended = plan.next.amended().cloned();
+            plan.next.restrictions = restrictions.boxed();
             self.issue_again(fleet, plan, versions, None).map(Some)
         })
         .await
     }
 
-    /// Suspends, resumes or cancels an authorization, and with it every key issued on it. Where it
-    /// stands so already, nothing happens.
+    /// Suspends, resumes or cancels an authorization, and with it every key issued on it, as far as
+    /// nothing else suspends that. Where it stands so already, nothing happens.
     ///
     /// # Errors
     /// `not_found`; `code_set_cancelled` where it is cancelled and that is not what is asked for.
@@ -193,15 +137,17 @@ impl Engine {
         .await
     }
 
-    /// Takes one function off an authorization and revokes every key issued for it; the others
-    /// stay as they are. Without its last function it is cancelled.
+    /// Suspends or resumes every key issued for the function of one; or takes that function off the
+    /// authorization and revokes them, which without its last one is cancelled.
     ///
     /// # Errors
-    /// `not_found`, as where there is no such key.
-    pub(super) async fn revoke_key_unlisted(
+    /// `not_found`, as where there is no such key; `code_set_cancelled` where it is revoked and that
+    /// is not what is asked for.
+    pub(super) async fn act_on_key_unlisted(
         &self,
         caller: Caller<'_>,
         key: KeyId,
+        action: Action,
     ) -> Result<Done, Failure> {
         let signed = self.bundle(key.bundle()).await?;
         // Another fleet's key is refused in the words for one that is not there.
@@ -209,33 +155,14 @@ impl Engine {
         let id = own.map(|signed| signed.bundle.authorization);
         let id = id.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("key"))?;
         self.amend_unlisted(caller, id, |now, versions| {
-            let subjects = versions.iter().flat_map(|it| {
+            let mut subjects = versions.iter().flat_map(|it| {
                 let bundle = &it.bundle;
                 bundle.subjects.iter().map(|one| (one, bundle.key_id(one)))
             });
-            let mut subjects = subjects.filter(|(_, id)| *id == key);
-            let Some((subject, _)) = subjects.next() else {
-                return Err(Refusal::new(RefusalCode::NotFound).field("key"));
-            };
-            if now.state == AuthorizationState::Cancelled {
-                return Ok(None);
+            match subjects.find(|(_, id)| *id == key) {
+                Some((subject, _)) => self.plan_function(now, versions, subject.function, action),
+                None => Err(Refusal::new(RefusalCode::NotFound).field("key")),
             }
-            let function = subject.function;
-            let left = now.functions.iter().filter(|one| **one != function);
-            let left: Vec<_> = left.copied().collect();
-            if left.is_empty() {
-                return self.plan_action(now, versions, Action::Cancel);
-            }
-            let mut plan = Plan::stay(now);
-            let own = |_: &Bundle, subject: &Subject, _: &KeyRecord| subject.function == function;
-            plan.marks = self.marks(versions, KeyStatus::Revoked, own);
-            if plan.marks.is_empty() && left.len() == now.functions.len() {
-                return Ok(None);
-            }
-            plan.raise_version()?;
-            plan.next.functions = left.as_slice().into();
-            plan.next.drop_limit(function);
-            Ok(Some(plan))
         })
         .await
     }
@@ -368,20 +295,31 @@ impl Engine {
                 lists: Vec::new(),
             });
         }
-        // A list may be older than what it is to say, if its signing failed then.
         let versions = self.versions_of(&now).await?;
+        let revision = now.revision();
+        Ok(self.nothing_done(caller.fleet(), now, revision, &versions))
+    }
+
+    /// Nothing, to an authorization whose keys were last changed with that revision. A list may be
+    /// older than what it is to say, if its signing failed then.
+    pub(super) fn nothing_done(
+        &self,
+        fleet: &FleetBook,
+        now: Arc<Authorization>,
+        revision: u64,
+        versions: &[SignedBundle],
+    ) -> Done {
         let uris = versions.iter().flat_map(|it| it.bundle.subjects.iter());
         let lists = uris.filter_map(|subject| ShardId::at(&subject.status_uri));
-        // Nor may the car know yet what was done before.
         let outcome = Outcome {
-            certain_by: self.outstanding(caller.fleet(), &now, &versions),
+            certain_by: self.outstanding(fleet, &now.vehicle, revision, versions),
             ..Outcome::nothing()
         };
-        Ok(Done {
-            lists: lists.collect(),
+        Done {
             authorization: now,
             outcome,
-        })
+            lists: lists.collect(),
+        }
     }
 
     /// What the rules refuse by now may have been answered before.
@@ -439,15 +377,4 @@ pub(super) fn lists_of(marks: &[Mark]) -> Vec<ShardId> {
 pub(super) fn replayed() -> Refusal {
     Refusal::new(RefusalCode::CommandReplayed)
         .detail("its jti or Idempotency-Key was used with other content")
-}
-
-impl Outcome {
-    /// Where nothing had to be done.
-    pub(super) fn nothing() -> Self {
-        Self {
-            revoked: Vec::new(),
-            issued: Vec::new(),
-            certain_by: CertainBy::Now,
-        }
-    }
 }

@@ -185,6 +185,16 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// What stands for a part of a request: for itself, when the request comes again.
+pub(super) fn part_of(request: Request, part: &[u8]) -> Request {
+    let mut context = Context::new(&SHA256);
+    context.update(&request.scope);
+    context.update(part);
+    let mut scope = [0; 32];
+    scope.copy_from_slice(context.finish().as_ref());
+    Request { scope, ..request }
+}
+
 /// Hashes the parts with their lengths, so that no two lists of parts read alike.
 fn request_scope(fleet: FleetId, parts: [&[u8]; 3]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);

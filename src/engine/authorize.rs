@@ -8,6 +8,7 @@ use fob_verify::window::Recurring;
 
 use super::authenticate::{BackEnd, OwnerCommand};
 use super::book::FleetBook;
+use super::case::Case;
 use super::limits::Asks;
 use super::{Engine, Failure};
 use crate::domain::function::{FUNCTIONS_MAX, FunctionRef};
@@ -127,8 +128,11 @@ impl Engine {
         author: Author,
     ) -> Result<Authorization, Refusal> {
         let unix_ms = self.clock().unix_ms();
-        let id = self.shared.ids.authorization(unix_ms);
-        self.draft_as(id, fleet, spec, author, unix_ms / 1000)
+        let (id, now) = (self.shared.ids.authorization(unix_ms), unix_ms / 1000);
+        let draft = self.draft_as(id, fleet, spec, author, now)?;
+        let asked = Case::new(fleet, &draft, now).check_authorization();
+        asked.map_err(|refusal| refusal.field("vehicle"))?;
+        Ok(draft)
     }
 
     /// An authorization of that id, every rule about what may be authorized checked.

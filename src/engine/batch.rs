@@ -217,12 +217,12 @@ impl Batch {
     /// Whether what is to be signed in a tree is a single key.
     pub(super) fn sole_leaf(&self) -> bool {
         let in_tree = self.items.iter().filter(|(_, it)| *it == Signing::Tree);
-        let keys = in_tree.map(|(admitted, _)| admitted.authorization.functions.len());
+        let keys = in_tree.map(|(admitted, _)| admitted.keys());
         keys.sum::<usize>() == 1
     }
 
     fn take(&mut self, shared: &Shared, admitted: Admitted) {
-        let keys = admitted.authorization.functions.len();
+        let keys = admitted.keys();
         shared.pace.leave(keys);
         let asked = admitted.authorization.signing;
         let signing = asked

@@ -12,13 +12,16 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::bounded;
 
 use crate::concurrent::Map;
+use crate::domain::change::Bearer;
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
     Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
     Fleet, FleetId, FleetName, FunctionCode, Identity, IdentityId, RootKey, Standing, Subject,
     Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{Amendment, Applied, Contact, RecordedStep, Row, Store, StoreError, Write};
+use crate::store::{
+    Amendment, Applied, Contact, RecordedStep, Row, Store, StoreError, Suspension, Write,
+};
 
 use super::records;
 use super::rulebook::Rulebook;
@@ -191,11 +194,15 @@ impl Book {
             Write::Listed(lists) => self.statuses.listed(&lists),
             Write::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
             Write::Rule(ruled) => self.rule(*ruled),
-            Write::Recall(_)
+            Write::Suspend(suspension) => self.suspend(&suspension),
+            // What the book says of a bundle does not depend on who signed it.
+            Write::Renew(_)
+            | Write::Recall(_)
             | Write::PinAttempt(..)
             | Write::PinRight(..)
             | Write::Purge(..)
             | Write::Amend(_)
+            | Write::Follow(_)
             | Write::Reset(_) => {}
         }
     }
@@ -303,7 +310,7 @@ impl Book {
         self.trust.load_full()
     }
 
-    /// Takes in an amendment, or a reset with all of its own.
+    /// Takes in an amendment, a reset with all of its own, or keys that follow.
     fn amend(&self, write: &Write, revision: u64) {
         match write {
             Write::Amend(amendment) => self.put_amended(amendment, revision),
@@ -313,9 +320,35 @@ impl Book {
                     self.put_amended(amendment, revision);
                 }
             }
+            Write::Follow(following) => self.statuses.mark(&following.marks),
             _ => {}
         }
         self.statuses.amended(revision);
+    }
+
+    fn suspend(&self, suspension: &Suspension) {
+        let Some(book) = self.fleet(suspension.fleet) else {
+            return;
+        };
+        let status = suspension.status;
+        match &suspension.of {
+            Bearer::Identity(id) => {
+                if let Some(known) = book.identity(id.as_str()) {
+                    self.put_identity(Identity {
+                        status,
+                        ..Identity::clone(&known)
+                    });
+                }
+            }
+            Bearer::Vehicle(id) => {
+                if let Some(known) = book.vehicle(id.as_str()) {
+                    self.put_vehicle(Vehicle {
+                        status,
+                        ..Vehicle::clone(&known)
+                    });
+                }
+            }
+        }
     }
 
     fn put_amended(&self, amendment: &Amendment, revision: u64) {

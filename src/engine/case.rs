@@ -35,9 +35,23 @@ pub(super) const OF_BORROWER: [Rule; 6] = [
     ("terminal", terminal_may_redeem),
 ];
 
-/// What is asked about an identity that has its keys already, or is named by a back end.
+/// What is asked about an identity that is named by a back end.
 const OF_IDENTITY: [Rule; 3] = [
     ("identity_status", identity_is_active),
+    ("hold", identity_is_not_held),
+    ("licence", identity_is_licensed),
+];
+
+/// What is asked when something is authorized, beside what its draft must be.
+const OF_AUTHORIZATION: [Rule; 1] = [("vehicle_status", vehicle_is_active)];
+
+/// What is asked when keys are issued again. Neither their vehicle nor whoever has them need be
+/// active: what suspends the keys there are suspends the new ones.
+const OF_KEYS_AGAIN: [Rule; 6] = [
+    ("fleet", fleet_is_active),
+    ("vehicle", vehicle_is_there),
+    ("brake", nothing_is_frozen),
+    ("functions", vehicle_has_functions),
     ("hold", identity_is_not_held),
     ("licence", identity_is_licensed),
 ];
@@ -107,6 +121,24 @@ impl<'a> Case<'a> {
     pub(super) fn check_identity(&mut self, identity: Arc<Identity>) -> Result<(), Refusal> {
         self.identity = Some(identity);
         OF_IDENTITY.iter().try_for_each(|(_, rule)| rule(self))
+    }
+
+    /// Whether it may be authorized.
+    ///
+    /// # Errors
+    /// `authorization_suspended`.
+    pub(super) fn check_authorization(&self) -> Result<(), Refusal> {
+        OF_AUTHORIZATION.iter().try_for_each(|(_, rule)| rule(self))
+    }
+
+    /// The vehicle, if its keys may be issued again to `identity`, which has them already.
+    ///
+    /// # Errors
+    /// What the first of [`OF_KEYS_AGAIN`] refuses.
+    pub(super) fn check_again(&mut self, identity: Arc<Identity>) -> Result<Arc<Vehicle>, Refusal> {
+        self.identity = Some(identity);
+        OF_KEYS_AGAIN.iter().try_for_each(|(_, rule)| rule(self))?;
+        self.vehicle.clone().ok_or_else(unknown_vehicle)
     }
 
     /// The registered terminal that redeems, where it is one.

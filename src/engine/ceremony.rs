@@ -186,7 +186,7 @@ impl Desk<'_> {
             Step::Prepare { .. } => {
                 only(&|epoch| known(epoch).is_none() && epoch.state == EpochState::Prepared)
             }
-            Step::Revoke { epoch: revoked } => only(&|epoch| {
+            Step::Revoke { epoch: revoked, .. } => only(&|epoch| {
                 epoch.state == EpochState::Active
                     || (epoch.state == EpochState::Revoked && epoch.id == *revoked)
             }),

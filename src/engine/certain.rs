@@ -3,9 +3,9 @@
 use fob_verify::vehicle::{Patience, Policy};
 
 use super::book::FleetBook;
-use super::plan::mark;
+use super::marks::mark;
 use super::{Engine, Shared};
-use crate::domain::{Authorization, FunctionCode, KeyId, KeyStatus, Mark, UnixTime, VehicleId};
+use crate::domain::{FunctionCode, KeyChange, KeyId, KeyStatus, Mark, UnixTime, VehicleId};
 use crate::store::SignedBundle;
 
 /// From when on an amendment holds at the car, whatever anybody does.
@@ -33,7 +33,8 @@ impl CertainBy {
 ///
 /// Without contact a key ends with its own expiry. A car that has acknowledged a sync holds status
 /// lists and asks them, each for as long as its policy says. Until the marks are committed a list
-/// without them may still be signed, and reach the car: it counts as if it were.
+/// without them may still be signed, and reach the car: it counts as if it were. So does one that
+/// was signed when lists were given a longer life.
 pub(super) fn certain_by(
     shared: &Shared,
     fleet: &FleetBook,
@@ -42,13 +43,19 @@ pub(super) fn certain_by(
 ) -> CertainBy {
     let settings = &shared.settings;
     let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
+    let now = shared.clock.unix();
     // A commit that takes longer than a caller waits is not answered; a list may be ahead of the
     // clock.
-    let last_signed = shared.clock.unix() + settings.answer_within.as_secs();
+    let last_signed = now + settings.answer_within.as_secs();
     let last_signed = last_signed.saturating_add(settings.list_ahead_max_s);
-    let list_ends = acked.map(|_| last_signed.saturating_add(settings.list_lifetime_s));
-    let of_key = |(key, mark): &(KeyId, Mark)| refused_from(key.function(), mark.ends, list_ends);
-    match refused.iter().map(of_key).max() {
+    let last_ends = last_signed.saturating_add(settings.list_lifetime_s);
+    let of_key = |(key, mark): &(KeyId, Mark)| {
+        let before_ends = shared.book.statuses.shard(mark.shard).expires();
+        let list_ends = acked.map(|_| last_ends.max(before_ends));
+        refused_from(key.function(), mark.ends, list_ends)
+    };
+    let lasting = refused.iter().filter(|(_, mark)| mark.ends > now);
+    match lasting.map(of_key).max() {
         None => CertainBy::Now,
         Some(latest) => CertainBy::Contact(latest),
     }
@@ -68,27 +75,25 @@ fn refused_from(function: FunctionCode, ends: UnixTime, list_ends: Option<UnixTi
 }
 
 impl Engine {
-    /// When the car refuses what was revoked or suspended of these versions before. It may have
-    /// acknowledged that it does.
+    /// When the car refuses what was revoked or suspended of these versions before, with that
+    /// revision. It may have acknowledged that it does.
     pub(super) fn outstanding(
         &self,
         fleet: &FleetBook,
-        authorization: &Authorization,
+        vehicle: &VehicleId,
+        revision: u64,
         versions: &[SignedBundle],
     ) -> CertainBy {
-        let vehicle = &authorization.vehicle;
         let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
-        if acked.is_some_and(|acked| acked.revision >= authorization.revision()) {
+        if acked.is_some_and(|acked| acked.revision >= revision) {
             return CertainBy::Now;
         }
-        let now = self.clock().unix();
-        let kept = versions.iter().map(|it| &it.bundle);
         let mut refused = Vec::new();
-        for bundle in kept.filter(|bundle| bundle.window.not_after > now) {
+        for SignedBundle { bundle, .. } in versions {
             let standing = self.book().statuses.of_bundle(bundle);
             let keys = bundle.each_key().zip(standing);
-            for ((subject, key), status) in keys.filter(|(_, status)| *status != KeyStatus::Valid) {
-                let mark = mark(bundle, subject, key, status);
+            for ((subject, key), _) in keys.filter(|(_, status)| *status != KeyStatus::Valid) {
+                let mark = mark(bundle, subject, key, KeyChange::Revoke);
                 refused.extend(mark.map(|mark| (bundle.key_id(subject), mark)));
             }
         }

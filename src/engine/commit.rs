@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::reserve::Outcome;
-use super::sign::{self, Signed, SignedBatch};
+use super::sign::{self, Signed, SignedBatch, What};
 use super::ticket::Ticket;
 use super::{Shared, recover, store_unavailable};
 use crate::concurrent::channel::{Receiver, never, select};
 use crate::concurrent::oneshot;
 use crate::domain::{BundleId, Refusal, RefusalCode};
-use crate::store::{Applied, Redemption, Write};
+use crate::store::{Applied, Redemption, Renewal, Write};
 
 /// The most callers whose other writes one transaction takes beside its batches and the write that
 /// began it.
@@ -39,6 +39,8 @@ pub(super) enum WriteJob {
 pub(super) enum Waiter {
     /// A redemption or an order: one write.
     Redemption(Ticket, Arc<Redemption>),
+    /// A renewal: one write.
+    Renewal(Ticket, Arc<Renewal>),
     /// A caller with so many writes.
     Writes(usize, Reply),
 }
@@ -54,6 +56,11 @@ impl Group {
     pub(super) fn push_redemption(&mut self, ticket: Ticket, redemption: Arc<Redemption>) {
         self.writes.push(Write::Redeem(Arc::clone(&redemption)));
         self.waiters.push(Waiter::Redemption(ticket, redemption));
+    }
+
+    fn push_renewal(&mut self, ticket: Ticket, renewal: Arc<Renewal>) {
+        self.writes.push(Write::Renew(Arc::clone(&renewal)));
+        self.waiters.push(Waiter::Renewal(ticket, renewal));
     }
 
     fn push_writes(&mut self, writes: Vec<Write>, reply: Reply) {
@@ -110,8 +117,11 @@ impl Committer {
         let signed = sign::verify(&self.shared, batch);
         group.writes.reserve(signed.len());
         group.waiters.reserve(signed.len());
-        for Signed { ticket, redemption } in signed {
-            group.push_redemption(ticket, redemption);
+        for Signed { ticket, what } in signed {
+            match what {
+                What::Redemption(redemption) => group.push_redemption(ticket, redemption),
+                What::Renewal(renewal) => group.push_renewal(ticket, renewal),
+            }
         }
     }
 
@@ -167,10 +177,10 @@ impl Committer {
             self.shared.book.apply(write, *applied);
         }
         let mut rest = applied;
-        let mut issued = 0_u64;
+        let (mut issued, mut renewed) = (0_u64, 0_u64);
         for waiter in group.waiters {
             let count = match &waiter {
-                Waiter::Redemption(..) => 1,
+                Waiter::Redemption(..) | Waiter::Renewal(..) => 1,
                 Waiter::Writes(count, _) => *count,
             };
             let (own, others) = rest.split_at(count);
@@ -183,11 +193,28 @@ impl Committer {
                     let outcome = outcome(redemption, own.first().copied());
                     ticket.resolve(outcome);
                 }
+                Waiter::Renewal(ticket, renewal) => {
+                    let done = own == [Applied::Done];
+                    if done {
+                        issued += renewal.signed.bundle.keys.len() as u64;
+                        renewed += 1;
+                    }
+                    // What stands otherwise by now is looked at again, or was done.
+                    let outcome = if done {
+                        Outcome::Renewed
+                    } else {
+                        Outcome::Released
+                    };
+                    ticket.resolve(outcome);
+                }
                 Waiter::Writes(_, reply) => drop(reply.send(Ok(own.to_vec()))),
             }
         }
         metrics::counter!("fob_commits_total").increment(1);
         metrics::counter!("fob_keys_issued_total").increment(issued);
+        if renewed > 0 {
+            metrics::counter!("fob_bundles_renewed_total").increment(renewed);
+        }
     }
 }
 
@@ -220,7 +247,7 @@ fn add_job(group: &mut Group, job: WriteJob) -> bool {
 pub(super) fn refuse(group: Group) {
     for waiter in group.waiters {
         match waiter {
-            Waiter::Redemption(ticket, _) => {
+            Waiter::Redemption(ticket, _) | Waiter::Renewal(ticket, _) => {
                 ticket.resolve(Outcome::Refused(store_unavailable()));
             }
             Waiter::Writes(_, reply) => drop(reply.send(Err(store_unavailable()))),

@@ -73,6 +73,7 @@ struct Drafted {
     shard: ShardId,
     changes: u64,
     issued_at: UnixTime,
+    expires: UnixTime,
     message: ToBeSigned,
 }
 
@@ -120,6 +121,16 @@ impl Engine {
             Ok(Err(_)) => Err(shutting_down()),
             Err(_) => Err(self.shared.too_late()),
         }
+    }
+
+    /// The same for every list that was signed or has to say something.
+    ///
+    /// # Errors
+    /// As [`Engine::lists_fresh`].
+    pub(super) async fn all_lists_fresh(&self) -> Result<(), Refusal> {
+        let mut lists = self.book().statuses.marked();
+        lists.extend(self.lists.published.pin().keys());
+        self.lists_fresh(lists).await
     }
 
     /// A status list, signed and fresh; `None` where there is none of that name.
@@ -228,6 +239,7 @@ impl Lister {
         let listed = |it: &Drafted| Listed {
             shard: it.shard,
             issued_at: it.issued_at,
+            expires: it.expires,
         };
         self.write(drafted.iter().map(listed).collect())?;
         metrics::counter!("fob_status_lists_signed_total").increment(drafted.len() as u64);
@@ -251,9 +263,10 @@ impl Lister {
         let changes = shard.changes();
         let compressed = compress(&shard.octets());
         let uri = id.uri(&settings.status_url);
+        let expires = issued_at + settings.list_lifetime_s;
         let draft = Draft {
             uri: &uri,
-            expires: issued_at + settings.list_lifetime_s,
+            expires,
             issued_at,
             ttl_s: settings.list_ttl_s,
             compressed: &compressed,
@@ -267,6 +280,7 @@ impl Lister {
             shard: id,
             changes,
             issued_at,
+            expires,
             message,
         })
     }

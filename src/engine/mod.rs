@@ -18,6 +18,7 @@
 //! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
+//! | [`renew`] | bundles of a revoked epoch, signed again as they are |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
@@ -54,6 +55,7 @@ pub mod authorize;
 pub mod batch;
 pub mod book;
 pub mod brake;
+mod caller;
 mod case;
 pub mod ceremony;
 pub mod certain;
@@ -67,6 +69,7 @@ pub mod jws;
 pub mod keep;
 mod limits;
 pub mod lists;
+mod marks;
 pub mod meter;
 pub mod operate;
 pub mod orders;
@@ -80,6 +83,7 @@ pub mod records;
 pub mod recover;
 pub mod registry;
 mod reissue;
+pub mod renew;
 pub mod reserve;
 pub mod reset;
 pub mod revoke;
@@ -123,6 +127,16 @@ pub enum Failure {
     /// A fault nobody listed; its text is for the log alone.
     #[error("{0}")]
     Fault(String),
+}
+
+impl Failure {
+    /// The word for it in an answer that has many: a refusal's code, or `fault`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code.code(),
+            Self::Fault(_) => "fault",
+        }
+    }
 }
 
 impl From<Refusal> for Failure {

@@ -19,7 +19,7 @@ use super::case::Case;
 use super::commit::REPLAYED;
 use super::limits::Asks;
 use super::reserve::Outcome;
-use super::ticket::{self, Ticket};
+use super::ticket::{self, Place, Ticket};
 use super::{Engine, Failure, shutting_down};
 use crate::concurrent;
 use crate::domain::function::FunctionRef;
@@ -165,7 +165,8 @@ impl Engine {
                         Ok(Outcome::Refused(refusal)) | Err(refusal) => {
                             answers[*at] = Some(Err(refusal.into()));
                         }
-                        Ok(Outcome::Released) => again.push(*at),
+                        // Renewals alone are answered so.
+                        Ok(Outcome::Released | Outcome::Renewed) => again.push(*at),
                     }
                 }
             }
@@ -224,30 +225,38 @@ impl Engine {
         call: &OrderCall,
         allowed: Vec<Allowed>,
     ) -> Result<Vec<Outcome>, Refusal> {
-        let count = u32::try_from(allowed.len()).unwrap_or(u32::MAX);
+        let admit = |one: Allowed, place| Admitted {
+            ticket: Ticket::Order(place),
+            window: one.authorization.window,
+            authorization: Arc::new(one.authorization),
+            fleet: Arc::clone(&call.caller.fleet),
+            vehicle: one.vehicle,
+            identity: one.identity,
+            holder: one.holder,
+            terminal: Some(one.terminal),
+            order: Some(one.order),
+            renews: None,
+        };
+        self.hand_over_chunk(allowed, admit).await
+    }
+
+    /// Hands over what nobody waits for alone, once there is room, and waits for all of it.
+    pub(super) async fn hand_over_chunk<T>(
+        &self,
+        all: Vec<T>,
+        admit: impl Fn(T, Place) -> Admitted,
+    ) -> Result<Vec<Outcome>, Refusal> {
+        let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.order_room).acquire_many_owned(count);
         let room = room.await.map_err(|_| shutting_down())?;
         self.shared.check_door()?;
-        let (places, told) = ticket::chunk(allowed.len(), room);
-        let mut keys = 0;
+        let (places, told) = ticket::chunk(all.len(), room);
         let chunk: Vec<_> = places
             .into_iter()
-            .zip(allowed)
-            .map(|(place, one)| {
-                keys += one.authorization.functions.len();
-                Admitted {
-                    window: one.authorization.window,
-                    ticket: Ticket::Order(place),
-                    authorization: Arc::new(one.authorization),
-                    fleet: Arc::clone(&call.caller.fleet),
-                    vehicle: one.vehicle,
-                    identity: one.identity,
-                    holder: one.holder,
-                    terminal: Some(one.terminal),
-                    order: Some(one.order),
-                }
-            })
+            .zip(all)
+            .map(|(place, one)| admit(one, place))
             .collect();
+        let keys = chunk.iter().map(Admitted::keys).sum();
         self.shared.pace.arrive(keys);
         if self.orders.try_send(chunk).is_err() {
             self.shared.pace.leave(keys);

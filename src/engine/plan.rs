@@ -9,14 +9,14 @@ use fob_verify::HolderKey;
 use super::Engine;
 use super::book::FleetBook;
 use super::case::Case;
-use super::certain::certain_by;
+use super::marks::mark;
 use super::outcome::Outcome;
 use super::reissue::Again;
-use crate::domain::change::{Action, grants};
+use crate::domain::change::{Action, cancelled, grants};
 use crate::domain::id::VERSION_MAX;
 use crate::domain::{
-    Amended, Authorization, AuthorizationState, Bundle, KeyId, KeyRecord, KeyStatus, Mark, Refusal,
-    RefusalCode, ShardId, Status, Subject, TerminalId, Window,
+    Amended, Authorization, AuthorizationState, Bundle, FunctionCode, KeyChange, KeyId, KeyRecord,
+    Mark, Reason, Reasons, Refusal, RefusalCode, Status, Subject, TerminalId, Window,
 };
 use crate::store::{Amendment, Reissue, SignedBundle};
 
@@ -31,6 +31,17 @@ pub(super) struct Plan {
     pub(super) terminal: Option<TerminalId>,
     /// When its keys may be used, where it is issued again.
     pub(super) window: Window,
+    /// What suspends its new keys from the beginning, beside the authorization's own state.
+    pub(super) suspended: Suspended,
+}
+
+/// What suspends the keys of a bundle that is issued again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Suspended {
+    /// All of them: identity and vehicle.
+    all: Reasons,
+    /// Those of these functions.
+    functions: Vec<FunctionCode>,
 }
 
 impl Plan {
@@ -42,6 +53,7 @@ impl Plan {
             again: None,
             terminal: None,
             window: now.window,
+            suspended: Suspended::default(),
         }
     }
 
@@ -76,12 +88,63 @@ impl Engine {
         };
         let mut plan = Plan::stay(now);
         plan.next.state = state;
-        plan.marks = self.marks(versions, action.keys(), |_, _, _| true);
+        let change = action.on_keys(Reason::Authorization);
+        plan.marks = self.marks(versions, change, |_, _, _| true);
+        Ok(Some(plan))
+    }
+
+    /// What is done to every key that was issued for one function of an authorization; `None`
+    /// where it stands so already.
+    pub(super) fn plan_function(
+        &self,
+        now: &Authorization,
+        versions: &[SignedBundle],
+        function: FunctionCode,
+        action: Action,
+    ) -> Result<Option<Plan>, Refusal> {
+        if action == Action::Cancel {
+            return self.plan_function_off(now, versions, function);
+        }
+        let granted = now.functions.binary_search(&function).is_ok();
+        if now.state == AuthorizationState::Cancelled || !granted {
+            return Err(cancelled());
+        }
+        let mut plan = Plan::stay(now);
+        let own = |_: &Bundle, subject: &Subject, _: &KeyRecord| subject.function == function;
+        plan.marks = self.marks(versions, action.on_keys(Reason::Function), own);
+        Ok((!plan.marks.is_empty()).then_some(plan))
+    }
+
+    /// Takes a function off an authorization. Without its last one it is cancelled.
+    fn plan_function_off(
+        &self,
+        now: &Authorization,
+        versions: &[SignedBundle],
+        function: FunctionCode,
+    ) -> Result<Option<Plan>, Refusal> {
+        if now.state == AuthorizationState::Cancelled {
+            return Ok(None);
+        }
+        let left = now.functions.iter().filter(|one| **one != function);
+        let left: Vec<_> = left.copied().collect();
+        if left.is_empty() {
+            return self.plan_action(now, versions, Action::Cancel);
+        }
+        let mut plan = Plan::stay(now);
+        let own = |_: &Bundle, subject: &Subject, _: &KeyRecord| subject.function == function;
+        plan.marks = self.marks(versions, KeyChange::Revoke, own);
+        if plan.marks.is_empty() && left.len() == now.functions.len() {
+            return Ok(None);
+        }
+        plan.raise_version()?;
+        plan.next.functions = left.as_slice().into();
+        plan.next.drop_limit(function);
         Ok(Some(plan))
     }
 
     /// Completes a plan by which a bundle, where there is one, is issued again: which keys go, what
-    /// comes, and whether it may. With `holder` it goes to another terminal.
+    /// comes, and whether it may. With `holder` it goes to another terminal. What suspends the keys
+    /// there are suspends the new ones.
     pub(super) fn issue_again(
         &self,
         fleet: &FleetBook,
@@ -93,13 +156,20 @@ impl Engine {
             return Ok(plan);
         };
         let before = &newest.bundle;
-        let mut case = Case::new(fleet, &plan.next, self.clock().unix());
-        case.check_vehicle()?;
         let identity = fleet.identity(before.identity.as_str());
-        case.check_identity(identity.ok_or(RefusalCode::IdentitySuspended)?)?;
+        let identity = identity.ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity))?;
+        let mut case = Case::new(fleet, &plan.next, self.clock().unix());
+        let vehicle = case.check_again(Arc::clone(&identity))?;
         // An order has its bundle's id.
         let window = case.window(plan.next.id.0 == before.id.0);
         plan.window = window;
+        if vehicle.status != Status::Active {
+            plan.suspended.all = plan.suspended.all.with(Reason::Vehicle);
+        }
+        if identity.status != Status::Active {
+            plan.suspended.all = plan.suspended.all.with(Reason::Identity);
+        }
+        plan.suspended.functions = self.suspended_functions(before);
         let to = holder.unwrap_or(before.holder);
         plan.terminal = check_holder(fleet, before, &to, holder.is_some())?;
         if let (Some(_), Some(restrictions)) = (&holder, plan.next.restrictions.as_mut())
@@ -115,36 +185,9 @@ impl Engine {
         let gone = |bundle: &Bundle, subject: &Subject, key: &KeyRecord| {
             !grants(next, bundle, subject, key, stays(bundle))
         };
-        plan.marks = self.marks(versions, KeyStatus::Revoked, gone);
+        plan.marks = self.marks(versions, KeyChange::Revoke, gone);
         plan.again = Some((before.clone(), to));
         Ok(plan)
-    }
-
-    /// Marks for the keys that `which` picks, of every version, unless they have expired or stand
-    /// so already.
-    pub(super) fn marks(
-        &self,
-        versions: &[SignedBundle],
-        to: KeyStatus,
-        which: impl Fn(&Bundle, &Subject, &KeyRecord) -> bool,
-    ) -> Vec<(KeyId, Mark)> {
-        let now = self.clock().unix();
-        let mut marks = Vec::new();
-        for SignedBundle { bundle, .. } in versions {
-            if bundle.window.not_after <= now {
-                continue;
-            }
-            for (subject, key) in bundle.each_key() {
-                let Some(mark) = mark(bundle, subject, key, to) else {
-                    continue;
-                };
-                let before = self.book().statuses.of(mark.shard, mark.index);
-                if before != before.then(to) && which(bundle, subject, key) {
-                    marks.push((bundle.key_id(subject), mark));
-                }
-            }
-        }
-        marks
     }
 
     /// The write that carries a plan out, and what it comes to; who asked is yet to be said.
@@ -159,24 +202,19 @@ impl Engine {
             next,
             marks,
             terminal,
+            suspended,
             ..
         } = plan;
-        let revoked = marks
-            .iter()
-            .filter(|(_, mark)| mark.to == KeyStatus::Revoked);
-        let revoked = revoked.map(|(id, _)| *id).collect();
-        let refused = marks.iter().filter(|(_, mark)| mark.to != KeyStatus::Valid);
-        let refused: Vec<_> = refused.copied().collect();
+        let mut outcome = self.outcome_of_marks(fleet, &next.vehicle, &marks);
         let mut marks: Vec<Mark> = marks.into_iter().map(|(_, mark)| mark).collect();
-        let mut issued = Vec::new();
         let reissue = signed.map(|(signed, status_next)| {
             let bundle = &signed.bundle;
             for (subject, key) in bundle.each_key() {
-                issued.push(bundle.key_id(subject));
+                outcome.issued.push(bundle.key_id(subject));
                 // What is suspended stays so, in its new keys too.
-                if next.state == AuthorizationState::Suspended {
-                    marks.extend(mark(bundle, subject, key, KeyStatus::Suspended));
-                }
+                let reasons = suspended.reasons(&next, subject.function);
+                let suspend = |reason| mark(bundle, subject, key, KeyChange::Suspend(reason));
+                marks.extend(reasons.each().filter_map(suspend));
             }
             Reissue {
                 signed,
@@ -184,20 +222,29 @@ impl Engine {
                 status_next,
             }
         });
-        let outcome = Outcome {
-            certain_by: certain_by(&self.shared, fleet, &next.vehicle, &refused),
-            revoked,
-            issued,
-        };
         let amendment = Amendment {
             authorization: Arc::new(next),
-            from: (now.version, now.state),
+            from: (now.version, now.state, now.revision()),
             reissue,
             marks,
             by: None,
             request: None,
         };
         (amendment, outcome)
+    }
+}
+
+impl Suspended {
+    /// Why the new key of a function is suspended.
+    fn reasons(&self, next: &Authorization, function: FunctionCode) -> Reasons {
+        let mut reasons = self.all;
+        if next.state == AuthorizationState::Suspended {
+            reasons = reasons.with(Reason::Authorization);
+        }
+        if self.functions.contains(&function) {
+            reasons = reasons.with(Reason::Function);
+        }
+        reasons
     }
 }
 
@@ -210,21 +257,6 @@ pub(super) fn again(plan: &Plan, vehicle_epoch: u32) -> Option<Again> {
         holder,
         vehicle_epoch,
         window: plan.window,
-    })
-}
-
-/// A key is to stand so; `None` where no list has it.
-pub(super) fn mark(
-    bundle: &Bundle,
-    subject: &Subject,
-    key: &KeyRecord,
-    to: KeyStatus,
-) -> Option<Mark> {
-    Some(Mark {
-        shard: ShardId::at(&subject.status_uri)?,
-        index: key.status_index,
-        to,
-        ends: bundle.window.not_after,
     })
 }
 

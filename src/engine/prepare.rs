@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use fob_verify::HolderKey;
 use fob_verify::key::{self, PROTECTED_LEN};
 use fob_verify::receipt;
 use fob_verify::tree::{Hash, Tree, parents};
@@ -11,11 +12,13 @@ use rayon::prelude::*;
 
 use super::admit::Admitted;
 use super::batch::Batch;
+use super::book::FleetBook;
 use super::reserve::Outcome;
 use super::stations::Chosen;
 use super::{Failure, Shared};
 use crate::domain::{
-    AuthorizationId, Bundle, BundleId, Epoch, KeyRecord, Refusal, RefusalCode, Signing,
+    Authorization, AuthorizationId, Bundle, BundleId, Epoch, IdentityId, KeyRecord, Refusal,
+    RefusalCode, Signing, UnixTime, Window,
 };
 
 /// Bundles that one thread prepares before it is worth waking another.
@@ -61,7 +64,7 @@ pub(super) struct PreparedTree {
     pub(super) message: Vec<u8>,
 }
 
-/// One redemption or order, spelled out.
+/// One redemption, order or renewal, spelled out.
 pub(super) struct Prepared {
     pub(super) admitted: Admitted,
     pub(super) signing: Signing,
@@ -219,6 +222,62 @@ impl Preparer {
     }
 }
 
+/// What of a bundle its authorization does not say.
+pub(super) struct Issue<'a> {
+    pub(super) id: BundleId,
+    /// What it is issued on: an order's authorization has no id of its own yet.
+    pub(super) authorization: AuthorizationId,
+    pub(super) vehicle_epoch: u32,
+    pub(super) identity: &'a IdentityId,
+    pub(super) holder: HolderKey,
+    /// When its keys may be used.
+    pub(super) window: Window,
+    pub(super) epoch: &'a Epoch,
+    pub(super) issuer: &'a Arc<str>,
+    pub(super) issued_at: UnixTime,
+}
+
+impl Issue<'_> {
+    /// Everything the keys will say, and the fleet's counter of status indexes after them. Status
+    /// lists are under the address `status_url`.
+    pub(super) fn decide(
+        self,
+        status_url: &str,
+        fleet: &FleetBook,
+        authorization: &Authorization,
+    ) -> (Bundle, u64) {
+        let count = authorization.functions.len() as u64;
+        let first = fleet.next_status(count);
+        let indexes = fleet.status_indexes(status_url, first, count);
+        let keys = authorization.functions.iter().zip(indexes);
+        let bundle = Bundle {
+            id: self.id,
+            authorization: self.authorization,
+            version: authorization.version,
+            fleet: authorization.fleet,
+            vehicle: authorization.vehicle.clone(),
+            vehicle_epoch: self.vehicle_epoch,
+            identity: self.identity.clone(),
+            holder: self.holder,
+            epoch: self.epoch.id,
+            algorithm: self.epoch.key.algorithm(),
+            issuer: Arc::clone(self.issuer),
+            issued_at: self.issued_at,
+            window: self.window,
+            region: authorization.region().copied().map(Box::new),
+            recurring: authorization.recurring().copied().map(Box::new),
+            subjects: fleet.subjects(status_url, &authorization.functions, first),
+            keys: keys
+                .map(|(function, status_index)| KeyRecord {
+                    max_uses: authorization.max_uses(*function),
+                    status_index,
+                })
+                .collect(),
+        };
+        (bundle, first + count)
+    }
+}
+
 impl Common<'_> {
     /// Decides everything about one item and encodes its keys. Claims that the format cannot hold
     /// were let in by mistake; they cost their own request and no other.
@@ -228,7 +287,10 @@ impl Common<'_> {
         signing: Signing,
         at: u64,
     ) -> Option<(Prepared, Vec<Hash>)> {
-        let (bundle, status_next) = self.decide(&admitted, at);
+        let (bundle, status_next) = match &admitted.renews {
+            Some(stands) => (self.renew(stands), 0),
+            None => self.decide(&admitted, at),
+        };
         let encoded = match signing {
             Signing::Tree => self.leaves(&bundle).map(|leaves| {
                 let count = leaves.len() as u64;
@@ -259,47 +321,34 @@ impl Common<'_> {
         }
     }
 
-    /// Everything the keys will say, and the fleet's counter of status indexes after them.
     fn decide(&self, admitted: &Admitted, at: u64) -> (Bundle, u64) {
-        let Admitted {
-            authorization,
-            fleet,
-            ..
-        } = admitted;
-        let base = &self.shared.settings.status_url;
-        let count = authorization.functions.len() as u64;
-        let first = fleet.next_status(count);
-        let indexes = fleet.status_indexes(base, first, count);
-        let keys = authorization.functions.iter().zip(indexes);
         let id = BundleId::new(self.unix_ms, self.unique.wrapping_add(at));
-        let bundle = Bundle {
+        let issue = Issue {
             id,
             authorization: match admitted.order {
                 Some(_) => AuthorizationId(id.0),
-                None => authorization.id,
+                None => admitted.authorization.id,
             },
-            version: authorization.version,
-            fleet: authorization.fleet,
-            vehicle: authorization.vehicle.clone(),
             vehicle_epoch: admitted.vehicle.epoch,
-            identity: admitted.identity.clone(),
+            identity: &admitted.identity,
             holder: admitted.holder,
+            window: admitted.window,
+            epoch: self.epoch,
+            issuer: &self.issuer,
+            issued_at: self.unix_ms / 1000,
+        };
+        let status_url = &self.shared.settings.status_url;
+        issue.decide(status_url, &admitted.fleet, &admitted.authorization)
+    }
+
+    /// The bundle as it stands, to be signed by this epoch.
+    fn renew(&self, stands: &Bundle) -> Bundle {
+        Bundle {
             epoch: self.epoch.id,
             algorithm: self.epoch.key.algorithm(),
-            issuer: Arc::clone(&self.issuer),
             issued_at: self.unix_ms / 1000,
-            window: admitted.window,
-            region: authorization.region().copied().map(Box::new),
-            recurring: authorization.recurring().copied().map(Box::new),
-            subjects: fleet.subjects(base, &authorization.functions, first),
-            keys: keys
-                .map(|(function, status_index)| KeyRecord {
-                    max_uses: authorization.max_uses(*function),
-                    status_index,
-                })
-                .collect(),
-        };
-        (bundle, first + count)
+            ..stands.clone()
+        }
     }
 
     fn messages(&self, bundle: &Bundle) -> Result<Messages, fob_verify::Refusal> {

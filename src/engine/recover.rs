@@ -64,9 +64,17 @@ pub(super) fn settle(shared: &Shared, group: Group) -> Group {
     let mut again = Group::default();
     let mut others = Group::default();
     for waiter in group.waiters {
-        let Waiter::Redemption(ticket, redemption) = waiter else {
-            others.waiters.push(waiter);
-            continue;
+        let (ticket, redemption) = match waiter {
+            Waiter::Redemption(ticket, redemption) => (ticket, redemption),
+            // Whether it happened is read from the store by whoever has bundles signed again.
+            Waiter::Renewal(ticket, _) => {
+                ticket.resolve(Outcome::Released);
+                continue;
+            }
+            Waiter::Writes(..) => {
+                others.waiters.push(waiter);
+                continue;
+            }
         };
         let bundle = &redemption.signed.bundle;
         match shared

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use fob_verify::HolderKey;
 
-use super::Engine;
 use super::book::FleetBook;
+use super::{Engine, Failure};
 use crate::domain::function::{BUILT_IN, FUNCTIONS_MAX, FunctionRef};
 use crate::domain::identity::{LICENCES_MAX, is_licence_class};
 use crate::domain::vehicle::MODEL_LEN_MAX;
@@ -67,6 +67,8 @@ pub enum Entry {
 pub struct Checked {
     /// The writes, in order; the last is the entry itself.
     pub writes: Vec<Write>,
+    /// An identity that was there before and whose status the entry names: its keys follow.
+    pub follows: Option<(IdentityId, Status)>,
 }
 
 impl Engine {
@@ -74,10 +76,28 @@ impl Engine {
     ///
     /// # Errors
     /// What [`check`] refuses; `version_conflict` where another call has given a function code
-    /// another meaning meanwhile.
-    pub async fn put(&self, fleet: &FleetBook, entry: Entry) -> Result<(), Refusal> {
+    /// another meaning meanwhile; as [`Engine::followed`].
+    pub async fn put(&self, fleet: &FleetBook, entry: Entry) -> Result<(), Failure> {
         let checked = check(fleet, entry)?;
-        outcome(&self.write(checked.writes).await?)
+        outcome(&self.write(checked.writes).await?)?;
+        self.followed(fleet, checked.follows).await
+    }
+
+    /// Has the keys of an identity follow the status it was given: suspended with it, and valid
+    /// again unless something else suspends them.
+    ///
+    /// # Errors
+    /// `version_conflict` where another call has given it another status meanwhile;
+    /// `hsm_unavailable`, `store_unavailable`: it may be sent again.
+    pub async fn followed(
+        &self,
+        fleet: &FleetBook,
+        follows: Option<(IdentityId, Status)>,
+    ) -> Result<(), Failure> {
+        match follows {
+            Some((id, status)) => self.follow_identity(fleet, &id, status).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -100,6 +120,7 @@ pub fn outcome(applied: &[Applied]) -> Result<(), Refusal> {
 pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
     let fleet_id = fleet.fleet.id;
     let mut writes = Vec::with_capacity(1);
+    let mut follows = None;
     let entry = match entry {
         Entry::Vehicle {
             id,
@@ -142,7 +163,11 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             check_licences(&licences)?;
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
+            let is_known = known.is_some();
             let (was, held) = known.map_or_else(Default::default, |it| (it.status, it.hold));
+            follows = status
+                .filter(|_| is_known)
+                .map(|status| (id.clone(), status));
             let (status, hold) = (status.unwrap_or(was), hold.unwrap_or(held));
             Write::Identity(Identity {
                 fleet: fleet_id,
@@ -165,7 +190,7 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
         }
     };
     writes.push(entry);
-    Ok(Checked { writes })
+    Ok(Checked { writes, follows })
 }
 
 fn known_identity(fleet: &FleetBook, id: &IdentityId, field: &'static str) -> Result<(), Refusal> {

@@ -1,8 +1,8 @@
 //! Bundles issued again: after a change, a reset, or a phone that was replaced. Floor 3.
 //!
 //! They do not go through the stages: they are few, their conditions are another's, and the caller
-//! waits for one transaction with everything in it. What is decided here is what Stage 3 decides
-//! for a first issue.
+//! waits for one transaction with everything in it. What their keys say is decided as for a first
+//! issue ([`Issue`]).
 
 use std::sync::Arc;
 
@@ -10,10 +10,9 @@ use fob_verify::HolderKey;
 use fob_verify::key;
 
 use super::book::FleetBook;
+use super::prepare::Issue;
 use super::{Shared, sign};
-use crate::domain::{
-    Authorization, Bundle, Epoch, KeyRecord, Refusal, RefusalCode, UnixTime, Window,
-};
+use crate::domain::{Authorization, Bundle, Epoch, Refusal, RefusalCode, UnixTime, Window};
 use crate::store::{Proof, SignedBundle};
 
 /// A bundle to issue again.
@@ -74,7 +73,19 @@ fn draft(
     let mut messages = Vec::new();
     let mut bundles = Vec::with_capacity(all.len());
     for again in all {
-        let (bundle, status_next) = decide(shared, fleet, again, (epoch, issuer), now);
+        let issue = Issue {
+            id: again.before.id,
+            authorization: again.authorization.id,
+            vehicle_epoch: again.vehicle_epoch,
+            identity: &again.before.identity,
+            holder: again.holder,
+            window: again.window,
+            epoch,
+            issuer,
+            issued_at: now,
+        };
+        let status_url = &shared.settings.status_url;
+        let (bundle, status_next) = issue.decide(status_url, fleet, &again.authorization);
         for (subject, record) in bundle.each_key() {
             let mut message = Vec::new();
             key::to_be_signed(&mut message, &protected, &bundle.claims(subject, record)).map_err(
@@ -88,49 +99,4 @@ fn draft(
         bundles.push((bundle, status_next));
     }
     Ok((bundles, messages))
-}
-
-/// Everything the keys will say, and the fleet's counter of status indexes after them.
-fn decide(
-    shared: &Shared,
-    fleet: &FleetBook,
-    again: &Again,
-    (epoch, issuer): (&Epoch, &Arc<str>),
-    now: UnixTime,
-) -> (Bundle, u64) {
-    let Again {
-        authorization,
-        before,
-        ..
-    } = again;
-    let base = &shared.settings.status_url;
-    let count = authorization.functions.len() as u64;
-    let first = fleet.next_status(count);
-    let indexes = fleet.status_indexes(base, first, count);
-    let keys = authorization.functions.iter().zip(indexes);
-    let bundle = Bundle {
-        id: before.id,
-        authorization: authorization.id,
-        version: authorization.version,
-        fleet: authorization.fleet,
-        vehicle: authorization.vehicle.clone(),
-        vehicle_epoch: again.vehicle_epoch,
-        identity: before.identity.clone(),
-        holder: again.holder,
-        epoch: epoch.id,
-        algorithm: epoch.key.algorithm(),
-        issuer: Arc::clone(issuer),
-        issued_at: now,
-        window: again.window,
-        region: authorization.region().copied().map(Box::new),
-        recurring: authorization.recurring().copied().map(Box::new),
-        subjects: fleet.subjects(base, &authorization.functions, first),
-        keys: keys
-            .map(|(function, status_index)| KeyRecord {
-                max_uses: authorization.max_uses(*function),
-                status_index,
-            })
-            .collect(),
-    };
-    (bundle, first + count)
 }

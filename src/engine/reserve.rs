@@ -26,6 +26,8 @@ pub enum Outcome {
     Issued(Arc<Redemption>),
     /// The same order was answered before, with this bundle.
     Answered(BundleId),
+    /// The bundle is durable under another epoch's signature.
+    Renewed,
     /// It came to nothing; nothing was given out.
     Refused(Refusal),
     /// The one in flight came to nothing; ask again.

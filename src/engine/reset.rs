@@ -14,8 +14,7 @@ use super::plan::{Plan, again};
 use super::{Engine, Failure};
 use crate::domain::change::Action;
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, KeyId, Mark, Refusal, RefusalCode,
-    VehicleId,
+    Authorization, AuthorizationId, AuthorizationState, Mark, Refusal, RefusalCode, VehicleId,
 };
 use crate::store::{Amendment, Applied, AuthorizationFilter, Reset, SignedBundle, Write};
 
@@ -261,16 +260,5 @@ impl Engine {
                 return Ok(all);
             }
         }
-    }
-}
-
-impl Outcome {
-    /// Both in one.
-    pub(super) fn with(mut self, other: Self) -> Self {
-        let ids = |mine: &mut Vec<KeyId>, theirs: Vec<KeyId>| mine.extend(theirs);
-        ids(&mut self.revoked, other.revoked);
-        ids(&mut self.issued, other.issued);
-        self.certain_by = self.certain_by.and(other.certain_by);
-        self
     }
 }

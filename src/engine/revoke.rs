@@ -1,143 +1,300 @@
-//! Many ended in one call: what somebody has, what a vehicle has, or a list of targets. Floor 3.
+//! Many suspended, resumed or ended in one call: what somebody has, what a vehicle has, or a list of
+//! targets. Floor 3.
 //!
-//! An identity is suspended first, so that nothing more is redeemed by it; what it has is looked up
-//! after that. Each authorization is amended under its own conditions. Those of a chunk are
-//! committed together as they come, and the lists are signed once for all of them.
+//! An identity or a vehicle is suspended first, or made active again; what it has is looked up after
+//! that, so nothing is missed that was issued meanwhile. Its keys then follow, under the condition
+//! that it still stands so: of two calls that contradict each other the later one holds, for it and
+//! for its keys. What ends is amended, each under its own conditions. Those of a chunk are committed
+//! together as they come, and the lists are signed once for all of them.
+
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::amend::{Caller, Done};
+use super::amend::{Caller, Done, lists_of, replayed};
+use super::book::FleetBook;
 use super::outcome::Outcome;
 use super::{Engine, Failure};
 use crate::concurrent;
-use crate::domain::change::Action;
+use crate::domain::change::{Action, Bearer};
 use crate::domain::{
-    AuthorizationId, AuthorizationState, BundleId, Identity, IdentityId, KeyId, Refusal,
+    Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyId, Refusal,
     RefusalCode, Status, VehicleId,
 };
-use crate::store::Write;
+use crate::store::{Applied, Following, Suspension, Write};
 
-/// Ends carried out side by side, whose lists are signed together.
+/// Parts carried out side by side, whose lists are signed together.
 pub const CHUNK: usize = 64;
 
-/// What is to be revoked.
+/// What is to be suspended, resumed or revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// One key: its function is taken off the authorization.
+    /// One key: every key of its function on its authorization. Revoked, the function is taken off.
     Key(KeyId),
     /// A bundle: the same as its authorization.
     Bundle(BundleId),
     /// An authorization.
     Authorization(AuthorizationId),
-    /// Everything an identity has; it redeems nothing more until it is made active again.
+    /// Everything an identity has. While it is suspended it redeems nothing more; revoked, it is
+    /// suspended.
     Identity(IdentityId),
-    /// Everything on a vehicle.
+    /// Everything on a vehicle. While it is suspended nothing more is redeemed for it.
     Vehicle(VehicleId),
 }
 
-/// One thing to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+/// One thing of all that a target stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
     /// A key.
     Key(KeyId),
     /// An authorization.
     Authorization(AuthorizationId),
+    /// One of several authorizations that end.
+    Member(AuthorizationId),
+    /// An authorization whose keys follow what they hang on.
+    Follower(AuthorizationId, Bearer),
 }
 
 impl Engine {
     /// What `target` stands for, having seen to it that it does not become more.
     ///
     /// # Errors
-    /// `not_found`; `forbidden` where an owner terminal asks for what it may not.
-    pub async fn ends_of(&self, caller: Caller<'_>, target: &Target) -> Result<Vec<End>, Failure> {
-        let not_found = |field| Refusal::new(RefusalCode::NotFound).field(field);
-        Ok(match target {
-            Target::Key(id) => vec![End::Key(*id)],
-            Target::Authorization(id) => vec![End::Authorization(*id)],
+    /// `not_found`; `forbidden` where an owner terminal asks for what it may not; `command_replayed`
+    /// where its command's identifier was used for something else.
+    pub async fn parts_of(
+        &self,
+        caller: Caller<'_>,
+        action: Action,
+        target: &Target,
+    ) -> Result<Vec<Part>, Failure> {
+        match target {
+            Target::Key(id) => Ok(vec![Part::Key(*id)]),
+            Target::Authorization(id) => Ok(vec![Part::Authorization(*id)]),
             Target::Bundle(id) => {
                 let found = self.bundle(*id).await?;
                 let found = found.filter(|it| it.bundle.fleet == caller.fleet().fleet.id);
-                let bundle = found.ok_or_else(|| not_found("bundle"))?.bundle;
-                vec![End::Authorization(bundle.authorization)]
+                let found =
+                    found.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("bundle"))?;
+                Ok(vec![Part::Authorization(found.bundle.authorization)])
             }
-            Target::Vehicle(id) => {
-                let known = caller.fleet().vehicle(id.as_str());
-                known.ok_or_else(|| not_found("vehicle"))?;
-                caller.check_owns(id)?;
-                let live = self.live_of_vehicle(caller, id).await?;
-                live.iter().map(|it| End::Authorization(it.id)).collect()
-            }
-            Target::Identity(id) => self.suspend_identity(caller, id).await?,
-        })
+            Target::Vehicle(id) => self.parts_of_vehicle(caller, action, id).await,
+            Target::Identity(id) => self.parts_of_identity(caller, action, id).await,
+        }
     }
 
-    /// Ends a chunk: one answer for each, in their order. When it returns, what was ended is
-    /// durable and on the lists.
+    /// Carries out a chunk: one answer for each part, in their order. When it returns, what was done
+    /// is durable and on the lists.
     ///
     /// # Errors
-    /// Of each those of [`Engine::act`]; of all that the lists could not be signed.
-    pub async fn end(
+    /// Of each those of [`Engine::act`], and `version_conflict` where identity or vehicle have
+    /// changed meanwhile; of all that the lists could not be signed.
+    pub async fn carry_out(
         &self,
         caller: Caller<'_>,
-        chunk: &[End],
+        action: Action,
+        chunk: &[Part],
     ) -> Result<Vec<Result<Outcome, Failure>>, Failure> {
-        let one = async |end: &End| -> Result<Done, Failure> {
-            match end {
-                End::Key(id) => self.revoke_key_unlisted(caller, *id).await,
-                End::Authorization(id) => self.act_unlisted(caller, *id, Action::Cancel).await,
+        let one = async |part: &Part| -> Result<Done, Failure> {
+            match part {
+                Part::Key(id) => self.act_on_key_unlisted(caller, *id, action).await,
+                Part::Authorization(id) => self.act_unlisted(caller, *id, action).await,
+                Part::Member(id) => self.act_unlisted(caller.in_part(*id), *id, action).await,
+                Part::Follower(id, of) => {
+                    self.follow_unlisted(caller.fleet(), *id, of, action).await
+                }
             }
         };
         let done = join_all(chunk.iter().map(one)).await;
-        let mut lists: Vec<_> = done
-            .iter()
-            .flatten()
-            .flat_map(|it| it.lists.clone())
-            .collect();
-        lists.sort_unstable();
-        lists.dedup();
-        self.lists_fresh(lists).await?;
+        self.lists_of_all(&done).await?;
         let outcome = |done: Result<Done, Failure>| done.map(|done| done.outcome);
         Ok(done.into_iter().map(outcome).collect())
     }
 
-    /// Suspends an identity, and names what it has.
-    async fn suspend_identity(
+    /// Has every key of an identity follow it, whose status was written by other means than a call
+    /// to suspend or resume it.
+    ///
+    /// # Errors
+    /// As [`Engine::carry_out`].
+    pub(super) async fn follow_identity(
+        &self,
+        fleet: &FleetBook,
+        id: &IdentityId,
+        status: Status,
+    ) -> Result<(), Failure> {
+        let action = match status {
+            Status::Active => Action::Resume,
+            Status::Suspended => Action::Suspend,
+        };
+        let of = Bearer::Identity(id.clone());
+        for chunk in self.held_by(fleet, id).await?.chunks(CHUNK) {
+            let one = |id: &AuthorizationId| self.follow_unlisted(fleet, *id, &of, action);
+            let done = join_all(chunk.iter().map(one)).await;
+            self.lists_of_all(&done).await?;
+            for done in done {
+                done?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn lists_of_all(&self, done: &[Result<Done, Failure>]) -> Result<(), Refusal> {
+        let lists = done.iter().flatten().flat_map(|it| it.lists.clone());
+        let mut lists: Vec<_> = lists.collect();
+        lists.sort_unstable();
+        lists.dedup();
+        self.lists_fresh(lists).await
+    }
+
+    async fn parts_of_vehicle(
         &self,
         caller: Caller<'_>,
+        action: Action,
+        id: &VehicleId,
+    ) -> Result<Vec<Part>, Failure> {
+        let known = caller.fleet().vehicle(id.as_str());
+        known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("vehicle"))?;
+        caller.check_owns(id)?;
+        let of = Bearer::Vehicle(id.clone());
+        if action != Action::Cancel {
+            self.stand(caller, &of, action).await?;
+        }
+        let live = self.live_of_vehicle(caller, id).await?;
+        let part = |it: &Arc<Authorization>| match action {
+            Action::Cancel => Some(Part::Member(it.id)),
+            Action::Suspend | Action::Resume => {
+                it.redeemed.then(|| Part::Follower(it.id, of.clone()))
+            }
+        };
+        Ok(live.iter().filter_map(part).collect())
+    }
+
+    async fn parts_of_identity(
+        &self,
+        caller: Caller<'_>,
+        action: Action,
         id: &IdentityId,
-    ) -> Result<Vec<End>, Failure> {
-        if let Caller::Owner(_) = caller {
+    ) -> Result<Vec<Part>, Failure> {
+        if !matches!(caller, Caller::BackEnd(..)) {
             return Err(Refusal::new(RefusalCode::Forbidden)
-                .detail("identities are the fleet's to revoke")
+                .detail("identities are the fleet's to suspend, resume and revoke")
                 .into());
         }
         let fleet = caller.fleet();
         let known = fleet.identity(id.as_str());
-        let known = known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("identity"))?;
-        self.write(vec![Write::Identity(Identity {
-            status: Status::Suspended,
-            ..Identity::clone(&known)
-        })])
-        .await?;
-        let (fleet, identity) = (fleet.fleet.id, id.clone());
-        let held = self
-            .read(move |store| store.held_by(fleet, &identity))
+        known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("identity"))?;
+        let of = Bearer::Identity(id.clone());
+        self.stand(caller, &of, action).await?;
+        let mut all = self.held_by(fleet, id).await?;
+        if action != Action::Cancel {
+            let follower = |id| Part::Follower(id, of.clone());
+            return Ok(all.into_iter().map(follower).collect());
+        }
+        all.extend(self.meant_for(fleet, id).await?);
+        all.sort_unstable();
+        all.dedup();
+        Ok(all.into_iter().map(Part::Member).collect())
+    }
+
+    /// Suspends an identity or a vehicle, or makes it active again. The same request again goes on
+    /// with what it began, unless that was undone meanwhile.
+    async fn stand(&self, caller: Caller<'_>, of: &Bearer, action: Action) -> Result<(), Failure> {
+        let (fleet, status) = (caller.fleet(), action.leaves());
+        let suspension = Suspension {
+            fleet: fleet.fleet.id,
+            of: of.clone(),
+            status,
+            by: caller.by(),
+            request: caller.keep(self.clock().unix(), Outcome::nothing().encode()),
+        };
+        let applied = self
+            .write(vec![Write::Suspend(Arc::new(suspension))])
             .await?;
-        let (engine, identity) = (std::sync::Arc::clone(&self.shared), id.clone());
+        match applied.first() {
+            Some(Applied::Done) => Ok(()),
+            Some(Applied::Repeated(_)) if stands(fleet, of) == Some(status) => Ok(()),
+            Some(Applied::Repeated(_)) => Err(Refusal::new(RefusalCode::CommandReplayed)
+                .detail("it was carried out, and has been undone since")
+                .into()),
+            Some(Applied::Conflict) => Err(replayed().into()),
+            _ => Err(changed_meanwhile().into()),
+        }
+    }
+
+    /// Has the keys of one authorization follow an identity or a vehicle.
+    async fn follow_unlisted(
+        &self,
+        fleet: &FleetBook,
+        id: AuthorizationId,
+        of: &Bearer,
+        action: Action,
+    ) -> Result<Done, Failure> {
+        let now = self.authorization(fleet.fleet.id, id).await?;
+        let now = now.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
+        let versions = self.versions_of(&now).await?;
+        let marks = self.marks(&versions, action.on_keys(of.reason()), |_, _, _| true);
+        if marks.is_empty() {
+            let revision = self.book().statuses.revision();
+            return Ok(self.nothing_done(fleet, now, revision, &versions));
+        }
+        let outcome = self.outcome_of_marks(fleet, &now.vehicle, &marks);
+        let following = Following {
+            fleet: fleet.fleet.id,
+            of: of.clone(),
+            status: action.leaves(),
+            marks: marks.into_iter().map(|(_, mark)| mark).collect(),
+        };
+        let lists = lists_of(&following.marks);
+        let applied = self.write(vec![Write::Follow(Arc::new(following))]).await?;
+        match applied.first() {
+            Some(Applied::Amended(_)) => Ok(Done {
+                authorization: now,
+                outcome,
+                lists,
+            }),
+            _ => Err(changed_meanwhile().into()),
+        }
+    }
+
+    /// The authorizations on which an identity has keys.
+    async fn held_by(
+        &self,
+        fleet: &FleetBook,
+        id: &IdentityId,
+    ) -> Result<Vec<AuthorizationId>, Failure> {
+        let (fleet, id) = (fleet.fleet.id, id.clone());
+        self.read(move |store| store.held_by(fleet, &id)).await
+    }
+
+    /// The authorizations that are for an identity alone and have not ended.
+    async fn meant_for(
+        &self,
+        fleet: &FleetBook,
+        id: &IdentityId,
+    ) -> Result<Vec<AuthorizationId>, Failure> {
+        let (engine, fleet, id) = (Arc::clone(&self.shared), fleet.fleet.id, id.clone());
         // Every authorization is looked at: that may take a while.
         let meant = concurrent::spawn_blocking(move || {
             engine.book.authorizations_where(|it| {
                 it.fleet == fleet
-                    && it.recipient().identity.as_ref() == Some(&identity)
+                    && it.recipient().identity.as_ref() == Some(&id)
                     && it.state != AuthorizationState::Cancelled
             })
         });
-        let meant = meant
+        meant
             .await
-            .map_err(|error| Failure::Fault(format!("a look through the book: {error}")))?;
-        let mut all: Vec<_> = held.into_iter().chain(meant).collect();
-        all.sort_unstable();
-        all.dedup();
-        Ok(all.into_iter().map(End::Authorization).collect())
+            .map_err(|error| Failure::Fault(format!("a look through the book: {error}")))
     }
+}
+
+/// How an identity or a vehicle stands.
+fn stands(fleet: &FleetBook, of: &Bearer) -> Option<Status> {
+    match of {
+        Bearer::Identity(id) => fleet.identity(id.as_str()).map(|it| it.status),
+        Bearer::Vehicle(id) => fleet.vehicle(id.as_str()).map(|it| it.status),
+    }
+}
+
+fn changed_meanwhile() -> Refusal {
+    Refusal::new(RefusalCode::VersionConflict)
+        .detail("another call has suspended or resumed it at the same moment; look and ask again")
 }

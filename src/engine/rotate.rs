@@ -162,7 +162,7 @@ impl Desk<'_> {
             Step::Retire { epoch } => {
                 changes.epochs = apply(&rotation::retire(&epochs, *epoch, self.now)?, vec![])?;
             }
-            Step::Revoke { epoch } => {
+            Step::Revoke { epoch, .. } => {
                 changes.by_root = true;
                 let revoked = rotation::revoke(&epochs, *epoch, self.now)?;
                 let new = self.successor(&epochs, *epoch, &revoked)?;
@@ -246,9 +246,27 @@ impl Desk<'_> {
                     .collect::<Result<_, _>>()?
             };
             self.check_room(epochs, windows.len() + new.len())?;
+            self.check_not_due(epochs, &token.serial, &windows)?;
             new.extend(self.make(&token.serial, &windows, EpochState::Prepared)?);
         }
         Ok(new)
+    }
+
+    /// Whether none of these windows makes an epoch sign that was only to be prepared.
+    fn check_not_due(
+        &self,
+        epochs: &[Epoch],
+        token: &str,
+        windows: &[Window],
+    ) -> Result<(), Refusal> {
+        let open = windows.iter().any(|window| window.contains(self.now));
+        if open && rotation::active(epochs, token).is_none() {
+            return Err(refusal(format!(
+                "token {token} has no active epoch, so one whose window is open would sign before \
+                 any car knows it: give it a later one, or let it, with `fob epoch rotate`"
+            )));
+        }
+        Ok(())
     }
 
     /// Whether a trust list has room for so many more.
@@ -285,10 +303,13 @@ impl Desk<'_> {
                 let own = &epoch.token_serial;
                 let mut others = epochs.iter().filter(|other| other.token_serial != *own);
                 let signs = others.any(|other| other.state == EpochState::Active);
-                if signs && self.custody.signer(own).is_err() {
-                    return Ok(Vec::new());
+                match self.make_active(own) {
+                    Err(Failure::Fault(why)) if signs => {
+                        tracing::warn!(token = own, why, "no epoch follows the revoked one");
+                        Ok(Vec::new())
+                    }
+                    made => made,
                 }
-                self.make_active(own)
             }
             _ => Ok(Vec::new()),
         }

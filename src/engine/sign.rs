@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admit::Admitted;
 use super::batch::Batch;
 use super::prepare::{Prepared, PreparedBatch, PreparedTree, Unsigned};
 use super::reserve::Outcome;
@@ -18,7 +19,7 @@ use super::{Shared, hsm_unavailable};
 use crate::concurrent::channel::{Receiver, Sender, after, never, select};
 use crate::domain::{Epoch, Refusal, UnixTime};
 use crate::hsm::{Signature, Signer, verify_signature};
-use crate::store::{Proof, Redemption, SignedBundle, TreeProof};
+use crate::store::{Proof, Redemption, Renewal, SignedBundle, TreeProof};
 
 /// How often a batch is signed before its waiters are told that the HSM does not.
 const ATTEMPTS_MAX: u32 = 2;
@@ -31,10 +32,18 @@ const WRONG_SIGNATURE: &str = "a signature it made does not verify";
 const PROBE_WAIT_MIN: Duration = Duration::from_millis(10);
 const PROBE_WAIT_MAX: Duration = Duration::from_millis(320);
 
-/// One redemption or order, signed and not yet durable.
+/// One redemption, order or renewal, signed and not yet durable.
 pub struct Signed {
     pub(super) ticket: Ticket,
-    pub(super) redemption: Arc<Redemption>,
+    pub(super) what: What,
+}
+
+/// What is to become durable.
+pub(super) enum What {
+    /// A redemption or an order.
+    Redemption(Arc<Redemption>),
+    /// A bundle signed again.
+    Renewal(Arc<Renewal>),
 }
 
 /// A batch, signed, and what of it is yet to be verified.
@@ -367,15 +376,26 @@ fn join(
             bundle: item.bundle,
             proof: proof(item.unsigned),
         };
-        Signed {
-            ticket: item.admitted.ticket,
-            redemption: Arc::new(Redemption {
+        let Admitted {
+            ticket,
+            terminal,
+            order,
+            renews,
+            ..
+        } = item.admitted;
+        let what = match renews {
+            Some(stood) => {
+                let from = stood.epoch;
+                What::Renewal(Arc::new(Renewal { signed, from }))
+            }
+            None => What::Redemption(Arc::new(Redemption {
                 signed,
-                terminal: item.admitted.terminal,
+                terminal,
                 status_next: item.status_next,
-                order: item.admitted.order,
-            }),
-        }
+                order,
+            })),
+        };
+        Signed { ticket, what }
     };
     items.into_iter().map(join).collect()
 }

@@ -6,7 +6,7 @@
 //! refuses; what was let in before waits a little for one to come back.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Shared;
@@ -16,6 +16,7 @@ use super::prepare::PreparedBatch;
 use super::sign::trial;
 use crate::clock::Clock;
 use crate::concurrent::channel::{Receiver, Sender, bounded};
+use crate::concurrent::{Condvar, Mutex, MutexGuard};
 use crate::domain::{Epoch, EpochState, UnixTime};
 use crate::hsm::{KeyRef, Parked, Signer, TokenStatus};
 
@@ -383,7 +384,7 @@ pub(super) fn key_of(epoch: &Epoch) -> KeyRef {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::concurrent::{Counter, Map};
 use crate::domain::status::SHARD_LEN;
-use crate::domain::{Bundle, KeyStatus, Mark, ShardId, UnixTime};
+use crate::domain::{Bundle, Held, KeyChange, KeyStatus, Mark, Reasons, ShardId, UnixTime};
 use crate::store::Listed;
 
 /// Entries of two bits in one word.
@@ -34,10 +34,14 @@ pub struct Statuses {
 pub(super) struct Shard {
     /// Written before `changes` is raised, so nobody need look at a word in between.
     words: OnceLock<Box<[AtomicU64]>>,
+    /// Why those are suspended that are.
+    reasons: Map<u32, Reasons>,
     /// Counts changes. Raised (release) after each, read (acquire) before a copy is taken.
     changes: Counter,
     /// When it was signed last, as far as is durable.
     issued_at: AtomicU64,
+    /// When the last of those that were signed ends.
+    expires: AtomicU64,
 }
 
 impl Statuses {
@@ -47,6 +51,14 @@ impl Statuses {
             .pin()
             .get(&shard)
             .map_or(KeyStatus::Valid, |shard| shard.get(index))
+    }
+
+    /// How the key at `index` of a list stands, and why.
+    pub fn held(&self, shard: ShardId, index: u32) -> Held {
+        let pinned = self.shards.pin();
+        pinned
+            .get(&shard)
+            .map_or_else(Held::default, |shard| shard.held(index))
     }
 
     /// How each key of a bundle stands, in their order.
@@ -87,7 +99,7 @@ impl Statuses {
     /// Takes in what has become durable.
     pub(super) fn mark(&self, marks: &[Mark]) {
         for mark in marks {
-            self.shard(mark.shard).set(mark.index, mark.to);
+            self.shard(mark.shard).set(mark.index, mark.change);
         }
     }
 
@@ -96,6 +108,7 @@ impl Statuses {
         for list in lists {
             let shard = self.shard(list.shard);
             shard.issued_at.fetch_max(list.issued_at, Ordering::Relaxed);
+            shard.expires.fetch_max(list.expires, Ordering::Relaxed);
         }
     }
 
@@ -129,6 +142,11 @@ impl Shard {
         self.issued_at.load(Ordering::Relaxed)
     }
 
+    /// When every list of it that was ever given out has ended; 0 where none was.
+    pub(super) fn expires(&self) -> UnixTime {
+        self.expires.load(Ordering::Relaxed)
+    }
+
     /// The whole list, four entries to an octet, the first in its lowest bits
     /// (draft-ietf-oauth-status-list §4.1).
     pub(super) fn octets(&self) -> Vec<u8> {
@@ -144,6 +162,13 @@ impl Shard {
     }
 
     fn become_as(&self, loaded: &Self) {
+        let loaded_reasons = loaded.reasons.pin();
+        self.reasons
+            .pin()
+            .retain(|index, _| loaded_reasons.contains_key(index));
+        for (index, reasons) in &loaded_reasons {
+            self.reasons.pin().insert(*index, *reasons);
+        }
         if self.words.get().is_none() && loaded.words.get().is_none() {
             return;
         }
@@ -176,11 +201,31 @@ impl Shard {
         }
     }
 
+    fn held(&self, index: u32) -> Held {
+        match self.get(index) {
+            KeyStatus::Valid => Held::default(),
+            KeyStatus::Suspended => {
+                Held::By(self.reasons.pin().get(&index).copied().unwrap_or_default())
+            }
+            KeyStatus::Revoked => Held::ForGood,
+        }
+    }
+
     /// One thread writes, so reading and writing need not be one step.
-    fn set(&self, index: u32, to: KeyStatus) {
-        let before = self.get(index);
-        let to = before.then(to);
-        if to == before {
+    fn set(&self, index: u32, change: KeyChange) {
+        let before = self.held(index);
+        let after = before.after(change);
+        if after == before {
+            return;
+        }
+        match after {
+            Held::By(reasons) if reasons != Reasons::NONE => {
+                self.reasons.pin().insert(index, reasons);
+            }
+            _ => drop(self.reasons.pin().remove(&index)),
+        }
+        let to = after.status();
+        if to == before.status() {
             return;
         }
         let Some(word) = self.words().get((index / PER_WORD) as usize) else {
@@ -196,16 +241,26 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Reason;
 
     const SHARD: ShardId = ShardId { tag: 1, number: 0 };
 
-    fn mark(index: u32, to: KeyStatus) -> Mark {
+    fn change(index: u32, change: KeyChange) -> Mark {
         Mark {
             shard: SHARD,
             index,
-            to,
+            change,
             ends: 0,
         }
+    }
+
+    fn mark(index: u32, to: KeyStatus) -> Mark {
+        let to = match to {
+            KeyStatus::Valid => KeyChange::Resume(Reason::Authorization),
+            KeyStatus::Suspended => KeyChange::Suspend(Reason::Authorization),
+            KeyStatus::Revoked => KeyChange::Revoke,
+        };
+        change(index, to)
     }
 
     #[test]
@@ -265,6 +320,31 @@ mod tests {
                 .iter()
                 .all(|octet| *octet == 0)
         );
+    }
+
+    #[test]
+    fn one_reason_less_wakes_nobody_whom_another_holds() {
+        use KeyChange::{Resume, Suspend};
+        let statuses = Statuses::default();
+        let steps = [
+            (Suspend(Reason::Function), KeyStatus::Suspended, 1),
+            (Suspend(Reason::Vehicle), KeyStatus::Suspended, 1),
+            (Resume(Reason::Function), KeyStatus::Suspended, 1),
+            (Resume(Reason::Vehicle), KeyStatus::Valid, 2),
+        ];
+        for (step, status, changes) in steps {
+            statuses.mark(&[change(7, step)]);
+            assert_eq!(statuses.of(SHARD, 7), status, "{step:?}");
+            // What the list does not say needs no new list.
+            assert_eq!(statuses.shard(SHARD).changes(), changes, "{step:?}");
+        }
+        // Why is loaded too.
+        let loaded = Statuses::default();
+        loaded.mark(&[change(7, Suspend(Reason::Identity))]);
+        statuses.mark(&[change(8, Suspend(Reason::Vehicle))]);
+        statuses.become_as(&loaded);
+        assert_eq!(statuses.held(SHARD, 7), loaded.held(SHARD, 7));
+        assert_eq!(statuses.held(SHARD, 8), Held::default());
     }
 
     #[test]

@@ -12,10 +12,10 @@ use super::book::FleetBook;
 use super::{Engine, Failure, hsm_unavailable, sign};
 use crate::concurrent;
 use crate::domain::{
-    Authorization, AuthorizationState, Bundle, Epoch, Refusal, RefusalCode, ShardId, UnixTime,
-    Vehicle, VehicleId,
+    Authorization, AuthorizationState, Bundle, Epoch, KeyId, KeyStatus, Refusal, RefusalCode,
+    ShardId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{Applied, Contact, Sent, Write};
+use crate::store::{Applied, Contact, Sent, SignedBundle, Write};
 
 /// Seconds by which a car's clock may be ahead.
 const AHEAD_MAX_S: u64 = 300;
@@ -44,6 +44,23 @@ pub enum Ended {
     Terminating,
     /// The car has acknowledged, or every key has expired.
     Terminated,
+}
+
+impl Ended {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Terminating => "terminating",
+            Self::Terminated => "terminated",
+        }
+    }
+}
+
+/// Whether the car has acknowledged a sync that includes the last amendment of an authorization.
+fn knows(fleet: &FleetBook, authorization: &Authorization) -> bool {
+    let contact = fleet.contact(authorization.vehicle.as_str());
+    let acked = contact.and_then(|contact| contact.acked);
+    acked.is_some_and(|acked| acked.revision >= authorization.revision())
 }
 
 impl Engine {
@@ -114,22 +131,53 @@ impl Engine {
     /// issued on it.
     pub fn ended(&self, fleet: &FleetBook, authorization: &Authorization) -> Option<Ended> {
         let over = authorization.state == AuthorizationState::Cancelled && authorization.redeemed;
-        let acked = || {
-            let contact = fleet.contact(authorization.vehicle.as_str())?;
-            Some(contact.acked?.revision)
-        };
         over.then(|| {
             // Keys of a version before may last longer than the authorization does now.
             let changed = authorization
                 .amended()
                 .is_some_and(|it| it.code_set.is_some());
             let expired = !changed && authorization.window.not_after <= self.clock().unix();
-            if expired || acked().is_some_and(|acked| acked >= authorization.revision()) {
+            if expired || knows(fleet, authorization) {
                 Ended::Terminated
             } else {
                 Ended::Terminating
             }
         })
+    }
+
+    /// Keys that were revoked while their authorization goes on, and have not expired: how far the
+    /// end of each has come. An authorization that has ended speaks for all of its own.
+    ///
+    /// # Errors
+    /// As [`Engine::bundle`].
+    pub async fn ended_keys(
+        &self,
+        fleet: &FleetBook,
+        authorization: &Authorization,
+    ) -> Result<Vec<(KeyId, Arc<str>, Ended)>, Failure> {
+        let amended = authorization.revision() > 0;
+        if !amended || authorization.state == AuthorizationState::Cancelled {
+            return Ok(Vec::new());
+        }
+        let ended = if knows(fleet, authorization) {
+            Ended::Terminated
+        } else {
+            Ended::Terminating
+        };
+        let now = self.clock().unix();
+        let mut keys = Vec::new();
+        for SignedBundle { bundle, .. } in self.versions_of(authorization).await? {
+            if bundle.window.not_after <= now {
+                continue;
+            }
+            let standing = self.book().statuses.of_bundle(&bundle);
+            for (subject, status) in bundle.subjects.iter().zip(standing) {
+                if status == KeyStatus::Revoked {
+                    keys.push((bundle.key_id(subject), Arc::clone(&subject.name), ended));
+                }
+            }
+        }
+        Ok(keys)
     }
 
     /// Vehicle ids are unique within a fleet, and an acknowledgement does not say which: the key
@@ -171,10 +219,16 @@ impl Engine {
         vehicle: &Vehicle,
     ) -> Result<(Synced, Sent), Failure> {
         // Before anything else is read: all of it is at least as new.
-        let revision = self.book().statuses.revision();
+        let mut revision = self.book().statuses.revision();
         let trust = self.book().trust();
         let trust = trust.ok_or_else(|| hsm_unavailable().detail("there is no trust list"))?;
-        let lists = self.lists_of_vehicle(fleet, &vehicle.id).await?;
+        let mut lists = self.lists_of_vehicle(fleet, &vehicle.id).await?;
+        let over = lists.len().saturating_sub(STATUS_URIS_MAX);
+        if over > 0 {
+            // What it is not told of it cannot acknowledge.
+            lists.drain(..over);
+            revision = 0;
+        }
         let mut parts = Vec::with_capacity(lists.len() + 2);
         let mut uris = Vec::with_capacity(lists.len());
         self.lists_fresh(lists.clone()).await?;
@@ -237,8 +291,7 @@ impl Engine {
             .map_err(|error| Failure::Fault(format!("a sync that was not signed: {error}")))?
     }
 
-    /// The lists on which a vehicle's keys stand that have not expired, the newest where there are
-    /// more than a sync can name.
+    /// The lists on which a vehicle's keys stand that have not expired, the newest last.
     async fn lists_of_vehicle(
         &self,
         fleet: &Arc<FleetBook>,
@@ -255,7 +308,6 @@ impl Engine {
                 }
             }
         }
-        let over = lists.len().saturating_sub(STATUS_URIS_MAX);
-        Ok(lists.into_iter().skip(over).collect())
+        Ok(lists.into_iter().collect())
     }
 }

@@ -50,3 +50,29 @@ pub fn sign_draft(
     let signatures = signer.sign_all(key, &[message.message()])?;
     Ok(message.assemble(&signatures[0]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::rotation::tests::on;
+
+    #[test]
+    fn an_epoch_is_listed_until_its_last_key_has_expired_unless_it_is_revoked() {
+        let lifetime_s = 50;
+        for (state, at, is_listed) in [
+            (EpochState::Prepared, 0, true),
+            (EpochState::Active, 99, true),
+            (EpochState::Retired, 149, true),
+            (EpochState::Retired, 150, false),
+            (EpochState::Active, 150, false),
+            (EpochState::Revoked, 20, false),
+        ] {
+            let epochs = [on("t", 1, (10, 100), state)];
+            let entries: Vec<_> = listed(&epochs, at, lifetime_s).collect();
+            assert_eq!(entries.len(), usize::from(is_listed), "{state:?} at {at}");
+            for entry in entries {
+                assert_eq!((entry.not_before, entry.not_after), (10, 100));
+            }
+        }
+    }
+}

@@ -41,6 +41,12 @@ pub(super) struct OutcomeView {
     revoked: Vec<String>,
     /// Keys that were issued.
     issued: Vec<String>,
+    /// Keys that were valid and are suspended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    suspended: Vec<String>,
+    /// Keys that were suspended and are valid.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resumed: Vec<String>,
     /// When it is certain that the car refuses what was revoked or suspended.
     pub(super) certain_by: CertainView,
 }
@@ -66,6 +72,8 @@ impl From<&Outcome> for OutcomeView {
         Self {
             revoked: ids(&outcome.revoked),
             issued: ids(&outcome.issued),
+            suspended: ids(&outcome.suspended),
+            resumed: ids(&outcome.resumed),
             certain_by: outcome.certain_by.into(),
         }
     }

@@ -124,6 +124,8 @@ pub(super) async fn read(
             .bundle_of(found.id)
             .await?
             .map(|one| one.bundle.id.to_string());
+        let ended = engine.ended_keys(&caller.fleet, &found).await?;
+        view.revoked_keys = ended.into_iter().map(Into::into).collect();
     }
     Ok(HttpResponse::Ok()
         .insert_header(("ETag", format!("\"{}\"", found.version)))

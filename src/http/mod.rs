@@ -42,6 +42,7 @@ mod openapi;
 mod operations;
 mod orders;
 mod problem;
+mod progress;
 mod region;
 mod registry;
 mod revocations;
@@ -179,6 +180,11 @@ fn amending(config: &mut web::ServiceConfig) {
             web::post().to(amendments::rebind),
         ))
         .service(post("/v1/revocations", web::post().to(revocations::revoke)))
+        .service(post(
+            "/v1/suspensions",
+            web::post().to(revocations::suspend),
+        ))
+        .service(post("/v1/resumptions", web::post().to(revocations::resume)))
         .service(post("/v1/vehicles/{id}/reset", web::post().to(cars::reset)))
         .service(resource(
             "/v1/vehicles/{id}/sync",

@@ -28,6 +28,8 @@ use super::{
         amendments::cancel,
         amendments::rebind,
         revocations::revoke,
+        revocations::suspend,
+        revocations::resume,
         rules::read,
         rules::set,
         explain::explain,

@@ -10,7 +10,8 @@ use super::caller;
 use super::entries::{IdentityBody, ImportLine, TerminalBody, VehicleBody};
 use super::problem::Problem;
 
-use crate::domain::{Refusal, RefusalCode, Scope};
+use crate::domain::{IdentityId, Refusal, Scope, Status};
+use crate::engine::Failure;
 use crate::engine::book::FleetBook;
 use crate::engine::registry::{Entry, check, outcome};
 use crate::store::Write;
@@ -104,10 +105,19 @@ pub(super) async fn import(
 struct Import<'a> {
     state: &'a State,
     fleet: &'a FleetBook,
-    /// Lines checked and not yet committed: number, and how many writes it takes.
-    waiting: Vec<(u64, usize)>,
+    /// Lines checked and not yet committed.
+    waiting: Vec<Waiting>,
     writes: Vec<Write>,
     answer: String,
+}
+
+/// A line that was checked.
+struct Waiting {
+    number: u64,
+    /// How many writes it takes.
+    writes: usize,
+    /// Whose keys follow it.
+    follows: Option<(IdentityId, Status)>,
 }
 
 impl<'a> Import<'a> {
@@ -143,12 +153,16 @@ impl<'a> Import<'a> {
         };
         match checked {
             Ok(checked) => {
-                self.waiting.push((number, checked.writes.len()));
+                self.waiting.push(Waiting {
+                    number,
+                    writes: checked.writes.len(),
+                    follows: checked.follows,
+                });
                 self.writes.extend(checked.writes);
             }
             Err(refusal) => {
                 self.commit().await;
-                self.say(number, Err(refusal));
+                self.say(number, Err(refusal.into()));
             }
         }
         if self.waiting.len() >= LINES_PER_COMMIT {
@@ -169,26 +183,30 @@ impl<'a> Import<'a> {
         {
             Ok(applied) => {
                 let mut rest = applied.as_slice();
-                for (number, count) in waiting {
-                    let (own, others) = rest.split_at(count.min(rest.len()));
+                for line in waiting {
+                    let (own, others) = rest.split_at(line.writes.min(rest.len()));
                     rest = others;
-                    self.say(number, outcome(own));
+                    let done = match outcome(own) {
+                        Ok(()) => self.state.engine.followed(self.fleet, line.follows).await,
+                        Err(refusal) => Err(refusal.into()),
+                    };
+                    self.say(line.number, done);
                 }
             }
             Err(refusal) => {
-                for (number, _) in waiting {
-                    self.say(number, Err(refusal.clone()));
+                for line in waiting {
+                    self.say(line.number, Err(refusal.clone().into()));
                 }
             }
         }
     }
 
-    fn say(&mut self, line: u64, result: Result<(), Refusal>) {
+    fn say(&mut self, line: u64, result: Result<(), Failure>) {
         let result = match result {
             Ok(()) => json!({ "line": line, "status": "done" }),
-            Err(refusal) => {
-                let code: RefusalCode = refusal.code;
-                json!({ "line": line, "status": code.code(), "problem": Problem::from(refusal).json() })
+            Err(failure) => {
+                let status = failure.word();
+                json!({ "line": line, "status": status, "problem": Problem::from(failure).json() })
             }
         };
         self.answer.push_str(&result.to_string());

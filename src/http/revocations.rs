@@ -1,55 +1,56 @@
-//! `POST /v1/revocations`: one thing, or everything that something stands for; one in a call, or a
-//! line each.
+//! `POST /v1/revocations`, `/v1/suspensions` and `/v1/resumptions`: one thing, or everything that
+//! something stands for; one in a call, or a line each.
 //!
 //! Whoever takes NDJSON is told how it goes on, a line after each chunk. What has begun goes on
-//! when the client is gone: it may be sent again, and what has ended stays so.
+//! when the client is gone: it may be sent again, and what is done stays so.
 
 use std::sync::Arc;
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Sender, channel};
 use utoipa::ToSchema;
 
 use super::State;
-use super::amendments::CertainView;
 use super::asked::Asked;
 use super::batches::{Place, pieces};
 use super::body::{Body, Kind, decode, kind};
 use super::caller;
 use super::problem::Problem;
+use super::progress::{Progress, ProgressView};
+use crate::domain::change::Action;
 use crate::domain::{
     AuthorizationId, BundleId, IdentityId, KeyId, Refusal, RefusalCode, Scope, VehicleId,
 };
 use crate::engine::amend::Caller;
 use crate::engine::authenticate::BackEnd;
-use crate::engine::certain::CertainBy;
-use crate::engine::revoke::{CHUNK, End, Target};
+use crate::engine::revoke::{CHUNK, Part, Target};
 use crate::engine::{Engine, Failure};
 
 /// Lines that may wait for the client.
 const LINES_WAITING_MAX: usize = 64;
 
-/// What is to be revoked: one of these.
+/// What is to be revoked, suspended or resumed: one of these.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RevocationCommand {
-    /// One key: its function is taken off the authorization.
+pub(super) struct TargetCommand {
+    /// One key: every key of its function on its authorization. Revoked, the function is taken off
+    /// the authorization.
     key: Option<String>,
     /// A bundle.
     bundle: Option<String>,
     /// An authorization.
     authorization: Option<String>,
-    /// Everything an identity has. It is suspended, until the registry makes it active again.
+    /// Everything an identity has. Revoked, it is suspended until it is resumed.
     identity: Option<String>,
     /// Everything on a vehicle.
     vehicle: Option<String>,
 }
 
-impl RevocationCommand {
+impl TargetCommand {
     fn check(self) -> Result<Target, Refusal> {
         let no_id = |field| Refusal::new(RefusalCode::NotFound).field(field);
         let targets = [
@@ -82,90 +83,73 @@ impl RevocationCommand {
     }
 }
 
-/// What a revocation has come to so far.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RevocationView {
-    /// `revoking`, then `revoked`; or the code of a refusal.
-    status: &'static str,
-    /// Authorizations and keys this stands for.
-    total: usize,
-    /// How many of them have ended.
-    done: usize,
-    /// Those that had ended before, or are gone.
-    passed_over: usize,
-    /// Keys that were revoked.
-    revoked: usize,
-    /// When it is certain that the cars refuse them.
-    certain_by: CertainView,
-}
-
-/// Where a revocation stands.
-struct Progress {
-    total: usize,
-    done: usize,
-    passed_over: usize,
-    revoked: usize,
-    certain_by: CertainBy,
-}
-
-impl Progress {
-    fn new(total: usize) -> Self {
-        Self {
-            total,
-            done: 0,
-            passed_over: 0,
-            revoked: 0,
-            certain_by: CertainBy::Now,
-        }
-    }
-
-    fn view(&self) -> RevocationView {
-        let over = self.done + self.passed_over >= self.total;
-        RevocationView {
-            status: if over { "revoked" } else { "revoking" },
-            total: self.total,
-            done: self.done,
-            passed_over: self.passed_over,
-            revoked: self.revoked,
-            certain_by: self.certain_by.into(),
-        }
-    }
-}
-
 /// Revoke a key, a bundle, an authorization, or everything of an identity or on a vehicle. With
 /// `application/x-ndjson` a target a line, each answered with a line; with `Accept:
 /// application/x-ndjson` a line of progress after each chunk.
 #[utoipa::path(post, path = "/v1/revocations", tag = "authorizations",
-    request_body = RevocationCommand, security(("bearer" = ["revoke"]), ()),
-    responses((status = 200, body = RevocationView), (status = "4XX", description = "problem+json")))]
+    request_body = TargetCommand, security(("bearer" = ["revoke"]), ()),
+    responses((status = 200, body = ProgressView), (status = "4XX", description = "problem+json")))]
 pub(super) async fn revoke(
     state: Data<State>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    if kind(&request)? == Kind::NdJson {
-        return revoke_lines(&state, &request, payload).await;
+    carry_out(&state, &request, payload, Action::Cancel).await
+}
+
+/// Suspend a key, a bundle, an authorization, or everything of an identity or on a vehicle, until
+/// it is resumed; an identity or a vehicle gets nothing more meanwhile. A key is suspended while
+/// anything suspends it: itself, its authorization, its identity or its vehicle. Called like
+/// `/v1/revocations`.
+#[utoipa::path(post, path = "/v1/suspensions", tag = "authorizations",
+    request_body = TargetCommand, security(("bearer" = ["revoke"]), ()),
+    responses((status = 200, body = ProgressView), (status = "4XX", description = "problem+json")))]
+pub(super) async fn suspend(
+    state: Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    carry_out(&state, &request, payload, Action::Suspend).await
+}
+
+/// End a suspension of the same target. Keys that something else suspends stay suspended, and those
+/// that were revoked stay revoked. Called like `/v1/revocations`.
+#[utoipa::path(post, path = "/v1/resumptions", tag = "authorizations",
+    request_body = TargetCommand, security(("bearer" = ["revoke"]), ()),
+    responses((status = 200, body = ProgressView), (status = "4XX", description = "problem+json")))]
+pub(super) async fn resume(
+    state: Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    carry_out(&state, &request, payload, Action::Resume).await
+}
+
+async fn carry_out(
+    state: &State,
+    request: &HttpRequest,
+    payload: web::Payload,
+    action: Action,
+) -> Result<HttpResponse, Problem> {
+    if kind(request)? == Kind::NdJson {
+        return carry_out_lines(state, request, payload, action).await;
     }
-    let asked = Asked::read(&state, &request, payload, Scope::Revoke).await?;
+    let asked = Asked::read(state, request, payload, Scope::Revoke).await?;
     let body = Value::Object(asked.body.clone()).to_string();
-    let target = decode::<RevocationCommand>(body.as_bytes())?.check()?;
-    if caller::accepts(&request, "application/x-ndjson") {
-        let place = state.door.enter(&state.engine)?;
-        let ends = state.engine.ends_of(asked.caller(), &target).await?;
-        return Ok(streamed(
-            Arc::clone(&state.engine),
-            place,
-            |run| async move {
-                run.carry_out(asked.caller(), ends).await;
-            },
-        ));
-    }
+    let target = decode::<TargetCommand>(body.as_bytes())?.check()?;
     let engine = &state.engine;
-    let ends = engine.ends_of(asked.caller(), &target).await?;
-    let sole = ends.len() == 1;
-    let mut progress = Progress::new(ends.len());
-    for chunk in ends.chunks(CHUNK) {
-        end(engine, asked.caller(), chunk, sole, &mut progress).await?;
+    if caller::accepts(request, "application/x-ndjson") {
+        let place = state.door.enter(engine)?;
+        let parts = engine.parts_of(asked.caller(), action, &target).await?;
+        let run = async move |run: Run| run.carry_out(asked.caller(), parts).await;
+        return Ok(streamed((Arc::clone(engine), action), place, run));
+    }
+    let parts = engine.parts_of(asked.caller(), action, &target).await?;
+    let mut progress = Progress::new(action, parts.len());
+    for chunk in parts.chunks(CHUNK) {
+        for outcome in engine.carry_out(asked.caller(), action, chunk).await? {
+            progress.note(outcome)?;
+        }
     }
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -173,34 +157,33 @@ pub(super) async fn revoke(
 }
 
 /// A target a line.
-async fn revoke_lines(
+async fn carry_out_lines(
     state: &State,
     request: &HttpRequest,
     payload: web::Payload,
+    action: Action,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(state, request, Scope::Revoke)?;
     let body = Body::read(request, payload).await?;
     let place = state.door.enter(&state.engine)?;
-    Ok(streamed(
-        Arc::clone(&state.engine),
-        place,
-        |run| async move {
-            run.carry_out_lines(&caller, &body.0).await;
-        },
-    ))
+    let engine = (Arc::clone(&state.engine), action);
+    let run = async move |run: Run| run.carry_out_lines(&caller, &body.0).await;
+    Ok(streamed(engine, place, run))
 }
 
-fn streamed<F: Future<Output = ()> + 'static>(
-    engine: Arc<Engine>,
+fn streamed(
+    (engine, action): (Arc<Engine>, Action),
     place: Place,
-    work: impl FnOnce(Run) -> F,
+    work: impl AsyncFnOnce(Run) + 'static,
 ) -> HttpResponse {
     let (lines, waiting) = channel(LINES_WAITING_MAX);
-    actix_web::rt::spawn(work(Run {
+    let run = Run {
         engine,
+        action,
         lines,
         _place: place,
-    }));
+    };
+    actix_web::rt::spawn(async move { work(run).await });
     HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -210,20 +193,22 @@ fn streamed<F: Future<Output = ()> + 'static>(
 /// A call that is answered line by line.
 struct Run {
     engine: Arc<Engine>,
+    action: Action,
     lines: Sender<Bytes>,
     _place: Place,
 }
 
 impl Run {
-    /// Ends all of them, and says after each chunk how far it has come.
-    async fn carry_out(self, caller: Caller<'_>, ends: Vec<End>) {
-        let sole = ends.len() == 1;
-        let mut progress = Progress::new(ends.len());
-        if ends.is_empty() {
+    /// Carries all of it out, and says after each chunk how far it has come.
+    async fn carry_out(self, caller: Caller<'_>, parts: Vec<Part>) {
+        let mut progress = Progress::new(self.action, parts.len());
+        if parts.is_empty() {
             self.say(json!(progress.view())).await;
         }
-        for chunk in ends.chunks(CHUNK) {
-            match end(&self.engine, caller, chunk, sole, &mut progress).await {
+        for chunk in parts.chunks(CHUNK) {
+            let done = self.engine.carry_out(caller, self.action, chunk).await;
+            let noted = done.and_then(|all| all.into_iter().try_for_each(|it| progress.note(it)));
+            match noted {
                 Ok(()) => self.say(json!(progress.view())).await,
                 Err(failure) => {
                     self.say(refused(None, failure)).await;
@@ -233,7 +218,7 @@ impl Run {
         }
     }
 
-    /// A chunk of lines at a time: what they stand for is ended together, and each is answered.
+    /// A chunk of lines at a time: what they stand for is done together, and each is answered.
     async fn carry_out_lines(self, caller: &BackEnd, body: &[u8]) {
         let caller = Caller::BackEnd(caller, None);
         let lines: Vec<_> = (1_u64..).zip(body.split(|b| *b == b'\n')).collect();
@@ -245,42 +230,42 @@ impl Run {
             let mut begun = Vec::with_capacity(lines.len());
             for (number, line) in lines {
                 match self.begin(caller, line).await {
-                    Ok(ends) => begun.push((*number, ends)),
+                    Ok(parts) => begun.push((*number, parts)),
                     Err(failure) => self.say(refused(Some(*number), failure)).await,
                 }
             }
-            self.end_lines(caller, begun).await;
+            self.finish_lines(caller, begun).await;
         }
     }
 
-    async fn begin(&self, caller: Caller<'_>, line: &[u8]) -> Result<Vec<End>, Failure> {
-        let target = decode::<RevocationCommand>(line)?.check()?;
-        self.engine.ends_of(caller, &target).await
+    async fn begin(&self, caller: Caller<'_>, line: &[u8]) -> Result<Vec<Part>, Failure> {
+        let target = decode::<TargetCommand>(line)?.check()?;
+        self.engine.parts_of(caller, self.action, &target).await
     }
 
-    async fn end_lines(&self, caller: Caller<'_>, begun: Vec<(u64, Vec<End>)>) {
+    async fn finish_lines(&self, caller: Caller<'_>, begun: Vec<(u64, Vec<Part>)>) {
         let mut all: Vec<_> = begun
             .iter()
             .enumerate()
-            .flat_map(|(at, (_, ends))| ends.iter().map(move |end| (at, *end)))
+            .flat_map(|(at, (_, parts))| parts.iter().map(move |part| (at, part.clone())))
             .collect();
         let mut progress: Vec<_> = begun
             .iter()
-            .map(|(_, ends)| (Progress::new(ends.len()), None))
+            .map(|(_, parts)| (Progress::new(self.action, parts.len()), None))
             .collect();
         while !all.is_empty() {
             let chunk: Vec<_> = all.drain(..all.len().min(CHUNK)).collect();
-            let ends: Vec<End> = chunk.iter().map(|(_, end)| *end).collect();
-            let outcomes = match self.engine.end(caller, &ends).await {
+            let (places, parts): (Vec<usize>, Vec<Part>) = chunk.into_iter().unzip();
+            let outcomes = match self.engine.carry_out(caller, self.action, &parts).await {
                 Ok(outcomes) => outcomes,
                 Err(failure) => {
                     self.say(refused(None, failure)).await;
                     return;
                 }
             };
-            for ((at, _), outcome) in chunk.into_iter().zip(outcomes) {
+            for (at, outcome) in places.into_iter().zip(outcomes) {
                 let (progress, why) = &mut progress[at];
-                if let Err(failure) = note(progress, outcome, progress.total == 1) {
+                if let Err(failure) = progress.note(outcome) {
                     *why = Some(failure);
                 }
             }
@@ -305,47 +290,10 @@ impl Run {
 }
 
 fn refused(line: Option<u64>, failure: Failure) -> Value {
-    let status = match &failure {
-        Failure::Refused(refusal) => refusal.code.code(),
-        Failure::Fault(_) => "fault",
-    };
+    let status = failure.word();
     let mut answer = json!({ "status": status, "problem": Problem::from(failure).json() });
     if let Some(line) = line {
         answer["line"] = json!(line);
     }
     answer
-}
-
-async fn end(
-    engine: &Engine,
-    caller: Caller<'_>,
-    chunk: &[End],
-    sole: bool,
-    progress: &mut Progress,
-) -> Result<(), Failure> {
-    for outcome in engine.end(caller, chunk).await? {
-        note(progress, outcome, sole)?;
-    }
-    Ok(())
-}
-
-/// Notes what became of one. Of many, what is gone meanwhile is passed over.
-fn note(
-    progress: &mut Progress,
-    outcome: Result<crate::engine::outcome::Outcome, Failure>,
-    sole: bool,
-) -> Result<(), Failure> {
-    match outcome {
-        Ok(outcome) => {
-            progress.done += 1;
-            progress.revoked += outcome.revoked.len();
-            progress.certain_by = progress.certain_by.and(outcome.certain_by);
-            Ok(())
-        }
-        Err(Failure::Refused(refusal)) if !sole && refusal.code == RefusalCode::NotFound => {
-            progress.passed_over += 1;
-            Ok(())
-        }
-        Err(failure) => Err(failure),
-    }
 }

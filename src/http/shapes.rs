@@ -1,6 +1,7 @@
 //! The shapes of requests and answers in JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fob_verify::window::Recurring;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,8 +13,8 @@ use crate::domain::json::{entries, object, objects, optional_object};
 use crate::domain::rules::{WeeklyText, recurring};
 use crate::domain::time::Time;
 use crate::domain::{
-    Authorization, Catalogue, IdentityId, Recipient, Refusal, RefusalCode, Signing, TerminalId,
-    VehicleId,
+    Authorization, Catalogue, IdentityId, KeyId, Recipient, Refusal, RefusalCode, Signing,
+    TerminalId, VehicleId,
 };
 use crate::engine::admit::RedemptionRequest;
 use crate::engine::authorize::AuthorizationSpec;
@@ -269,6 +270,30 @@ pub(super) struct AuthorizationView {
     /// The bundle it was redeemed for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bundle: Option<String>,
+    /// Keys that were revoked, have not expired, and whose authorization goes on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) revoked_keys: Vec<EndedKeyView>,
+}
+
+/// A key that was revoked.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EndedKeyView {
+    id: String,
+    /// Its function's name.
+    function: String,
+    /// `terminating` until the car has acknowledged the last amendment of the authorization, then
+    /// `terminated`.
+    state: &'static str,
+}
+
+impl From<(KeyId, Arc<str>, Ended)> for EndedKeyView {
+    fn from((id, function, ended): (KeyId, Arc<str>, Ended)) -> Self {
+        Self {
+            id: id.to_string(),
+            function: function.to_string(),
+            state: ended.name(),
+        }
+    }
 }
 
 impl AuthorizationView {
@@ -317,15 +342,14 @@ impl AuthorizationView {
                 authorization.state.name()
             },
             bundle: None,
+            revoked_keys: Vec::new(),
         }
     }
 
     /// The same, with how far its end has come.
     pub(super) fn ended(mut self, ended: Option<Ended>) -> Self {
-        match ended {
-            Some(Ended::Terminating) => self.state = "terminating",
-            Some(Ended::Terminated) => self.state = "terminated",
-            None => {}
+        if let Some(ended) = ended {
+            self.state = ended.name();
         }
         self
     }

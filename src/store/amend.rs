@@ -1,19 +1,23 @@
-//! Writes that amend what was authorized and issued: changes, suspensions, ends, resets; and what
-//! cars are told of it.
+//! Writes that amend what was authorized and issued: changes, suspensions, ends, resets; what they
+//! hang on, suspended and active again; and what cars are told of it.
 
 use std::sync::Arc;
 
 use super::{Request, SignedBundle};
+use crate::domain::change::Bearer;
 use crate::domain::{
-    Authorization, AuthorizationState, FleetId, Mark, ShardId, TerminalId, UnixTime, VehicleId,
+    Authorization, AuthorizationState, Bundle, FleetId, KeyChange, Mark, Reason, Reasons, ShardId,
+    Status, TerminalId, UnixTime, VehicleId,
 };
 
 /// An authorization as it becomes, with all that follows from it, in one piece.
 ///
-/// Conditions, all of them or [`super::Applied::Stale`]: the authorization is at version and state
-/// `from`; the terminal `by` and its identity, where one is named, are active; with `reissue` those
-/// of a redemption, apart from the authorization's own. An order's authorization has no row until
-/// its first amendment makes one.
+/// Conditions, all of them or [`super::Applied::Stale`]: the authorization is at version, state and
+/// revision `from`; the terminal `by` and its identity, where one is named, are active; with
+/// `reissue` those of a redemption, apart from the authorization's own, and but for this: identity
+/// and vehicle may be suspended, if `marks` suspend every key of the new bundle for that reason,
+/// and for neither reason where it does not hold. An order's authorization has no row until its
+/// first amendment makes one; its revision is 0.
 ///
 /// Where `request` was answered before, nothing is written: [`super::Applied::Repeated`] for the
 /// same digest, [`super::Applied::Conflict`] for another. Done, it is answered
@@ -22,16 +26,50 @@ use crate::domain::{
 pub struct Amendment {
     /// As it becomes. Its [`Authorization::revision`] is what the store counts, not what is given.
     pub authorization: Arc<Authorization>,
-    /// Version and state it must have.
-    pub from: (u32, AuthorizationState),
+    /// Version, state and revision it must have.
+    pub from: (u32, AuthorizationState, u64),
     /// Its bundle at the new version, where it is issued again.
     pub reissue: Option<Reissue>,
-    /// Keys that are to stand otherwise.
+    /// Changes of keys.
     pub marks: Vec<Mark>,
     /// The owner terminal that commanded it, where it was one.
     pub by: Option<TerminalId>,
     /// What makes it one that may be sent again, and is kept of it.
     pub request: Option<AmendRequest>,
+}
+
+/// An identity or a vehicle, suspended or active again. Its keys follow ([`Following`]).
+///
+/// Conditions: it is there; the terminal `by` and its identity, where one is named, are active;
+/// otherwise [`super::Applied::Stale`]. Where `request` was answered before, as an [`Amendment`].
+#[derive(Clone, Debug)]
+pub struct Suspension {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// Which.
+    pub of: Bearer,
+    /// How it is to stand.
+    pub status: Status,
+    /// The owner terminal that commanded it, where it was one.
+    pub by: Option<TerminalId>,
+    /// What makes it one that may be sent again, and is kept of it.
+    pub request: Option<AmendRequest>,
+}
+
+/// Keys that follow an identity or a vehicle.
+///
+/// Condition: it stands so; otherwise [`super::Applied::Stale`]. Done, it is answered
+/// [`super::Applied::Amended`].
+#[derive(Clone, Debug)]
+pub struct Following {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// What they follow.
+    pub of: Bearer,
+    /// How it must stand.
+    pub status: Status,
+    /// Changes of keys.
+    pub marks: Vec<Mark>,
 }
 
 /// A bundle issued again.
@@ -78,14 +116,16 @@ pub struct Reset {
     pub request: Option<AmendRequest>,
 }
 
-/// When a status list was signed, to be written before it is given out: the next must be later,
-/// whatever the clock says.
+/// When a status list was signed and how long it lives, to be written before it is given out: the
+/// next must be later, whatever the clock says, and a car may believe this one to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Which list.
     pub shard: ShardId,
-    /// Its `iat`.
+    /// Its `iat`; loaded, the latest of all.
     pub issued_at: UnixTime,
+    /// Its `exp`; loaded, the latest of all.
+    pub expires: UnixTime,
 }
 
 /// What a car was sent last, and what it has acknowledged.
@@ -108,4 +148,20 @@ pub struct Sent {
     pub revision: u64,
     /// When it was made.
     pub at: UnixTime,
+}
+
+/// Whether every key of a bundle is suspended together with identity and vehicle, and only then.
+pub(super) fn comes_suspended(bundle: &Bundle, marks: &[Mark], suspended: Reasons) -> bool {
+    let agrees = |index: u32, uri: &str, reason| {
+        let marked = marks.iter().any(|mark| {
+            mark.index == index
+                && mark.change == KeyChange::Suspend(reason)
+                && Some(mark.shard) == ShardId::at(uri)
+        });
+        marked == suspended.has(reason)
+    };
+    bundle.each_key().all(|(subject, key)| {
+        let agrees = |reason| agrees(key.status_index, &subject.status_uri, reason);
+        agrees(Reason::Identity) && agrees(Reason::Vehicle)
+    })
 }

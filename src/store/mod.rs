@@ -6,17 +6,23 @@
 use std::sync::Arc;
 
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, Fleet, FleetId,
-    FunctionCode, Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime,
-    Vehicle, VehicleId,
+    Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId, Fleet,
+    FleetId, FunctionCode, Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId,
+    UnixTime, Vehicle, VehicleId,
 };
 use crate::hsm::Signature;
 
 mod amend;
+mod encoding;
+pub mod postgres;
+mod renew;
 mod ruling;
 pub mod sqlite;
 
-pub use amend::{AmendRequest, Amendment, Contact, Listed, Reissue, Reset, Sent};
+pub use amend::{
+    AmendRequest, Amendment, Contact, Following, Listed, Reissue, Reset, Sent, Suspension,
+};
+pub use renew::{Cursor, Renewal, SignedBy};
 pub use ruling::{Frozen, QuotaDay, Ruled, Ruling, Rulings};
 
 /// A durable store.
@@ -40,8 +46,19 @@ pub trait Store: Send + Sync + 'static {
     /// A signed bundle, by any of its names, as last committed.
     fn bundle(&self, by: BundleKey) -> Result<Option<SignedBundle>, StoreError>;
 
-    /// Every version of a bundle that was issued and is kept, oldest first.
+    /// Every version of a bundle that was issued and is kept, oldest first; each as it was signed
+    /// last.
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError>;
+
+    /// Bundles that stand as `epoch` signed them and have not expired at `now`: about `at_most` of
+    /// them, after `after`, in an order of the store's own.
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError>;
 
     /// The authorizations on which bundles were issued to an identity.
     fn held_by(
@@ -112,6 +129,12 @@ pub enum Write {
     Amend(Arc<Amendment>),
     /// A vehicle's reset.
     Reset(Arc<Reset>),
+    /// An identity or a vehicle suspended, or active again.
+    Suspend(Arc<Suspension>),
+    /// Keys that follow one.
+    Follow(Arc<Following>),
+    /// A bundle signed again as it is.
+    Renew(Arc<Renewal>),
     /// Status lists are about to be given out.
     Listed(Arc<[Listed]>),
     /// What a car was sent and has acknowledged; [`Applied::Stale`] where there is no such vehicle.
@@ -297,7 +320,7 @@ pub enum Row {
     Record(u64, Arc<str>),
     /// An authorization.
     Authorization(Authorization),
-    /// A key that is not valid.
+    /// What was done to a key that is not valid; one for each reason it is suspended for.
     Status(Mark),
     /// When a status list was last signed.
     Listed(Listed),

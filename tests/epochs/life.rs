@@ -3,7 +3,7 @@
 use std::thread;
 
 use fob::domain::record::Who;
-use fob::domain::{EpochState, Operator, Step};
+use fob::domain::{EpochId, EpochState, Operator, Step};
 use fob::engine::ceremony::Draft;
 use fob::engine::rotate::{Decided, Desk};
 use fob::hsm::{KeyRef, Signer};
@@ -147,6 +147,11 @@ fn who() -> Who {
     }
 }
 
+pub(super) fn revoke(epoch: EpochId) -> Step {
+    let reissue = false;
+    Step::Revoke { epoch, reissue }
+}
+
 /// So many epochs whose windows are open.
 fn prepare(count: usize) -> Step {
     Step::Prepare {
@@ -159,7 +164,7 @@ fn prepare(count: usize) -> Step {
 }
 
 /// What the root has signed is written, as an operator's ceremony would have it.
-fn take(inside: &Inside, step: Step) -> Applied {
+pub(super) fn take(inside: &Inside, step: Step) -> Applied {
     let token = inside.signer.token();
     let desk = desk(inside);
     let step = match desk.decide(step, who(), None).unwrap() {
@@ -191,10 +196,7 @@ fn a_batch_that_drains_under_a_revoked_epoch_is_not_committed() {
     let answer = thread::scope(|scope| {
         let redeem = scope.spawn(|| inside.server.redeem(&code_set, "renter-1", &phone));
         wait_until("the batch is being signed", || inside.signer.waiting() == 1);
-        assert_eq!(
-            take(&inside, Step::Revoke { epoch: revoked }),
-            Applied::Done
-        );
+        assert_eq!(take(&inside, revoke(revoked)), Applied::Done);
         inside.signer.release();
         redeem.join().unwrap()
     });

@@ -7,6 +7,8 @@ mod crash;
 mod life;
 mod load;
 mod records;
+mod reissue;
+mod renewal;
 mod root;
 mod schedule;
 

@@ -10,7 +10,9 @@ mod hang;
 mod loss;
 mod outage;
 mod pin;
+mod replica;
 mod several;
+mod siblings;
 mod token;
 
 use std::path::PathBuf;

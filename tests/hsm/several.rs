@@ -19,6 +19,11 @@ fn with_two_tokens(near: &Issuer, other: &Issuer) {
     let epoch = epochs(other).remove(0);
     let applied = store(near).commit(&[Write::Epoch(epoch)]).unwrap();
     assert_eq!(applied, [Applied::Done]);
+    name_both(near, other);
+}
+
+/// Has an issuer sign in two tokens: its own, and that of another issuer.
+pub(super) fn name_both(near: &Issuer, other: &Issuer) {
     let read = |issuer: &Issuer| -> toml::Table {
         let text = std::fs::read_to_string(issuer.file("fob.toml")).unwrap();
         toml::from_str(&text).unwrap()
@@ -50,7 +55,7 @@ fn epochs(issuer: &Issuer) -> Vec<Epoch> {
 }
 
 /// What `fob hsm status` says, through the running server.
-fn status(issuer: &Issuer) -> Vec<Value> {
+pub(super) fn status(issuer: &Issuer) -> Vec<Value> {
     let said = issuer.fob(&["hsm", "status", "--json"]);
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["up"], true);
@@ -121,7 +126,7 @@ fn a_token_that_fails_under_load_costs_no_request() {
 }
 
 /// The issuers that a bundle's keys name.
-fn kids(bundle: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn kids(bundle: &[u8]) -> Vec<Vec<u8>> {
     use base64::Engine as _;
     let bundle: Value = serde_json::from_slice(bundle).unwrap();
     let kid = |key: &Value| {

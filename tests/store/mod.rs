@@ -3,6 +3,9 @@
 
 mod conformance;
 mod damage;
+mod doubt;
 mod full_disk;
+mod nodes;
+mod postgres;
 mod sample;
 mod sqlite;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fob::domain::change::Bearer;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId,
     EpochState, Fleet, FleetId, FleetName, FleetSettings, Hold, Identity, IdentityId, KeyRecord,
@@ -10,7 +11,7 @@ use fob::domain::{
 };
 use fob::store::{
     Applied, AuthorizationFilter, NewAuthorization, Order, OrderRequest, Proof, Redemption,
-    Request, Row, SignedBundle, Store, TreeProof, Write,
+    Request, Row, SignedBundle, Store, Suspension, TreeProof, Write,
 };
 use fob_verify::{Algorithm, HolderKey, IssuerKey, PublicKey};
 
@@ -283,6 +284,17 @@ pub(super) fn ordered(order: &Redemption) -> Authorization {
 
 pub(super) fn redeem(authorization: &Authorization) -> Write {
     Write::Redeem(Arc::new(redemption(authorization)))
+}
+
+/// The suspension of a vehicle.
+pub(super) fn suspend_vehicle(id: &str) -> Write {
+    Write::Suspend(Arc::new(Suspension {
+        fleet: FLEET,
+        of: Bearer::Vehicle(vehicle_id(id)),
+        status: Status::Suspended,
+        by: None,
+        request: None,
+    }))
 }
 
 /// Commits and gives the answers.

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use fob::domain::{Author, FleetId, Recipient, Restrictions, VehicleId};
+use fob::domain::{Author, FleetId, Recipient, Restrictions};
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{Row, Store, StoreError};
 use rusqlite::{Connection, params};
@@ -37,16 +37,6 @@ impl Place for Folder {
 
     fn open(&self) -> Sqlite {
         Sqlite::open(&self.file(), SqliteConfig::default()).unwrap()
-    }
-
-    fn suspend_vehicle(&self, fleet: FleetId, vehicle: &VehicleId) {
-        let sql = "UPDATE vehicles SET status = 1
-                   WHERE id = ?2 AND fleet = (SELECT number FROM fleets WHERE id = ?1)";
-        assert_eq!(
-            self.connection()
-                .execute(sql, params![fleet.bytes(), vehicle.as_str()]),
-            Ok(1)
-        );
     }
 
     fn suspend_fleet(&self, fleet: FleetId) {

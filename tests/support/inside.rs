@@ -11,7 +11,11 @@ use std::time::Duration;
 
 use fob::clock::{Clock, SystemClock};
 use fob::domain::code_set::CodeSetKey;
-use fob::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
+use fob::domain::{
+    Authorization, AuthorizationId, BundleId, Epoch, EpochId, EpochState, FleetId, IdentityId,
+    Token as Bearer, TokenId, UnixTime, Window,
+};
+use fob::engine::authenticate::BackEnd;
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
 use fob::engine::{Book, Engine, EngineSettings, Issuing, Parts, jws};
@@ -20,8 +24,8 @@ use fob::http::{Limits, Server as Http, ServerConfig};
 use fob::metrics::Exporter;
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
-    Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
+    Store, StoreError, Write,
 };
 use fob_verify::Algorithm;
 use tempfile::TempDir;
@@ -173,6 +177,16 @@ impl Store for FaultyStore {
         self.store.versions(bundle)
     }
 
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        self.store.signed_by(epoch, now, after, at_most)
+    }
+
     fn held_by(
         &self,
         fleet: FleetId,
@@ -220,16 +234,38 @@ pub struct Inside {
     pub owner: Phone,
     handle: actix_web::dev::ServerHandle,
     thread: Option<JoinHandle<()>>,
+    label: String,
     _dir: TempDir,
 }
 
 impl Inside {
     /// With a token of this label, and settings changed by `change`.
     pub fn start(label: &str, change: impl FnOnce(&mut EngineSettings)) -> Self {
+        Self::with_siblings(label, Vec::new(), change)
+    }
+
+    /// Beside its own token, which comes first, with others and an epoch in each.
+    pub fn with_siblings(
+        label: &str,
+        siblings: Vec<(Token, Epoch)>,
+        change: impl FnOnce(&mut EngineSettings),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (token, owner) = (token(label), Phone::new());
         let store = Sqlite::create(&dir.path().join("fob.db"), SqliteConfig::default()).unwrap();
         found(&token, &store, &owner);
+        let mut tokens = Vec::new();
+        for (sibling, epoch) in siblings {
+            tokens.push(Issuing {
+                name: sibling.label().to_owned(),
+                serial: Some(epoch.token_serial.clone()),
+                alone: false,
+                signer: Arc::new(sibling),
+            });
+            let applied = store.commit(&[Write::Epoch(epoch)]).unwrap();
+            assert_eq!(applied, [Applied::Done]);
+        }
+        let serial = token.identity().unwrap().serial;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut settings = EngineSettings::new(&url);
@@ -248,19 +284,14 @@ impl Inside {
             reopen_fails: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
         });
-        let engine = Arc::new(
-            Engine::start(Parts {
-                tokens: vec![Issuing::alone(
-                    label,
-                    Arc::clone(&signer) as Arc<dyn Signer>,
-                )],
-                store: Arc::clone(&store) as Arc<dyn Store>,
-                clock: Arc::new(SystemClock),
-                code_set_key: CodeSetKey::new(&[7; 32]),
-                settings,
-            })
-            .unwrap(),
-        );
+        let own = Issuing {
+            name: label.to_owned(),
+            serial: Some(serial),
+            alone: tokens.is_empty(),
+            signer: Arc::clone(&signer) as Arc<dyn Signer>,
+        };
+        tokens.insert(0, own);
+        let engine = engine(tokens, &store, settings);
         let (handle, thread) = listen(listener, &engine);
         let server = Server::at(url);
         Self {
@@ -271,13 +302,47 @@ impl Inside {
             owner,
             handle,
             thread: Some(thread),
+            label: label.to_owned(),
             _dir: dir,
         }
     }
-}
 
-impl Drop for Inside {
-    fn drop(&mut self) {
+    /// The demo fleet's back end, which may do everything.
+    pub fn back_end(&self) -> BackEnd {
+        let fleet = self.engine.book().fleet_named("demo").unwrap();
+        let token = Arc::new(Bearer {
+            id: TokenId([1; 16]),
+            fleet: fleet.fleet.id,
+            hash: [0; 32],
+            scopes: std::iter::empty().collect(),
+            created_at: 0,
+            expires_at: None,
+            revoked_at: None,
+        });
+        BackEnd { fleet, token }
+    }
+
+    /// Ends it, and starts it anew on what is stored, with its own token alone, at another address and with settings changed
+    /// by `change`. Status lists stay where they are.
+    pub fn restart(&mut self, change: impl FnOnce(&mut EngineSettings)) {
+        self.stop();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut settings = EngineSettings::new(&url);
+        settings.status_url = self.engine.settings().status_url.clone();
+        change(&mut settings);
+        let signer = Arc::clone(&self.signer) as Arc<dyn Signer>;
+        self.engine = engine(
+            vec![Issuing::alone(&self.label, signer)],
+            &self.store,
+            settings,
+        );
+        let (handle, thread) = listen(listener, &self.engine);
+        (self.handle, self.thread) = (handle, Some(thread));
+        self.server = Server::at(url);
+    }
+
+    fn stop(&mut self) {
         self.signer.release();
         self.engine.shutdown();
         drop(self.handle.stop(false));
@@ -285,6 +350,45 @@ impl Drop for Inside {
             let _ = thread.join();
         }
     }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn engine(tokens: Vec<Issuing>, store: &Arc<FaultyStore>, settings: EngineSettings) -> Arc<Engine> {
+    let parts = Parts {
+        tokens,
+        store: Arc::clone(store) as Arc<dyn Store>,
+        clock: Arc::new(SystemClock),
+        code_set_key: CodeSetKey::new(&[7; 32]),
+        settings,
+    };
+    Arc::new(Engine::start(parts).unwrap())
+}
+
+/// Another token, and an epoch of its own that is active.
+pub fn sibling(label: &str) -> (Token, Epoch) {
+    let token = token(label);
+    let made = token.generate_key_pair(Algorithm::Esp256, "sibling");
+    let made = made.unwrap();
+    let now = SystemClock.unix();
+    let epoch = Epoch {
+        id: EpochId(made.public.kid()),
+        key: made.public,
+        cka_id: made.key.id,
+        token_serial: token.identity().unwrap().serial,
+        window: Window {
+            not_before: now,
+            not_after: now + 86_400,
+        },
+        state: EpochState::Active,
+        created_at: now,
+        activated_at: Some(now),
+    };
+    (token, epoch)
 }
 
 fn token(label: &str) -> Token {

@@ -2,6 +2,8 @@
 //! process of its own, and phones with keys of their own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+pub mod cut;
+pub mod database;
 pub mod far;
 pub mod garage;
 pub mod inside;
@@ -103,7 +105,8 @@ impl Issuer {
         self.serve_on(address, &[])
     }
 
-    fn serve_on(&self, address: &str, variables: &[(&str, &str)]) -> Server {
+    /// The same, with these variables set.
+    pub fn serve_on(&self, address: &str, variables: &[(&str, &str)]) -> Server {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -108,6 +108,17 @@ impl<K: Clone + Eq + Hash, V: Clone> Pinned<'_, K, V> {
         seen.get(&key).expect("a view that is new")
     }
 
+    /// The value before.
+    pub(crate) fn remove(&self, key: &K) -> Option<&V> {
+        point();
+        let mut now = self.map.lock();
+        if now.contains_key(key) {
+            self.seen.get_or_init(|| Arc::clone(&now));
+        }
+        Arc::make_mut(&mut now).remove(key)?;
+        self.seen.get()?.get(key)
+    }
+
     pub(crate) fn update(&self, key: K, change: impl FnOnce(&V) -> V) {
         point();
         let mut now = self.map.lock();

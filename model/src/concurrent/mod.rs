@@ -9,6 +9,7 @@ use std::future::{IntoFuture, Pending, pending};
 use std::sync::atomic::{self, Ordering};
 use std::time::Duration;
 
+pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use shuttle::thread;
 pub(crate) use tokio::sync::oneshot;
 

@@ -1,7 +1,7 @@
 //! What may happen at the same moment, and what must hold however the threads are switched:
-//! redemptions of one code set, changes against redemptions and each other, ends against keys that
-//! are issued again, resets against a batch in flight. After each run every key that was ever
-//! issued is looked at.
+//! redemptions of one code set, changes against redemptions and each other, ends and suspensions
+//! against keys that are issued or issued again, resets against a batch in flight, renewals under
+//! another epoch. After each run every key that was ever issued is looked at.
 //!
 //! `FOB_SCHEDULES` says how many schedules each is tried with. A schedule that fails is printed;
 //! `shuttle::replay` runs it again.
@@ -21,7 +21,8 @@ use fob::domain::{AuthorizationState, RefusalCode};
 use fob_verify::status::Status;
 use shuttle::thread::{self, JoinHandle};
 
-use world::{World, explore};
+use fob_model::engine::revoke::Target;
+use world::{World, borrower, explore};
 
 const UNLOCK: u16 = 1;
 const START: u16 = 3;
@@ -126,6 +127,60 @@ fn a_suspension_against_keys_that_are_issued_again() {
 }
 
 #[test]
+fn a_vehicles_suspension_against_keys_that_are_issued_again() {
+    explore(|world| {
+        let id = world.issue(&[UNLOCK, START]);
+        let suspended = thread(world, |world| {
+            world.act_on(&world.vehicle(), Action::Suspend)
+        });
+        let changed = thread(world, move |world| world.change(id, &[UNLOCK, TRUNK]));
+        suspended.join().unwrap().expect("a suspension");
+        changed.join().unwrap().expect("a change");
+        assert!(world.listed(id).iter().all(|it| *it != Status::Valid));
+    });
+}
+
+#[test]
+fn a_vehicles_suspension_against_a_redemption() {
+    explore(|world| {
+        let (id, code_set) = world.authorize(&[UNLOCK]);
+        let redeemed = thread(world, move |world| world.redeem(&code_set, 0));
+        let suspended = thread(world, |world| {
+            world.act_on(&world.vehicle(), Action::Suspend)
+        });
+        suspended.join().unwrap().expect("a suspension");
+        if let Err(code) = redeemed.join().unwrap() {
+            assert_eq!(code, RefusalCode::AuthorizationSuspended);
+        }
+        assert!(world.listed(id).iter().all(|it| *it == Status::Suspended));
+        let whole = world.act_on(&world.vehicle(), Action::Resume);
+        whole.expect("a resumption");
+        assert!(world.listed(id).iter().all(|it| *it == Status::Valid));
+    });
+}
+
+#[test]
+fn a_borrower_suspended_and_resumed_at_once_stands_as_its_keys_do() {
+    explore(|world| {
+        world.issue(&[UNLOCK]);
+        let act = |action| {
+            let target = Target::Identity(borrower());
+            thread(world, move |world| world.act_on(&target, action))
+        };
+        let told = [Action::Suspend, Action::Resume].map(act);
+        let told = told.map(|thread| thread.join().unwrap());
+        // The later one is not overtaken.
+        assert!(told.iter().any(Result::is_ok), "{told:?}");
+        let overtaken = told.iter().filter_map(|it| it.as_ref().err());
+        assert!(
+            overtaken
+                .into_iter()
+                .all(|code| *code == RefusalCode::VersionConflict)
+        );
+    });
+}
+
+#[test]
 fn whoever_ends_something_finds_it_on_the_list() {
     explore(|world| {
         let ids = [world.issue(&[UNLOCK]), world.issue(&[START])];
@@ -149,5 +204,30 @@ fn a_reset_against_a_redemption_in_flight() {
         redeemed.join().unwrap().expect("a bundle");
         assert_eq!(reset.join().unwrap().epoch, 1);
         assert_eq!(world.versions(kept).len(), 2);
+    });
+}
+
+#[test]
+fn a_renewal_against_a_change_and_another_renewal() {
+    explore(|world| {
+        let (id, other) = (world.issue(&[UNLOCK, START]), world.issue(&[UNLOCK]));
+        let before = world.versions(other);
+        let (revoked, next) = world.revoke();
+        let renew = || thread(world, move |world| world.renew(revoked));
+        let renewed = [renew(), renew()];
+        let changed = thread(world, move |world| world.change(id, &[UNLOCK, TRUNK]));
+        let count: u64 = renewed.into_iter().map(|it| it.join().unwrap()).sum();
+        changed.join().unwrap().expect("there is one change");
+        // One for certain, and the other unless the change was there first; none of them twice.
+        assert!(matches!(count, 1 | 2), "{count}");
+        assert_eq!((world.live(revoked), world.renew(revoked)), (0, 0));
+        for id in [id, other] {
+            let versions = world.versions(id);
+            assert_eq!(versions.last().unwrap().bundle.epoch, next);
+        }
+        assert_eq!(world.versions(id).len(), 2);
+        let after = world.versions(other);
+        assert_eq!(after.len(), 1);
+        assert_eq!(after[0].bundle.keys, before[0].bundle.keys);
     });
 }

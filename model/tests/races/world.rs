@@ -11,14 +11,15 @@ use fob::domain::change::grants;
 use fob::domain::code_set::CodeSetKey;
 use fob::domain::function::FunctionRef;
 use fob::domain::{
-    Authorization, AuthorizationId, AuthorizationState, BundleId, FleetId, IdentityId, KeyStatus,
-    Recipient, RefusalCode, ShardId, Token as Bearer, TokenId, VehicleId,
+    Authorization, AuthorizationId, AuthorizationState, BundleId, Epoch, EpochId, EpochState,
+    FleetId, IdentityId, KeyStatus, Recipient, RefusalCode, ShardId, Status, Token as Bearer,
+    TokenId, UnixTime, VehicleId,
 };
-use fob::hsm::{SoftHsm, Token, TokenConfig, init_token, softhsm_module};
+use fob::hsm::{GeneratedKey, SoftHsm, Token, TokenConfig, init_token, softhsm_module};
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Redemption, Row, SignedBundle, Store,
-    StoreError, Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Redemption, Row, SignedBundle,
+    SignedBy, Store, StoreError, Write,
 };
 use fob_model::engine::amend::{Caller, Done};
 use fob_model::engine::authenticate::BackEnd;
@@ -26,6 +27,7 @@ use fob_model::engine::authorize::AuthorizationSpec;
 use fob_model::engine::found::{self, Founding};
 use fob_model::engine::ids::Ids;
 use fob_model::engine::reset::{Ends, ResetDone};
+use fob_model::engine::revoke::Target;
 use fob_model::engine::{Book, Engine, EngineSettings, Failure, Issuing, Parts};
 use fob_verify::status::Room;
 use fob_verify::{Algorithm, HolderKey, IssuerKey, RustCrypto, status, trust};
@@ -71,6 +73,8 @@ struct Founded {
     root: IssuerKey,
     fleet: FleetId,
     unix_ms: u64,
+    /// What follows the first epoch, should that be revoked.
+    next: GeneratedKey,
 }
 
 static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
@@ -84,6 +88,7 @@ static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
     let config = TokenConfig::new(&module, "model");
     init_token(&config, &"security officer".into(), &pin).unwrap();
     let token = Token::open(config, pin).unwrap();
+    let next = token.generate_key_pair(Algorithm::Esp256, "next").unwrap();
     let unix_ms = SystemClock.unix_ms();
     let founding = Founding {
         root: &token,
@@ -108,6 +113,7 @@ static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
         root: founded.root,
         fleet: id,
         unix_ms,
+        next,
     }
 });
 
@@ -160,6 +166,16 @@ impl Store for Counted {
 
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
         self.store.versions(bundle)
+    }
+
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        self.store.signed_by(epoch, now, after, at_most)
     }
 
     fn held_by(
@@ -288,7 +304,7 @@ impl World {
     }
 
     pub fn redeem(&self, code_set: &str, by: u8) -> Result<Arc<Redemption>, RefusalCode> {
-        let renter = IdentityId::parse("renter-1").unwrap();
+        let renter = borrower();
         refused(block_on(self.engine.redeem_for(
             code_set,
             renter,
@@ -309,10 +325,67 @@ impl World {
         refused(block_on(self.engine.act(self.caller(), id, action)))
     }
 
+    /// Suspends, resumes or ends all there is on the vehicle or of the borrower.
+    pub fn act_on(
+        &self,
+        target: &Target,
+        action: fob::domain::change::Action,
+    ) -> Result<(), RefusalCode> {
+        let caller = self.caller();
+        let parts = refused(block_on(self.engine.parts_of(caller, action, target)))?;
+        let done = refused(block_on(self.engine.carry_out(caller, action, &parts)))?;
+        done.into_iter().try_for_each(|one| refused(one).map(drop))
+    }
+
+    /// The vehicle everything is for.
+    pub fn vehicle(&self) -> Target {
+        Target::Vehicle(self.vehicle.clone())
+    }
+
     pub fn reset(&self) -> ResetDone {
         let ends = Ends::These(Vec::new());
         let done = self.engine.reset(self.caller(), &self.vehicle, &ends);
         refused(block_on(done)).expect("a reset")
+    }
+
+    /// Has the epoch revoked that has signed everything, and another take its place: the id of the
+    /// one, and of the other.
+    pub fn revoke(&self) -> (EpochId, EpochId) {
+        let first = Epoch::clone(&self.engine.book().epochs()[0]);
+        let next = Epoch {
+            id: EpochId(FOUNDED.next.public.kid()),
+            key: FOUNDED.next.public,
+            cka_id: FOUNDED.next.key.id,
+            ..first.clone()
+        };
+        let ids = (first.id, next.id);
+        let state = EpochState::Revoked;
+        let writes = vec![Write::Epoch(Epoch { state, ..first }), Write::Epoch(next)];
+        let applied = block_on(self.engine.write(writes)).unwrap();
+        assert_eq!(applied, [Applied::Done; 2]);
+        ids
+    }
+
+    /// Looks through what an epoch has signed, once, and has it signed again: how many bundles
+    /// were.
+    pub fn renew(&self, epoch: EpochId) -> u64 {
+        let (mut bundles, mut after) = (0, None);
+        loop {
+            let slice = block_on(self.engine.renew(epoch, after)).unwrap();
+            assert_eq!(slice.problem, None);
+            bundles += slice.bundles;
+            after = slice.next;
+            if after.is_none() {
+                return bundles;
+            }
+        }
+    }
+
+    /// How many live bundles stand as an epoch signed them.
+    pub fn live(&self, epoch: EpochId) -> u64 {
+        block_on(self.engine.count_live(epoch, None))
+            .unwrap()
+            .bundles
     }
 
     pub fn stands(&self, id: AuthorizationId) -> Arc<Authorization> {
@@ -343,11 +416,13 @@ impl World {
         standing
     }
 
-    /// No key is left that is not granted; whoever may use a function has a key for it; the book
-    /// says what the store says.
+    /// No key is left that is not granted, and none is valid while vehicle or borrower are
+    /// suspended; whoever may use a function has a key for it; the book says what the store says.
     pub fn check(&self) {
         let book = self.engine.book();
         let vehicle = self.back_end.fleet.vehicle(self.vehicle.as_str()).unwrap();
+        let borrower = self.back_end.fleet.identity(borrower().as_str()).unwrap();
+        let awake = [vehicle.status, borrower.status] == [Status::Active; 2];
         let loaded = Book::default();
         loaded.load(&*self.store).unwrap();
         assert_eq!(loaded.statuses.revision(), book.statuses.revision());
@@ -365,7 +440,8 @@ impl World {
                 for ((subject, key), status) in bundle.each_key().zip(standing) {
                     let live = status == KeyStatus::Valid && bundle.vehicle_epoch == vehicle.epoch;
                     let holder = bundle.holder == newest.holder;
-                    let granted = stands.state == AuthorizationState::Redeemed
+                    let granted = awake
+                        && stands.state == AuthorizationState::Redeemed
                         && grants(&stands, bundle, subject, key, holder);
                     assert!(!live || granted, "{subject:?} of {bundle:?}: {stands:?}");
                 }
@@ -373,11 +449,20 @@ impl World {
             if stands.state == AuthorizationState::Redeemed {
                 assert_eq!(newest.vehicle_epoch, vehicle.epoch, "{newest:?}");
                 let standing = book.statuses.of_bundle(newest);
-                assert!(standing.iter().all(|it| *it == KeyStatus::Valid));
+                let expected = match awake {
+                    true => KeyStatus::Valid,
+                    false => KeyStatus::Suspended,
+                };
+                assert!(standing.iter().all(|it| *it == expected), "{standing:?}");
                 assert_eq!(newest.subjects.len(), stands.functions.iter().count());
             }
         }
     }
+}
+
+/// Whoever redeems.
+pub fn borrower() -> IdentityId {
+    IdentityId::parse("renter-1").unwrap()
 }
 
 /// A refusal's code; a fault ends the run.

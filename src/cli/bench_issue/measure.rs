@@ -17,6 +17,7 @@ use crate::engine::authenticate::BackEnd;
 use crate::engine::orders::{Order, OrderCall};
 use crate::engine::{Engine, rebuild};
 use crate::hsm::{Ceiling, Signer, Token};
+use crate::store::postgres::Postgres;
 use crate::store::{BundleKey, Store};
 
 /// Turns of a slice: the ceiling for a while, then issuing for a while, and again.
@@ -40,6 +41,7 @@ pub(super) struct Bench<'a> {
     pub(super) engine: &'a Engine,
     pub(super) token: &'a Token,
     pub(super) store: &'a Counted,
+    pub(super) database: Option<&'a Postgres>,
     pub(super) trusted: &'a Trusted,
     pub(super) ceilings: Vec<Ceiling>,
 }
@@ -60,6 +62,7 @@ impl Bench<'_> {
             .build()?;
         let call = runtime.block_on(open(self.engine, bearer))?;
         let commits = self.store.commits();
+        let rounds = self.database.map(Postgres::round_trips);
         let bar = progress(self.args.bundles);
         let mut issued = Issued::default();
         let (mut slices, mut hsm_signatures) = (Vec::new(), 0);
@@ -70,6 +73,7 @@ impl Bench<'_> {
         }
         bar.finish_and_clear();
         let commits = self.store.commits() - commits;
+        let rounds = rounds.zip(self.database.map(Postgres::round_trips));
         check(self.trusted, self.store, &issued.sample)?;
         issued.latencies.sort_unstable();
         let at = |part: f64| quantile_ms(&issued.latencies, part);
@@ -86,6 +90,8 @@ impl Bench<'_> {
             ),
             hsm_signatures,
             commits,
+            round_trips_per_commit: rounds
+                .map(|(before, after)| (after - before) as f64 / commits.max(1) as f64),
             p50_ms: at(0.5),
             p99_ms: at(0.99),
             verify_one_in: self.engine.settings().verify_one_in,

@@ -22,6 +22,7 @@ use crate::clock::SystemClock;
 use crate::engine::{Engine, EngineSettings, Issuing, Parts};
 use crate::hsm::{Ceiling, Signer};
 use crate::store::Store;
+use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
 
 use measure::{Bench, Trusted};
@@ -44,6 +45,10 @@ pub(super) struct IssueArgs {
     /// Seconds for which the ceiling is measured in each slice, for each number of sessions
     #[arg(long, default_value_t = 0.5)]
     ceiling_seconds: f64,
+    /// Issue into this PostgreSQL database, which has to be empty, instead of a file; what is
+    /// written there stays
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -56,6 +61,9 @@ struct Report {
     ratio: f64,
     hsm_signatures: u64,
     commits: u64,
+    /// To a database and back, for each commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trips_per_commit: Option<f64>,
     p50_ms: f64,
     p99_ms: f64,
     verify_one_in: u64,
@@ -101,12 +109,9 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         .map(|sessions| Ceiling::prepare(&token, &key, sessions))
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
-    let store = Arc::new(Counted::new(Sqlite::create(
-        &scratch.0.join("fob.db"),
-        SqliteConfig::default(),
-    )?));
+    let (store, database) = scratch_store(&args, &scratch)?;
     let phone = jwk::public(&jwk::generate()?)?;
-    let bearer = seed(&store.store, &issuer, &epoch, phone, &args)?;
+    let bearer = seed(&*store.store, &issuer, &epoch, phone, &args)?;
     let signer: Arc<dyn Signer> = Arc::clone(&token) as Arc<dyn Signer>;
     let engine = Engine::start(Parts {
         tokens: vec![Issuing::alone(token.label(), signer)],
@@ -120,6 +125,7 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         engine: &engine,
         token: &token,
         store: &store,
+        database: database.as_deref(),
         trusted: &trusted,
         ceilings,
     };
@@ -138,6 +144,21 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
             report.p99_ms
         )
     })
+}
+
+/// What to issue into: a file, or a database, which has to be empty.
+fn scratch_store(
+    args: &IssueArgs,
+    scratch: &Scratch,
+) -> anyhow::Result<(Arc<Counted>, Option<Arc<Postgres>>)> {
+    let Some(url) = &args.store else {
+        let store = Sqlite::create(&scratch.0.join("fob.db"), SqliteConfig::default())?;
+        return Ok((Arc::new(Counted::new(Arc::new(store))), None));
+    };
+    let database = Postgres::create(PostgresConfig::new(url)).context("--store")?;
+    let database = Arc::new(database);
+    let store = Arc::clone(&database) as Arc<dyn Store>;
+    Ok((Arc::new(Counted::new(store)), Some(database)))
 }
 
 /// The configured bounds, at an address of the usual length.

@@ -1,6 +1,7 @@
 //! What `fob bench issue` issues in: a scratch fleet in a scratch store, and the orders for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow};
@@ -10,16 +11,16 @@ use super::IssueArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::function::{BUILT_IN, FunctionRef, OWN_FUNCTION_MIN};
 use crate::domain::{
-    Authorization, AuthorizationId, BundleId, Epoch, Fleet, FleetId, FleetSettings, FunctionCode,
-    Identity, IdentityId, Refusal, Scope, Status, Terminal, TerminalId, Vehicle, VehicleId,
+    Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FleetSettings,
+    FunctionCode, Identity, IdentityId, Refusal, Scope, Status, Terminal, TerminalId, UnixTime,
+    Vehicle, VehicleId,
 };
 use crate::engine::ids::Ids;
 use crate::engine::orders::{Order, OrderSpec};
 use crate::engine::{Book, operate};
-use crate::store::sqlite::Sqlite;
 use crate::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
-    Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
+    Store, StoreError, Write,
 };
 
 /// Vehicles, identities and terminals of the scratch fleet, so many of each.
@@ -74,7 +75,7 @@ pub(super) fn orders(
 
 /// Fills the scratch store: epoch, fleet, registry. Returns a token for it.
 pub(super) fn seed(
-    store: &Sqlite,
+    store: &dyn Store,
     issuer: &str,
     epoch: &Epoch,
     phone: HolderKey,
@@ -180,12 +181,12 @@ impl Drop for Scratch {
 
 /// A store that counts its transactions.
 pub(super) struct Counted {
-    pub(super) store: Sqlite,
+    pub(super) store: Arc<dyn Store>,
     commits: AtomicU64,
 }
 
 impl Counted {
-    pub(super) fn new(store: Sqlite) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
             commits: AtomicU64::new(0),
@@ -217,6 +218,16 @@ impl Store for Counted {
 
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
         self.store.versions(bundle)
+    }
+
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        self.store.signed_by(epoch, now, after, at_most)
     }
 
     fn held_by(

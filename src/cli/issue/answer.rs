@@ -3,6 +3,8 @@
 
 use memchr::memmem::Finder;
 
+use crate::cli::retry::is_temporary;
+
 /// What a line says before its bundle or its problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head<'a> {
@@ -49,13 +51,7 @@ impl<'a> Head<'a> {
 
     /// Whether the same order may be issued later.
     pub(super) fn temporary(&self) -> bool {
-        [
-            "busy",
-            "hsm_unavailable",
-            "store_unavailable",
-            "shutting_down",
-        ]
-        .contains(&self.status)
+        is_temporary(self.status)
     }
 }
 

@@ -15,14 +15,13 @@ use aws_lc_rs::digest::{Context as Digest, SHA256};
 use hyper::body::Bytes;
 use tokio::sync::mpsc::Sender;
 
-use super::record::{Refused, RunFile};
+use super::record::RunFile;
 use super::send::Shared;
 use super::table::{Table, Wrong};
+use crate::cli::lines::{LINE_LEN_MAX, Lines};
+use crate::cli::refusals::Refused;
 
-/// The most bytes of a line: the server takes no longer ones.
-const LINE_LEN_MAX: usize = 64 * 1024;
-
-/// Bytes read from the file in one go, and about as many of a piece of the body.
+/// Bytes of a piece of the body, about.
 const PIECE_LEN: usize = 64 * 1024;
 
 /// The orders' file.
@@ -98,56 +97,10 @@ impl Source {
         File::open(&self.path).with_context(|| self.shown.clone())
     }
 
-    fn header(&self, lines: &mut Lines) -> anyhow::Result<Table> {
+    fn header(&self, lines: &mut Lines<File>) -> anyhow::Result<Table> {
         lines.next().with_context(|| self.shown.clone())?;
         Table::new(&lines.text)
             .map_err(|Wrong { column, why }| anyhow!("{}, line 1, {column}: {why}", self.shown))
-    }
-}
-
-/// Lines of a file, each within its bound.
-struct Lines {
-    file: BufReader<File>,
-    /// The line read last, without its break.
-    text: Vec<u8>,
-    /// It was longer than lines may be; `text` is its beginning.
-    too_long: bool,
-    number: u64,
-}
-
-impl Lines {
-    fn new(file: File) -> Self {
-        Self {
-            file: BufReader::with_capacity(PIECE_LEN, file),
-            text: Vec::new(),
-            too_long: false,
-            number: 0,
-        }
-    }
-
-    /// Reads the next line; its number, or `None` at the end.
-    fn next(&mut self) -> std::io::Result<Option<u64>> {
-        self.text.clear();
-        self.too_long = false;
-        let mut begun = false;
-        loop {
-            let piece = self.file.fill_buf()?;
-            if piece.is_empty() && !begun {
-                return Ok(None);
-            }
-            begun = true;
-            let end = memchr::memchr(b'\n', piece);
-            let part = &piece[..end.unwrap_or(piece.len())];
-            let room = LINE_LEN_MAX - self.text.len();
-            self.text.extend_from_slice(&part[..part.len().min(room)]);
-            self.too_long |= part.len() > room;
-            let (taken, last) = (part.len(), piece.is_empty());
-            self.file.consume(taken + usize::from(end.is_some()));
-            if end.is_some() || last {
-                self.number += 1;
-                return Ok(Some(self.number));
-            }
-        }
     }
 }
 
@@ -193,7 +146,7 @@ fn hand_over(piece: &mut Vec<u8>, body: &Sender<Bytes>) -> bool {
 fn append(
     source: &Source,
     table: Option<&mut Table>,
-    lines: &Lines,
+    lines: &Lines<File>,
     piece: &mut Vec<u8>,
 ) -> Result<(), Refused> {
     let refuse = |reference, field: &str, why: &str| Refused {
@@ -261,28 +214,6 @@ pub(super) fn keep_standard_input(path: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_bounded_and_numbered() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("orders");
-        let long = "x".repeat(LINE_LEN_MAX + 1);
-        std::fs::write(&path, format!("a\n\n{long}\n{}\r\nlast", &long[1..])).expect("written");
-        let mut lines = Lines::new(File::open(&path).expect("opened"));
-        let mut found = Vec::new();
-        while let Some(number) = lines.next().expect("read") {
-            found.push((number, lines.text.len(), lines.too_long));
-        }
-        let full = LINE_LEN_MAX;
-        let expected = [
-            (1, 1, false),
-            (2, 0, false),
-            (3, full, true),
-            (4, full, true),
-            (5, 4, false),
-        ];
-        assert_eq!(found, expected);
-    }
 
     #[test]
     fn signing_is_added_where_none_is_named() {

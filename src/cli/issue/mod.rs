@@ -4,10 +4,9 @@
 //! |---|---|
 //! | `table` | orders as CSV |
 //! | `feed` | the orders' file into the body of a call |
-//! | `pass` | the token |
 //! | `send` | calls, and calls again for what has no answer yet |
 //! | `answer` | lines of the server's answer, known by their beginning |
-//! | `record` | the output, the refusals, and what going on after a kill rests on |
+//! | `record` | the output, and what going on after a kill rests on |
 //!
 //! It works on the public API alone, apart from the token it may have made for itself.
 
@@ -15,28 +14,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::reach::ReachArgs;
+use super::refusals::{Refusals, beside};
+use super::retry::until_signalled;
 use super::signing::SigningArg;
-use super::{Common, place, print};
+use super::{Common, print};
 use crate::clock::{Clock as _, SystemClock};
 
 mod answer;
 mod feed;
-
-mod pass;
 mod record;
 mod send;
 mod table;
 
-use super::link::Server;
 use feed::Source;
-use pass::Issuer;
-use record::{LineSet, Output, Refusals, RunFile, beside};
+use record::{LineSet, Output, RunFile};
 use send::{Run, Shared};
 
 /// The exit code where some orders were refused.
@@ -68,19 +65,8 @@ pub(super) struct IssueArgs {
     /// Where the bundles go
     #[arg(short, long, value_name = "BUNDLES")]
     output: PathBuf,
-    /// The server; the one of D where absent
-    #[arg(long)]
-    url: Option<String>,
-    /// A file with a bearer token of scope issue; where absent, the server that holds D makes one
-    /// for this run
-    #[arg(long, value_name = "FILE", env = "FOB_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
-    /// The fleet to have a token made for; the only one where absent
-    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
-    fleet: Option<String>,
-    /// PEM certificates to trust for https, instead of the system's
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    server: ReachArgs,
     /// The Idempotency-Key; one made up where absent
     #[arg(long, conflicts_with = "resume")]
     key: Option<String>,
@@ -120,7 +106,7 @@ pub(super) fn run(common: &Common, args: &IssueArgs) -> anyhow::Result<ExitCode>
             args.output.display()
         );
     }
-    let (server, issuer) = reach(common, args)?;
+    let (server, issuer) = args.server.reach(common, "issue")?;
     let source = source(args)?;
     let (run_file, lines) = begin(args, &source)?;
     let mut answered = LineSet::new(lines);
@@ -141,7 +127,7 @@ pub(super) fn run(common: &Common, args: &IssueArgs) -> anyhow::Result<ExitCode>
         reached: false,
         began,
     };
-    let ended = until_signalled(&mut run);
+    let ended = until_signalled(run.complete());
     // Whatever happened, what came is kept.
     run.output.finish()?;
     run.shared.finish()?;
@@ -199,31 +185,6 @@ fn text(summary: &Summary, refused: &Path) -> String {
     format!(
         "{orders} orders: {issued} issued, {refused}; {keys} keys, {seconds:.1} s, {keys_per_s:.0} keys/s"
     )
-}
-
-/// The server to call, and the token to call it with.
-fn reach(common: &Common, args: &IssueArgs) -> anyhow::Result<(Server, Issuer)> {
-    let given = args.token_file.as_deref().map(Issuer::file).transpose()?;
-    let config = match (&args.url, &given) {
-        (Some(_), Some(_)) => None,
-        _ => Some(place::configuration(common).context(
-            "name server and token with --url and --token-file, or the issuer's directory with --dir",
-        )?),
-    };
-    let url = match (&args.url, &config) {
-        (Some(url), _) => url.clone(),
-        (None, Some(config)) => match &config.public_url {
-            Some(url) => url.clone(),
-            None => config.address(config.listen),
-        },
-        (None, None) => bail!("name the server with --url"),
-    };
-    let issuer = match (given, &config) {
-        (Some(given), _) => given,
-        (None, Some(config)) => Issuer::desk(&config.dir, args.fleet.clone())?,
-        (None, None) => bail!("name a token with --token-file"),
-    };
-    Ok((Server::new(&url, args.ca.as_deref())?, issuer))
 }
 
 /// The orders, from their file or from a copy of standard input, and what form they have.
@@ -287,22 +248,6 @@ fn new_key() -> anyhow::Result<String> {
     aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow!("no randomness"))?;
     let hex = random.iter().map(|byte| format!("{byte:02x}"));
     Ok(format!("fob-issue-{}", hex.collect::<String>()))
-}
-
-/// Runs to the end, or until the process is asked to end.
-fn until_signalled(run: &mut Run) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            ended = run.complete() => ended,
-            _ = terminate.recv() => Err(anyhow!("asked to end")),
-            _ = interrupt.recv() => Err(anyhow!("asked to end")),
-        }
-    })
 }
 
 /// Orders are about as many as lines end.

@@ -8,21 +8,22 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Request, StatusCode};
 use serde_json::Value;
 use tokio::sync::mpsc::channel;
 use tokio::time::timeout;
 
-use super::super::link::{Orders, Server};
 use super::answer::Head;
 use super::feed::{Fed, Source, feed};
-use super::pass::{Issuer, Pass};
-use super::record::{LineSet, Output, Refusals, Refused};
+use super::record::{LineSet, Output};
+use crate::cli::link::{Orders, Server};
+use crate::cli::pass::{Issuer, Pass};
+use crate::cli::refusals::{Refusals, Refused};
+use crate::cli::retry::{Again, again, jittered, problem, turned_away};
 use crate::clock::{Clock as _, SystemClock};
-use crate::engine::ids::Ids;
 
 /// Pieces of orders that may wait for the connection.
 const PIECES_WAITING_MAX: usize = 4;
@@ -34,14 +35,8 @@ const FIRST_WORD_WITHIN: Duration = Duration::from_secs(1);
 /// How long a server may be silent while answers are missing.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 
-/// The most bytes of an answer's line, and of a refusal.
+/// The most bytes of an answer's line.
 const LINE_LEN_MAX: usize = 16 << 20;
-
-/// The longest wait before another call.
-const WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// The shortest.
-const WAIT_MIN: Duration = Duration::from_millis(250);
 
 /// What the reader of the orders and the reader of the answers both know. A mutex: either holds it
 /// for one line at a time.
@@ -128,20 +123,6 @@ struct Call {
     begun: Vec<u8>,
 }
 
-/// Why another call is needed.
-struct Again {
-    why: String,
-    wait: Duration,
-}
-
-fn again(why: impl Into<String>) -> Again {
-    let why = why.into();
-    Again {
-        why,
-        wait: Duration::ZERO,
-    }
-}
-
 impl Run {
     /// Calls until every order has its answer.
     pub(super) async fn complete(&mut self) -> anyhow::Result<()> {
@@ -197,7 +178,7 @@ impl Run {
         if let Ok(Ok(response)) = &early
             && response.status() != StatusCode::OK
         {
-            return turned_away(early??).await;
+            return Ok(turned_away(early??, &[]).await?.map(drop));
         }
         let fed = Arc::new(Fed::default());
         let feeder = {
@@ -211,7 +192,9 @@ impl Run {
         };
         let ended = match response {
             Err(error) => Ok(Err(again(error.to_string()))),
-            Ok(response) if response.status() != StatusCode::OK => turned_away(response).await,
+            Ok(response) if response.status() != StatusCode::OK => {
+                turned_away(response, &[]).await.map(|told| told.map(drop))
+            }
             Ok(response) => self.read(response.into_body(), call, &fed).await,
         };
         // The feeder ends with the connection, and before the next one begins.
@@ -334,90 +317,5 @@ impl Run {
         let (began, keys) = self.began;
         let took = SystemClock.monotonic().saturating_sub(began).as_secs_f64();
         (self.output.keys - keys) as f64 / took.max(1e-6)
-    }
-}
-
-/// Status and detail of a problem: a whole body, or the last line of a call that was ended.
-fn problem(bytes: &[u8]) -> Option<(String, String)> {
-    let value: Value = serde_json::from_slice(bytes).ok()?;
-    let inner = value.get("problem").unwrap_or(&value);
-    let text = |name: &str| inner[name].as_str();
-    let code = text("code").or_else(|| text("title"))?;
-    let detail = text("detail").or_else(|| text("title"))?;
-    Some((code.into(), detail.into()))
-}
-
-/// Why the server did not take the call: to be tried again, or an error.
-async fn turned_away(response: Response<Incoming>) -> anyhow::Result<Result<(), Again>> {
-    let status = response.status();
-    let header = response.headers().get(RETRY_AFTER);
-    let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut body = response.into_body();
-    let mut text = Vec::new();
-    while text.len() < LINE_LEN_MAX {
-        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
-        match timeout(SILENCE_MAX, frame).await {
-            Ok(Some(Ok(frame))) => text.extend(frame.into_data().unwrap_or_default()),
-            _ => break,
-        }
-    }
-    let why = match problem(&text) {
-        Some((code, detail)) => format!("{status}, {code}: {detail}"),
-        None => status.to_string(),
-    };
-    let temporary = [
-        StatusCode::TOO_MANY_REQUESTS,
-        StatusCode::BAD_GATEWAY,
-        StatusCode::SERVICE_UNAVAILABLE,
-        StatusCode::GATEWAY_TIMEOUT,
-    ];
-    if temporary.contains(&status) {
-        let wait = Duration::from_secs(seconds.unwrap_or_default()).min(WAIT_MAX);
-        return Ok(Err(Again { why, wait }));
-    }
-    Err(anyhow!("the server says {why}"))
-}
-
-/// How long to wait before call number `failures`: what the server asks for, or twice as long each
-/// time; half as much more or less, so that callers do not all come back at once.
-fn jittered(asked: Duration, failures: u32) -> Duration {
-    let wait = WAIT_MIN
-        .saturating_mul(1 << failures.min(8))
-        .min(WAIT_MAX)
-        .max(asked);
-    let random = Ids::new().random::<1>()[0];
-    let jitter = wait.mul_f64(f64::from(random) / 256.0);
-    if asked.is_zero() {
-        wait / 2 + jitter
-    } else {
-        wait + jitter / 2
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_and_are_bounded() {
-        for failures in 1..100 {
-            let wait = jittered(Duration::ZERO, failures);
-            assert!(wait >= WAIT_MIN / 2 && wait <= WAIT_MAX * 3 / 2, "{wait:?}");
-            let asked = Duration::from_secs(3);
-            assert!(jittered(asked, failures) >= asked);
-        }
-        assert!(jittered(Duration::ZERO, 8) >= WAIT_MAX / 2);
-    }
-
-    #[test]
-    fn problems_are_read_whole_or_as_a_last_line() {
-        let whole = br#"{"code":"busy","title":"T","detail":"D"}"#;
-        let last = br#"{"status":"busy","problem":{"code":"busy","title":"D"}}"#;
-        for text in [&whole[..], last] {
-            assert_eq!(problem(text), Some(("busy".into(), "D".into())));
-        }
-        for other in [&b"<html>"[..], b"{}", b"5"] {
-            assert_eq!(problem(other), None);
-        }
     }
 }

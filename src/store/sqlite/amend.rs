@@ -12,12 +12,16 @@ use super::redeem::{encode, raise_status_next};
 use super::registry::fleet_number;
 use super::standings::Numbers;
 use super::writer::Transaction;
-use super::{authorization_body, authorize, reissues, statuses, words};
+use super::{authorization_body, authorize, statuses, words};
 use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, TerminalId};
+use crate::store::amend::comes_suspended;
 use crate::store::{AmendRequest, Amendment, Applied, Reset, StoreError};
 
 /// The authorization a request was about, and the digest of it.
 type Answered = ([u8; 16], [u8; 32]);
+
+/// Version, state and revision of a row.
+type From = (u32, i64, i64);
 
 /// What an amendment is written on.
 struct Ground {
@@ -118,7 +122,7 @@ pub(super) fn answered(
         .optional()?)
 }
 
-fn answer_again(
+pub(super) fn answer_again(
     connection: &Connection,
     request: Option<&AmendRequest>,
 ) -> Result<Option<Applied>, StoreError> {
@@ -141,15 +145,20 @@ fn check(
     let Some(fleet) = fleet_number(connection, &authorization.fleet)? else {
         return Ok(None);
     };
-    let row: Option<(i64, u32, i64, Option<Place>)> = connection
-        .prepare_cached("SELECT fleet, version, state, bundle FROM authorizations WHERE id = ?1")?
+    let row: Option<(i64, From, Option<Place>)> = connection
+        .prepare_cached(
+            "SELECT fleet, version, state, coalesce(revision, 0), bundle FROM authorizations
+             WHERE id = ?1",
+        )?
         .query_row(params![authorization.id.bytes()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            let from = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((row.get(0)?, from, row.get(4)?))
         })
         .optional()?;
-    let from = (amendment.from.0, words::state(amendment.from.1));
+    let (version, state, revision) = amendment.from;
+    let from = (version, words::state(state), column(revision)?);
     let (order, bundle) = match row {
-        Some((of, version, state, bundle)) if of == fleet && (version, state) == from => {
+        Some((of, stands, bundle)) if of == fleet && stands == from => {
             let first = bundle
                 .map(|place| packs::at(connection, place))
                 .transpose()?;
@@ -164,7 +173,7 @@ fn check(
             let Basis::Order { vehicle, .. } = body.basis else {
                 return Ok(None);
             };
-            if found.fleet != fleet || (body.version, words::REDEEMED) != from {
+            if found.fleet != fleet || (body.version, words::REDEEMED, 0) != from {
                 return Ok(None);
             }
             (Some((vehicle, found.place)), Some(found))
@@ -177,9 +186,13 @@ fn check(
             let first = Body::decode(&first.body)?;
             let new = &again.signed.bundle;
             let terminal = again.terminal.as_ref();
-            let numbers = transaction.standings.of(connection, new, terminal)?;
-            match numbers {
-                Some(numbers) if first.id == new.id => Some((numbers, first.basis)),
+            let standings = &mut transaction.standings;
+            match standings.with_suspended(connection, new, terminal)? {
+                Some((numbers, suspended))
+                    if first.id == new.id && comes_suspended(new, &amendment.marks, suspended) =>
+                {
+                    Some((numbers, first.basis))
+                }
                 _ => return Ok(None),
             }
         }
@@ -192,7 +205,7 @@ fn check(
 }
 
 /// Whether the owner terminal that commands, where it is one, and its identity are active.
-fn may_command(
+pub(super) fn may_command(
     connection: &Connection,
     fleet: &FleetId,
     by: Option<&TerminalId>,
@@ -209,7 +222,7 @@ fn may_command(
         .exists(params![fleet.bytes(), by.as_str(), words::ACTIVE])?)
 }
 
-fn count(connection: &Connection) -> Result<u64, StoreError> {
+pub(super) fn count(connection: &Connection) -> Result<u64, StoreError> {
     let revision: i64 = connection
         .prepare_cached("UPDATE revisions SET value = value + 1 RETURNING value")?
         .query_row([], |row| row.get(0))?;
@@ -269,7 +282,7 @@ fn update(
             column(authorization.window.not_after)?,
             column(authorization.redeem_by)?,
             column(revision)?,
-            reissues::code_set_column(authorization)?,
+            authorization_body::code_set(authorization)?,
             authorization_body::FORMAT,
             authorization_body::encode(authorization)?,
         ])?;
@@ -301,13 +314,13 @@ fn insert(
             authorization_body::FORMAT,
             authorization_body::encode(authorization)?,
             column(revision)?,
-            reissues::code_set_column(authorization)?,
+            authorization_body::code_set(authorization)?,
         ])?;
     Ok(())
 }
 
 /// Keeps a request, so that it is known again.
-fn keep(
+pub(super) fn keep(
     connection: &Connection,
     authorization: Option<&AuthorizationId>,
     request: Option<&AmendRequest>,

@@ -15,22 +15,19 @@
 //! A body is believed only if writing it again gives the same bytes.
 
 use fob_verify::region::Region;
-use fob_verify::tree::{HASH_LEN, Hash};
 use fob_verify::window::Recurring;
 use fob_verify::{Algorithm, HolderKey};
 use minicbor::data::Type;
 use minicbor::{Decoder, decode};
 
+use super::bundle_parts;
 use super::cbor::{self, Into, Read, Written};
 use super::error::corrupt;
 use crate::domain::{AuthorizationId, BundleId, KeyRecord, TerminalId, TokenId, UnixTime, Window};
-use crate::hsm::Signature;
-use crate::store::{Proof, StoreError, TreeProof};
+use crate::store::{Proof, StoreError};
 
 /// The number of this format, which stands beside each pack.
 pub(super) const FORMAT: i64 = 2;
-
-const SIGNATURE_LEN: usize = size_of::<Signature>();
 
 /// A body, with other rows by number.
 #[derive(Debug, PartialEq)]
@@ -121,25 +118,13 @@ impl Fields<'_> {
             .u64(self.window.not_after)?;
         cbor::write_region(e, self.region)?;
         cbor::write_recurring(e, self.recurring)?;
-        e.array(self.keys.len() as u64)?;
-        for key in self.keys {
-            match key.max_uses {
-                None => e.u32(key.status_index)?,
-                Some(max_uses) => e.array(2)?.u32(key.status_index)?.u32(max_uses)?,
-            };
-        }
-        match self.proof {
-            Proof::Each(signatures) => e.bytes(signatures.as_flattened())?.ok(),
-            Proof::Tree(tree) => {
-                e.array(4)?.bytes(&tree.signature)?.u64(tree.size)?;
-                e.u64(tree.first)?.bytes(tree.outside.as_flattened())?.ok()
-            }
-        }
+        bundle_parts::write_keys(e, self.keys)?;
+        bundle_parts::write_proof(e, self.proof)
     }
 }
 
 impl Body {
-    fn fields(&self) -> Fields<'_> {
+    pub(super) fn fields(&self) -> Fields<'_> {
         Fields {
             id: &self.id,
             basis: &self.basis,
@@ -204,8 +189,8 @@ impl Body {
             },
             region: cbor::read_region(d)?.map(Box::new),
             recurring: cbor::read_recurring(d)?.map(Box::new),
-            keys: cbor::list(d, read_key_record)?,
-            proof: read_proof(d)?,
+            keys: bundle_parts::read_keys(d)?,
+            proof: bundle_parts::read_proof(d)?,
         })
     }
 }
@@ -239,52 +224,13 @@ fn read_basis(d: &mut Decoder<'_>) -> Read<Basis> {
     })
 }
 
-fn read_key_record(d: &mut Decoder<'_>) -> Read<KeyRecord> {
-    if d.datatype()? != Type::Array {
-        return Ok(KeyRecord {
-            status_index: d.u32()?,
-            max_uses: None,
-        });
-    }
-    cbor::array(d, 2)?;
-    Ok(KeyRecord {
-        status_index: d.u32()?,
-        max_uses: Some(d.u32()?),
-    })
-}
-
-fn read_proof(d: &mut Decoder<'_>) -> Read<Proof> {
-    if d.datatype()? == Type::Bytes {
-        let (signatures, rest) = d.bytes()?.as_chunks::<SIGNATURE_LEN>();
-        if !rest.is_empty() {
-            return Err(decode::Error::message("part of a signature"));
-        }
-        return Ok(Proof::Each(signatures.to_vec()));
-    }
-    cbor::array(d, 4)?;
-    let signature = d
-        .bytes()?
-        .try_into()
-        .map_err(|_| decode::Error::message("part of a signature"))?;
-    let (size, first) = (d.u64()?, d.u64()?);
-    let (outside, rest): (&[Hash], _) = d.bytes()?.as_chunks::<HASH_LEN>();
-    if !rest.is_empty() {
-        return Err(decode::Error::message("part of a hash"));
-    }
-    Ok(Proof::Tree(TreeProof {
-        signature,
-        size,
-        first,
-        outside: outside.into(),
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use fob_verify::region::{Circle, Position};
     use fob_verify::window::Window as Weekly;
 
     use super::*;
+    use crate::store::TreeProof;
 
     /// The generator of P-256, compressed.
     const HOLDER: &str = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296";

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::cbor::{self, Read};
+use super::context;
 use super::error::{corrupt, number};
 use crate::domain::Subject;
 use crate::store::StoreError;
@@ -36,7 +36,7 @@ impl Contexts {
         name: &str,
     ) -> Result<u64, StoreError> {
         self.scratch.clear();
-        cbor::write(&mut self.scratch, |e| e.str(name)?.ok())?;
+        context::write_issuer(&mut self.scratch, name)?;
         self.number(connection)
     }
 
@@ -52,16 +52,7 @@ impl Contexts {
             return Ok(*number);
         }
         self.scratch.clear();
-        cbor::write(&mut self.scratch, |e| {
-            e.array(subjects.len() as u64)?;
-            for subject in &**subjects {
-                e.array(3)?
-                    .u16(subject.function)?
-                    .str(&subject.name)?
-                    .str(&subject.status_uri)?;
-            }
-            Ok(())
-        })?;
+        context::write_subjects(&mut self.scratch, subjects)?;
         let number = self.number(connection)?;
         self.met = Some((Arc::clone(subjects), number));
         Ok(number)
@@ -95,23 +86,12 @@ impl Contexts {
 
 /// The issuer's name of that number.
 pub(super) fn issuer(connection: &Connection, number: u64) -> Result<Arc<str>, StoreError> {
-    let body = body(connection, number)?;
-    cbor::read("an issuer's name", &body, |d| d.str().map(Arc::from))
+    context::read_issuer(&body(connection, number)?)
 }
 
 /// What a bundle's keys stand for, by its number.
 pub(super) fn subjects(connection: &Connection, number: u64) -> Result<Arc<[Subject]>, StoreError> {
-    let body = body(connection, number)?;
-    cbor::read("what keys stand for", &body, |d| {
-        cbor::list(d, |d| -> Read<_> {
-            cbor::array(d, 3)?;
-            Ok(Subject {
-                function: d.u16()?,
-                name: d.str()?.into(),
-                status_uri: d.str()?.into(),
-            })
-        })
-    })
+    context::read_subjects(&body(connection, number)?)
 }
 
 fn body(connection: &Connection, number: u64) -> Result<Vec<u8>, StoreError> {

@@ -6,6 +6,7 @@
 use rusqlite::{Error, ErrorCode};
 
 use crate::store::StoreError;
+pub(super) use crate::store::encoding::{column, corrupt, number};
 
 impl From<Error> for StoreError {
     /// What a statement's failure means while nothing has been committed.
@@ -33,21 +34,6 @@ pub(super) fn at_commit(error: &Error) -> StoreError {
         Some(ErrorCode::DatabaseBusy) => StoreError::Failed(words(error)),
         _ => StoreError::Unknown(words(error)),
     }
-}
-
-/// What cannot be right in what was read.
-pub(super) fn corrupt(what: impl Into<String>) -> StoreError {
-    StoreError::Corrupt(what.into())
-}
-
-/// A number on its way into a column.
-pub(super) fn column(number: u64) -> Result<i64, StoreError> {
-    i64::try_from(number).map_err(|_| StoreError::Failed("a number is too large to be kept".into()))
-}
-
-/// A number on its way out of a column.
-pub(super) fn number(column: i64) -> Result<u64, StoreError> {
-    u64::try_from(column).map_err(|_| corrupt("a number below zero"))
 }
 
 fn words(error: &Error) -> String {

@@ -6,21 +6,19 @@
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
 //! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
-//! `redeem`, `amend`, `statuses`, `rulings` or `purge`; `load`, `read` and `orders` answer
-//! questions. `bundle_body` and `authorization_body` are the formats of what is kept as one piece,
-//! `packs` where bundles lie together, `contexts` what many of them have in common, `segments` what
-//! keeps index writes together. `standings` and `calls`
+//! `redeem`, `amend`, `renew`, `statuses`, `rulings` or `purge`; `load`, `read` and `orders` answer
+//! questions. `bundle_body` is the format of what is kept as one piece, `packs` where bundles lie
+//! together, `contexts` what many of them have in common, `segments` what keeps index writes
+//! together. `standings` and `calls`
 //! are what the writer remembers, so that it need not ask for it.
 //!
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
 //! change outside the writer, and backups.
 
 mod amend;
-mod authorization_body;
 mod authorize;
 mod bundle_body;
 mod calls;
-mod cbor;
 mod config;
 mod connection;
 mod contexts;
@@ -34,13 +32,14 @@ mod redeem;
 mod registry;
 mod registry_rows;
 mod reissues;
+mod renew;
 mod rulings;
 mod schema;
 mod segments;
 mod standings;
 mod statuses;
 mod steps;
-mod words;
+mod suspend;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -50,11 +49,14 @@ pub use config::SqliteConfig;
 
 use self::connection::Readers;
 use self::writer::{Outcome, Writer};
+use super::encoding::{authorization_body, bundle_parts, cbor, context, words};
 use super::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Row, SignedBundle, Store, StoreError,
-    Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
+    Store, StoreError, Write,
 };
-use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, IdentityId};
+use crate::domain::{
+    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
+};
 
 /// A store in one SQLite file.
 pub struct Sqlite {
@@ -141,6 +143,17 @@ impl Store for Sqlite {
     fn versions(&self, bundle: BundleId) -> Result<Vec<SignedBundle>, StoreError> {
         self.readers()?
             .lend(|connection| reissues::versions(connection, &bundle))
+    }
+
+    fn signed_by(
+        &self,
+        epoch: EpochId,
+        now: UnixTime,
+        after: Option<&Cursor>,
+        at_most: u32,
+    ) -> Result<SignedBy, StoreError> {
+        self.readers()?
+            .lend(|connection| renew::signed_by(connection, &epoch, now, after, at_most))
     }
 
     fn held_by(

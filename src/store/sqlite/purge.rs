@@ -125,6 +125,9 @@ fn over_orders(
                 amended.push(place);
             } else {
                 places.push(place);
+                connection
+                    .prepare_cached("DELETE FROM reissues WHERE authorization = ?1")?
+                    .execute(params![body.id.bytes()])?;
                 found += 1;
             }
         }

@@ -4,11 +4,11 @@ use fob_verify::HolderKey;
 use rusqlite::{Connection, OptionalExtension, Params, ToSql, params};
 
 use super::error::column;
-use super::{authorization_body, cbor, words};
+use super::words;
 use crate::domain::{
     Epoch, Fleet, FleetId, FunctionCode, Identity, Terminal, Token, TokenId, UnixTime, Vehicle,
 };
-use crate::store::{Applied, StoreError};
+use crate::store::{Applied, StoreError, encoding};
 
 pub(super) fn setting(
     connection: &Connection,
@@ -71,7 +71,7 @@ pub(super) fn vehicle(connection: &Connection, vehicle: &Vehicle) -> Result<Appl
     let Some(fleet) = fleet_number(connection, &vehicle.fleet)? else {
         return Ok(Applied::Stale);
     };
-    let functions = cbor::written(|e| authorization_body::write_functions(e, &vehicle.functions))?;
+    let functions = encoding::registry::functions(&vehicle.functions)?;
     let sql = "INSERT INTO vehicles (fleet, id, status, epoch, model, functions, owner, key)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                ON CONFLICT (fleet, id) DO UPDATE SET model = excluded.model,
@@ -100,13 +100,7 @@ pub(super) fn identity(
     let Some(fleet) = fleet_number(connection, &identity.fleet)? else {
         return Ok(Applied::Stale);
     };
-    let licences = cbor::written(|e| {
-        e.array(identity.licences.len() as u64)?;
-        for licence in &identity.licences {
-            e.array(2)?.str(&licence.class)?.u64(licence.expires)?;
-        }
-        Ok(())
-    })?;
+    let licences = encoding::registry::licences(&identity.licences)?;
     let sql = "INSERT INTO identities (fleet, id, status, licences, hold)
                VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (fleet, id) DO UPDATE SET status = excluded.status,

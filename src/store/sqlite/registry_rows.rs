@@ -4,12 +4,12 @@ use rusqlite::{Connection, Row as SqlRow};
 
 use super::error::{corrupt, number};
 use super::load::{Names, blob, named, rows, text};
-use super::{authorization_body, cbor, words};
+use super::{cbor, words};
 use crate::domain::{
-    Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, Licence,
-    Scopes, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId, Window,
+    Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, Scopes,
+    Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId, Window,
 };
-use crate::store::{Row, StoreError};
+use crate::store::{Row, StoreError, encoding};
 
 type Each<'a> = &'a mut dyn FnMut(Row);
 
@@ -78,11 +78,7 @@ pub(super) fn vehicles(
             fleet: names.fleet(row.get(1)?)?,
             id,
             model: row.get(5)?,
-            functions: cbor::read(
-                "a vehicle's functions",
-                blob(row, 6)?,
-                authorization_body::read_functions,
-            )?,
+            functions: encoding::registry::read_vehicle_functions(blob(row, 6)?)?,
             owner: owner
                 .map(|owner| named(IdentityId::parse(&owner)))
                 .transpose()?,
@@ -107,15 +103,7 @@ pub(super) fn identities(
         "SELECT fleet, id, status, licences, hold FROM identities ORDER BY number",
         [],
         |row| {
-            let licences = cbor::read("an identity's licences", blob(row, 3)?, |d| {
-                cbor::list(d, |d| {
-                    cbor::array(d, 2)?;
-                    Ok(Licence {
-                        class: d.str()?.into(),
-                        expires: d.u64()?,
-                    })
-                })
-            })?;
+            let licences = encoding::registry::read_licences(blob(row, 3)?)?;
             let id = named(IdentityId::parse(text(row, 1)?))?;
             names.identities.insert(id.clone());
             each(Row::Identity(Identity {

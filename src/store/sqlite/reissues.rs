@@ -3,20 +3,19 @@
 //!
 //! The first issue of a bundle stays in its pack. Each later version has a row; the newest is the
 //! bundle as it stands, and all of them are kept, because keys of every version may still be
-//! about.
+//! about. A version that was signed again under another epoch (`renew.rs`) has its row replaced,
+//! and the first issue gets one: what the epoch before it signed is believed by nobody.
 
-use minicbor::Decoder;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::authorization_body::{read_functions, write_functions};
+use super::authorization_body;
 use super::bundle_body::Body;
-use super::cbor::{self, Read};
 use super::error::number;
 use super::load::rows;
 use super::packs::{self, Found};
 use super::read::signed_bundle;
 use crate::domain::authorization::Amended;
-use crate::domain::{Authorization, BundleId, FunctionSet, UnixTime};
+use crate::domain::{BundleId, UnixTime};
 use crate::store::{SignedBundle, StoreError};
 
 /// Every version of a bundle, oldest first.
@@ -33,7 +32,10 @@ pub(super) fn versions(
                ORDER BY version";
     let authorization = Body::decode(&first.body)?.authorization();
     rows(&snapshot, sql, params![authorization.bytes()], |row| {
-        versions.push(signed_bundle(&snapshot, &found(row, first.place)?)?);
+        let version = signed_bundle(&snapshot, &found(row, first.place)?)?;
+        // The first issue, signed again, stands for what is in the pack.
+        versions.retain(|earlier| earlier.bundle.version != version.bundle.version);
+        versions.push(version);
         Ok(())
     })?;
     Ok(versions)
@@ -53,7 +55,7 @@ pub(super) fn newest(connection: &Connection, first: Found) -> Result<Found, Sto
     }
 }
 
-fn found(row: &SqlRow<'_>, place: packs::Place) -> Result<Found, StoreError> {
+pub(super) fn found(row: &SqlRow<'_>, place: packs::Place) -> Result<Found, StoreError> {
     packs::check_format(row.get(2)?)?;
     Ok(Found {
         place,
@@ -89,33 +91,11 @@ pub(super) fn amended(
         return Ok(None);
     };
     let code_set = match row.get::<_, Option<Vec<u8>>>(code_set)? {
-        Some(bytes) => Some(cbor::read("a code set", &bytes, read_code_set)?),
+        Some(bytes) => Some(authorization_body::read_code_set(&bytes)?),
         None => None,
     };
     Ok(Some(Amended {
         revision: number(revision)?,
         code_set,
     }))
-}
-
-fn read_code_set(d: &mut Decoder<'_>) -> Read<(u32, FunctionSet)> {
-    cbor::array(d, 2)?;
-    Ok((d.u32()?, read_functions(d)?))
-}
-
-/// The column that says with which code set an authorization was redeemed.
-pub(super) fn code_set_column(
-    authorization: &Authorization,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    let code_set = authorization
-        .amended()
-        .and_then(|amended| amended.code_set.as_ref());
-    let Some((version, functions)) = code_set else {
-        return Ok(None);
-    };
-    cbor::written(|e| {
-        e.array(2)?.u32(*version)?;
-        write_functions(e, functions)
-    })
-    .map(Some)
 }

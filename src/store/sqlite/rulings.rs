@@ -3,9 +3,9 @@
 use rusqlite::{Connection, Params, params};
 
 use super::error::{column, number};
-use super::load::{Names, named, rows, text};
+use super::load::{Names, rows, text};
 use super::registry::fleet_number;
-use crate::domain::VehicleId;
+use crate::store::encoding::rulings::{act, name, read_name};
 use crate::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
 
 /// Writes a ruling, if what it needs stands, and what is kept of the decision.
@@ -27,17 +27,6 @@ pub(super) fn rule(connection: &Connection, ruled: &Rulings) -> Result<Applied, 
         params![fleet, at, ruled.by, act, object, ruled.why],
     )?;
     Ok(Applied::Done)
-}
-
-/// A decision, in a word, and of what.
-fn act(what: &Ruling) -> Option<(&'static str, String)> {
-    Some(match what {
-        Ruling::Rules(version, _) => ("rules", version.to_string()),
-        Ruling::Freeze(vehicle) => ("freeze", name(vehicle.as_ref()).into()),
-        Ruling::Release(vehicle) => ("release", name(vehicle.as_ref()).into()),
-        Ruling::Approve(_, _, keys) => ("approve", keys.to_string()),
-        Ruling::Day(..) => return None,
-    })
 }
 
 fn write(connection: &Connection, fleet: i64, ruled: &Rulings) -> Result<bool, StoreError> {
@@ -81,10 +70,6 @@ fn changed(connection: &Connection, sql: &str, values: impl Params) -> Result<bo
     Ok(connection.prepare_cached(sql)?.execute(values)? > 0)
 }
 
-fn name(vehicle: Option<&VehicleId>) -> &str {
-    vehicle.map_or("", VehicleId::as_str)
-}
-
 /// Hands on what stands.
 pub(super) fn load(
     connection: &Connection,
@@ -100,10 +85,7 @@ pub(super) fn load(
     })?;
     let frozen = "SELECT fleet, vehicle, since, by, why FROM brakes ORDER BY fleet, vehicle";
     rows(connection, frozen, [], |row| {
-        let vehicle = match text(row, 1)? {
-            "" => None,
-            id => Some(named(VehicleId::parse(id))?),
-        };
+        let vehicle = read_name(text(row, 1)?)?;
         let frozen = Frozen {
             since: number(row.get(2)?)?,
             by: row.get(3)?,

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::words;
-use crate::domain::{Bundle, EpochId, FleetId, IdentityId, TerminalId, VehicleId};
+use crate::domain::{Bundle, EpochId, FleetId, IdentityId, Reason, Reasons, TerminalId, VehicleId};
 use crate::store::StoreError;
 
 /// Vehicles, and identities, and terminals, remembered at most; then the memory starts over.
@@ -74,6 +74,18 @@ impl Standings {
         bundle: &Bundle,
         terminal: Option<&TerminalId>,
     ) -> Result<Option<Numbers>, StoreError> {
+        let found = self.with_suspended(connection, bundle, terminal)?;
+        let active = found.filter(|(_, suspended)| *suspended == Reasons::NONE);
+        Ok(active.map(|(numbers, _)| numbers))
+    }
+
+    /// The same where vehicle or identity may be suspended; and which of them are.
+    pub(super) fn with_suspended(
+        &mut self,
+        connection: &Connection,
+        bundle: &Bundle,
+        terminal: Option<&TerminalId>,
+    ) -> Result<Option<(Numbers, Reasons)>, StoreError> {
         let Some((epoch, true)) = self.epoch(connection, &bundle.epoch)? else {
             return Ok(None);
         };
@@ -81,24 +93,33 @@ impl Standings {
             return Ok(None);
         };
         let vehicle = fleet.vehicle(connection, &bundle.vehicle)?;
-        let Some(vehicle) = vehicle.filter(|it| it.active && it.epoch == bundle.vehicle_epoch)
-        else {
+        let Some(vehicle) = vehicle.filter(|it| it.epoch == bundle.vehicle_epoch) else {
             return Ok(None);
         };
-        let identity = fleet.identity(connection, &bundle.identity)?;
-        let Some(identity) = identity.filter(|it| it.active) else {
+        let Some(identity) = fleet.identity(connection, &bundle.identity)? else {
             return Ok(None);
         };
         let terminal = match terminal {
             None => true,
             Some(terminal) => fleet.terminal(connection, terminal)?,
         };
-        Ok((fleet.active && terminal).then_some(Numbers {
+        if !(fleet.active && terminal) {
+            return Ok(None);
+        }
+        let mut suspended = Reasons::NONE;
+        if !vehicle.active {
+            suspended = suspended.with(Reason::Vehicle);
+        }
+        if !identity.active {
+            suspended = suspended.with(Reason::Identity);
+        }
+        let numbers = Numbers {
             fleet: fleet.number,
             vehicle: vehicle.number,
             identity: identity.number,
             epoch,
-        }))
+        };
+        Ok(Some((numbers, suspended)))
     }
 
     /// Forgets a vehicle that is written.
@@ -128,7 +149,7 @@ impl Standings {
     }
 
     /// An epoch's number, and whether it may have signed.
-    fn epoch(
+    pub(super) fn epoch(
         &mut self,
         connection: &Connection,
         id: &EpochId,

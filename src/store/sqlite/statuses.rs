@@ -10,55 +10,72 @@ use super::error::{column, corrupt, number};
 use super::load::{Names, rows};
 use super::packs::span;
 use super::registry::fleet_number;
-use crate::domain::{FleetId, KeyStatus, Mark, ShardId, UnixTime, VehicleId};
+use crate::domain::{FleetId, KeyChange, Mark, Reasons, ShardId, UnixTime, VehicleId};
 use crate::store::{Applied, Contact, Listed, Row, Sent, StoreError};
 
 const REVOKED: i64 = 1;
 const SUSPENDED: i64 = 2;
 
-/// Writes the marks: what is revoked stays so.
+/// Writes the marks: what is revoked stays so, and a reason that goes leaves the others.
 pub(super) fn mark(connection: &Connection, marks: &[Mark]) -> Result<(), StoreError> {
     for mark in marks {
-        let place = (mark.shard.tag, column(mark.shard.number)?, mark.index);
-        let sql = match mark.to {
-            KeyStatus::Valid => {
+        let (tag, shard) = (mark.shard.tag, column(mark.shard.number)?);
+        let place = params![tag, shard, mark.index];
+        let (reasons, sql) = match mark.change {
+            KeyChange::Resume(reason) => {
+                let reason = Reasons::NONE.with(reason).bits();
                 connection
                     .prepare_cached(
-                        "DELETE FROM statuses
+                        "UPDATE statuses SET reasons = reasons & ~?4
                          WHERE tag = ?1 AND shard = ?2 AND position = ?3 AND status = 2",
+                    )?
+                    .execute(params![tag, shard, mark.index, reason])?;
+                connection
+                    .prepare_cached(
+                        "DELETE FROM statuses WHERE tag = ?1 AND shard = ?2 AND position = ?3
+                         AND status = 2 AND reasons = 0",
                     )?
                     .execute(place)?;
                 continue;
             }
-            KeyStatus::Suspended => {
-                "INSERT INTO statuses VALUES (?1, ?2, ?3, 2, ?4) ON CONFLICT DO NOTHING"
-            }
-            KeyStatus::Revoked => {
-                "INSERT INTO statuses VALUES (?1, ?2, ?3, 1, ?4)
-                 ON CONFLICT DO UPDATE SET status = 1"
-            }
+            KeyChange::Suspend(reason) => (
+                Reasons::NONE.with(reason),
+                "INSERT INTO statuses (tag, shard, position, status, ends, reasons)
+                 VALUES (?1, ?2, ?3, 2, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET reasons = reasons | excluded.reasons WHERE status = 2",
+            ),
+            KeyChange::Revoke => (
+                Reasons::NONE,
+                "INSERT INTO statuses (tag, shard, position, status, ends, reasons)
+                 VALUES (?1, ?2, ?3, 1, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET status = 1, reasons = 0",
+            ),
         };
+        let ends = span(mark.ends);
         connection.prepare_cached(sql)?.execute(params![
-            place.0,
-            place.1,
-            place.2,
-            span(mark.ends)
+            tag,
+            shard,
+            mark.index,
+            ends,
+            reasons.bits()
         ])?;
     }
     Ok(())
 }
 
-/// Notes when lists are signed. None goes back.
+/// Notes when lists are signed, and when they end. None goes back.
 pub(super) fn listed(connection: &Connection, lists: &[Listed]) -> Result<Applied, StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO status_lists VALUES (?1, ?2, ?3)
-         ON CONFLICT DO UPDATE SET issued_at = max(issued_at, excluded.issued_at)",
+        "INSERT INTO status_lists (tag, shard, issued_at, expires) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET issued_at = max(issued_at, excluded.issued_at),
+         expires = max(expires, excluded.expires)",
     )?;
     for list in lists {
         statement.execute(params![
             list.shard.tag,
             column(list.shard.number)?,
-            column(list.issued_at)?
+            column(list.issued_at)?,
+            column(list.expires)?
         ])?;
     }
     Ok(Applied::Done)
@@ -119,24 +136,50 @@ pub(super) fn load(
     names: &Names,
     each: &mut dyn FnMut(Row),
 ) -> Result<(), StoreError> {
-    let sql = "SELECT tag, shard, position, status, ends FROM statuses";
+    load_marks(connection, each)?;
+    load_lists(connection, each)?;
+    load_contacts(connection, names, each)?;
+    let sql = "SELECT value FROM revisions WHERE value > 0";
     rows(connection, sql, [], |row| {
-        each(Row::Status(Mark {
-            shard: ShardId {
+        each(Row::Revision(number(row.get(0)?)?));
+        Ok(())
+    })
+}
+
+fn load_marks(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
+    let sql = "SELECT tag, shard, position, status, ends, reasons FROM statuses";
+    rows(connection, sql, [], |row| {
+        let (shard, index) = (
+            ShardId {
                 tag: row.get(0)?,
                 number: number(row.get(1)?)?,
             },
-            index: row.get(2)?,
-            to: match row.get(3)? {
-                REVOKED => KeyStatus::Revoked,
-                SUSPENDED => KeyStatus::Suspended,
-                _ => return Err(corrupt("an unknown status of a key")),
-            },
-            ends: number(row.get::<_, i64>(4)? << 16)?,
-        }));
+            row.get(2)?,
+        );
+        let ends = number(row.get::<_, i64>(4)? << 16)?;
+        let mut hand = |change| {
+            each(Row::Status(Mark {
+                shard,
+                index,
+                change,
+                ends,
+            }));
+        };
+        match (row.get(3)?, Reasons::from_bits(row.get(5)?)) {
+            (REVOKED, _) => hand(KeyChange::Revoke),
+            (SUSPENDED, Some(reasons)) if reasons != Reasons::NONE => {
+                reasons
+                    .each()
+                    .for_each(|reason| hand(KeyChange::Suspend(reason)));
+            }
+            _ => return Err(corrupt("an unknown status of a key")),
+        }
         Ok(())
-    })?;
-    let sql = "SELECT tag, shard, issued_at FROM status_lists";
+    })
+}
+
+fn load_lists(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
+    let sql = "SELECT tag, shard, issued_at, expires FROM status_lists";
     rows(connection, sql, [], |row| {
         each(Row::Listed(Listed {
             shard: ShardId {
@@ -144,9 +187,17 @@ pub(super) fn load(
                 number: number(row.get(1)?)?,
             },
             issued_at: number(row.get(2)?)?,
+            expires: number(row.get(3)?)?,
         }));
         Ok(())
-    })?;
+    })
+}
+
+fn load_contacts(
+    connection: &Connection,
+    names: &Names,
+    each: &mut dyn FnMut(Row),
+) -> Result<(), StoreError> {
     let sql = "SELECT v.fleet, v.number, c.sent, c.sent_revision, c.sent_at, c.acked,
                c.acked_revision, c.acked_at, c.heard_at
                FROM contacts c CROSS JOIN vehicles v ON v.number = c.vehicle";
@@ -173,11 +224,6 @@ pub(super) fn load(
                 acked,
             },
         ));
-        Ok(())
-    })?;
-    let sql = "SELECT value FROM revisions WHERE value > 0";
-    rows(connection, sql, [], |row| {
-        each(Row::Revision(number(row.get(0)?)?));
         Ok(())
     })
 }

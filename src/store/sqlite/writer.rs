@@ -9,7 +9,9 @@ use super::contexts::Contexts;
 use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
-use super::{amend, authorize, error, purge, redeem, registry, rulings, statuses, steps};
+use super::{
+    amend, authorize, error, purge, redeem, registry, renew, rulings, statuses, steps, suspend,
+};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
@@ -185,6 +187,9 @@ impl Transaction<'_> {
             Write::Redeem(redemption) => redeem::redeem(self, redemption),
             Write::Amend(amendment) => amend::amend(self, amendment),
             Write::Reset(reset) => amend::reset(self, reset),
+            Write::Suspend(suspension) => suspend::suspend(self, suspension),
+            Write::Follow(following) => suspend::follow(connection, following),
+            Write::Renew(renewal) => renew::renew(self, renewal),
             Write::Listed(lists) => statuses::listed(connection, lists),
             Write::Contact(fleet, vehicle, contact) => {
                 statuses::contact(connection, fleet, vehicle, contact)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fob::domain::{
-    Amended, Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyStatus,
-    Mark, ShardId, Status, Terminal, VehicleId, Window,
+    Amended, Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyChange,
+    Mark, Reason, ShardId, Status, Terminal, VehicleId, Window,
 };
 use fob::store::{
     AmendRequest, Amendment, Applied, BundleKey, Contact, Listed, Redemption, Reissue, Request,
@@ -16,11 +16,11 @@ use crate::store::sample::*;
 
 const SHARD: ShardId = ShardId { tag: 1, number: 0 };
 
-fn mark(index: u32, to: KeyStatus) -> Mark {
+pub(super) fn mark(index: u32, change: KeyChange) -> Mark {
     Mark {
         shard: SHARD,
         index,
-        to,
+        change,
         ends: 1 << 20,
     }
 }
@@ -65,10 +65,14 @@ fn again(first: &SignedBundle, authorization: &Authorization) -> Reissue {
     }
 }
 
-fn amendment(from: (u32, AuthorizationState), to: Authorization) -> Amendment {
+/// Of one that has not been amended before.
+pub(super) fn amendment(
+    (version, state): (u32, AuthorizationState),
+    to: Authorization,
+) -> Amendment {
     Amendment {
         authorization: Arc::new(to),
-        from,
+        from: (version, state, 0),
         reissue: None,
         marks: Vec::new(),
         by: None,
@@ -76,11 +80,11 @@ fn amendment(from: (u32, AuthorizationState), to: Authorization) -> Amendment {
     }
 }
 
-fn amend(amendment: Amendment) -> Write {
+pub(super) fn amend(amendment: Amendment) -> Write {
     Write::Amend(Arc::new(amendment))
 }
 
-fn asked(scope: u8, digest: u8) -> Option<AmendRequest> {
+pub(super) fn asked(scope: u8, digest: u8) -> Option<AmendRequest> {
     Some(AmendRequest {
         request: Request {
             scope: [scope; 32],
@@ -93,7 +97,7 @@ fn asked(scope: u8, digest: u8) -> Option<AmendRequest> {
 }
 
 /// A world with authorization 1, redeemed, and the change of it.
-fn changing(store: &impl Store) -> (SignedBundle, Amendment) {
+pub(super) fn changing(store: &impl Store) -> (SignedBundle, Amendment) {
     done(store, &world());
     let before = authorization(1);
     done(store, &[authorize(before.clone()), redeem(&before)]);
@@ -101,7 +105,7 @@ fn changing(store: &impl Store) -> (SignedBundle, Amendment) {
     let after = redeemed(&changed(&before));
     let mut change = amendment((1, AuthorizationState::Redeemed), after.clone());
     change.reissue = Some(again(&first, &after));
-    change.marks = vec![mark(7, KeyStatus::Revoked)];
+    change.marks = vec![mark(7, KeyChange::Revoke)];
     (first, change)
 }
 
@@ -143,7 +147,7 @@ pub(crate) fn an_amendment_comes_back_whole<P: Place>() {
             Row::Status(mark) => Some(*mark),
             _ => None,
         });
-        assert_eq!(marked, Some(mark(7, KeyStatus::Revoked)));
+        assert_eq!(marked, Some(mark(7, KeyChange::Revoke)));
     };
     look(&store);
     drop(store);
@@ -174,14 +178,15 @@ pub(crate) fn each_condition_of_an_amendment_counts<P: Place>() {
             ..change.clone()
         }
     };
-    let from = |version, state| Amendment {
-        from: (version, state),
+    let from = |version, state, revision| Amendment {
+        from: (version, state, revision),
         ..change.clone()
     };
     let before = rows(&store);
     for (why, stale) in [
-        ("version", from(2, AuthorizationState::Redeemed)),
-        ("state", from(1, AuthorizationState::Open)),
+        ("version", from(2, AuthorizationState::Redeemed, 0)),
+        ("state", from(1, AuthorizationState::Open, 0)),
+        ("revision", from(1, AuthorizationState::Redeemed, 1)),
         ("fleet", of(&|it| it.fleet = OTHER_FLEET)),
         ("id", of(&|it| it.id.0[5] = 9)),
         ("terminal that commands", by("none")),
@@ -199,12 +204,6 @@ pub(crate) fn each_condition_of_an_amendment_counts<P: Place>() {
         assert_eq!(commit(&store, &[amend(stale)]), [Applied::Stale], "{why}");
         assert_eq!(rows(&store), before, "{why} leaves nothing");
     }
-    let suspended = fob::domain::Identity {
-        status: Status::Suspended,
-        ..identity("ben")
-    };
-    done(&store, &[Write::Identity(suspended)]);
-    assert_eq!(commit(&store, &[amend(change.clone())]), [Applied::Stale]);
     // An end issues nothing, and needs nobody's leave.
     let end = Authorization {
         state: AuthorizationState::Cancelled,
@@ -212,7 +211,7 @@ pub(crate) fn each_condition_of_an_amendment_counts<P: Place>() {
         ..authorization(1)
     };
     let end = amendment((1, AuthorizationState::Redeemed), end);
-    place.suspend_vehicle(FLEET, &vehicle_id("V-1"));
+    done(&store, &[suspend_vehicle("V-1")]);
     assert_eq!(commit(&store, &[amend(end)]), [Applied::Amended(1)]);
 }
 
@@ -285,7 +284,7 @@ pub(crate) fn an_order_gets_a_row_when_it_is_amended<P: Place>() {
     change.reissue = Some(again(&order.signed, &after));
     let second = change.reissue.clone().unwrap().signed;
     let stale = Amendment {
-        from: (1, AuthorizationState::Open),
+        from: (1, AuthorizationState::Open, 0),
         ..change.clone()
     };
     assert_eq!(commit(&store, &[amend(stale)]), [Applied::Stale]);
@@ -374,62 +373,78 @@ pub(crate) fn a_reset_is_done_whole_or_not_at_all<P: Place>() {
 }
 
 pub(crate) fn what_is_revoked_stays_so<P: Place>() {
-    use KeyStatus::{Revoked, Suspended, Valid};
+    use KeyChange::{Resume, Revoke, Suspend};
+    use Reason::{Authorization as Whole, Function, Vehicle};
     let place = P::new();
     let store = place.open();
-    let (_, change) = changing(&store);
-    let end = |state, marks| {
+    changing(&store);
+    let steps = [
+        (
+            AuthorizationState::Suspended,
+            vec![mark(1, Suspend(Whole)), mark(2, Suspend(Whole))],
+        ),
+        (
+            AuthorizationState::Redeemed,
+            vec![
+                mark(2, Revoke),
+                mark(3, Resume(Whole)),
+                mark(4, Suspend(Function)),
+                mark(4, Suspend(Vehicle)),
+            ],
+        ),
+        (
+            AuthorizationState::Suspended,
+            vec![
+                mark(1, Resume(Whole)),
+                mark(2, Resume(Whole)),
+                mark(2, Suspend(Whole)),
+                mark(4, Resume(Whole)),
+                mark(4, Resume(Function)),
+            ],
+        ),
+    ];
+    let mut from = (1, AuthorizationState::Redeemed, 0);
+    for (state, marks) in steps {
         let to = Authorization {
             state,
             redeemed: true,
             ..authorization(1)
         };
-        (to, marks)
-    };
-    let steps = [
-        end(
-            AuthorizationState::Suspended,
-            vec![mark(1, Suspended), mark(2, Suspended)],
-        ),
-        end(
-            AuthorizationState::Redeemed,
-            vec![mark(2, Revoked), mark(3, Valid)],
-        ),
-        end(
-            AuthorizationState::Suspended,
-            vec![mark(1, Valid), mark(2, Valid), mark(2, Suspended)],
-        ),
-    ];
-    let mut state = AuthorizationState::Redeemed;
-    for (to, marks) in steps {
-        let from = std::mem::replace(&mut state, to.state);
         let step = Amendment {
             marks,
-            ..amendment((1, from), to)
+            from,
+            ..amendment((1, state), to)
         };
-        assert!(matches!(
-            commit(&store, &[amend(step)])[..],
-            [Applied::Amended(_)]
-        ));
+        let revision = from.2 + 1;
+        assert_eq!(commit(&store, &[amend(step)]), [Applied::Amended(revision)]);
+        from = (1, state, revision);
     }
-    drop((store, change));
-    let marked: Vec<_> = loaded(&place.open())
-        .into_iter()
-        .filter_map(|row| match row {
-            Row::Status(mark) => Some(mark),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(marked, [mark(2, Revoked)]);
+    drop(store);
+    let expected = [mark(2, Revoke), mark(4, Suspend(Vehicle))];
+    assert_eq!(marked(&place.open()), expected);
+}
+
+/// What was done to keys that are not valid.
+pub(super) fn marked(store: &impl Store) -> Vec<Mark> {
+    let rows = loaded(store).into_iter();
+    let marked = rows.filter_map(|row| match row {
+        Row::Status(mark) => Some(mark),
+        _ => None,
+    });
+    marked.collect()
 }
 
 pub(crate) fn lists_and_contacts_are_kept<P: Place>() {
     let place = P::new();
     let store = place.open();
     done(&store, &world());
-    let listed = |issued_at| {
-        let shard = SHARD;
-        Write::Listed([Listed { shard, issued_at }].into())
+    let listed = |issued_at, expires| {
+        let list = Listed {
+            shard: SHARD,
+            issued_at,
+            expires,
+        };
+        Write::Listed([list].into())
     };
     let sent = |n: u8| Sent {
         digest: [n; 32],
@@ -445,7 +460,7 @@ pub(crate) fn lists_and_contacts_are_kept<P: Place>() {
         |vehicle: &str, contact| Write::Contact(FLEET, VehicleId::parse(vehicle).unwrap(), contact);
     done(
         &store,
-        &[listed(50), listed(40), tell("V-1", contact(None))],
+        &[listed(50, 70), listed(40, 90), tell("V-1", contact(None))],
     );
     done(&store, &[tell("V-1", contact(Some(sent(1))))]);
     assert_eq!(
@@ -458,8 +473,13 @@ pub(crate) fn lists_and_contacts_are_kept<P: Place>() {
         .iter()
         .filter(|row| matches!(row, Row::Listed(_)))
         .collect();
+    let latest = Listed {
+        shard: SHARD,
+        issued_at: 50,
+        expires: 90,
+    };
     assert!(
-        matches!(lists[..], [Row::Listed(Listed { issued_at: 50, .. })]),
+        matches!(lists[..], [Row::Listed(list)] if *list == latest),
         "{lists:?}"
     );
     let expected = contact(Some(sent(1)));
@@ -487,7 +507,7 @@ pub(crate) fn amended_orders_are_purged_when_they_are_over<P: Place>() {
         change.request = asked(scope, 1);
         change.marks = vec![Mark {
             ends: 200,
-            ..mark(scope.into(), KeyStatus::Revoked)
+            ..mark(scope.into(), KeyChange::Revoke)
         }];
         amend(change)
     };

@@ -3,7 +3,7 @@
 //!
 //! [`conformance!`]: crate::store::conformance::conformance
 
-use fob::domain::{FleetId, VehicleId};
+use fob::domain::FleetId;
 use fob::store::Store;
 
 pub(super) mod amend;
@@ -15,8 +15,10 @@ pub(super) mod purge;
 pub(super) mod read;
 pub(super) mod redeem;
 pub(super) mod registry;
+pub(super) mod renew;
 pub(super) mod rulings;
 pub(super) mod steps;
+pub(super) mod suspend;
 
 /// Where one store's rows live, from before it is opened until after it is gone.
 pub(super) trait Place {
@@ -28,9 +30,6 @@ pub(super) trait Place {
 
     /// Opens what is there, as a new process would.
     fn open(&self) -> Self::Store;
-
-    /// Suspends a vehicle behind the store's back; no write does so yet.
-    fn suspend_vehicle(&self, fleet: FleetId, vehicle: &VehicleId);
 
     /// Suspends a fleet behind the store's back; no write does so yet.
     fn suspend_fleet(&self, fleet: FleetId);
@@ -59,6 +58,12 @@ macro_rules! conformance {
                 what_is_revoked_stays_so, lists_and_contacts_are_kept,
                 amended_orders_are_purged_when_they_are_over,
                 a_command_of_a_suspended_terminal_does_not_count;
+            suspend: who_is_suspended_gets_nothing_until_it_is_resumed,
+                each_condition_of_a_suspension_counts, keys_follow_what_stands_so,
+                what_is_issued_again_is_suspended_with_what_it_hangs_on,
+                a_key_suspended_by_itself_makes_a_change_look_again;
+            renew: a_renewal_comes_back_whole, each_condition_of_a_renewal_counts,
+                what_an_epoch_has_signed_is_found, renewed_bundles_are_purged_when_they_are_over;
             orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;

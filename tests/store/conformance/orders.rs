@@ -223,7 +223,7 @@ pub(crate) fn each_condition_counts<P: Place>() {
     let store = place.open();
     done(&store, &world());
     done(&store, &[write(&order(1, None))]);
-    place.suspend_vehicle(FLEET, &vehicle_id("V-1"));
+    done(&store, &[suspend_vehicle("V-1")]);
     let late = order(2, None);
     assert_eq!(commit(&store, &[write(&late)]), [Applied::Stale]);
 }

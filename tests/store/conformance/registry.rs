@@ -80,7 +80,7 @@ pub(crate) fn a_vehicle_keeps_epoch_and_status<P: Place>() {
     let place = P::new();
     let store = place.open();
     done(&store, &world());
-    place.suspend_vehicle(FLEET, &vehicle_id("V-1"));
+    done(&store, &[suspend_vehicle("V-1")]);
     let mut again = vehicle("V-1");
     (again.epoch, again.status) = (9, Status::Active);
     (again.model, again.owner, again.key) = ("other".into(), None, None);

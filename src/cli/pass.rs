@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 
-use crate::cli::desk::{Answer, Command};
-use crate::cli::{place, socket};
+use super::desk::{Answer, Command};
+use super::{place, socket};
 
 /// How long a token made for a call may be shown. It is revoked when the call is over; this is for
 /// when that does not happen.
@@ -17,7 +17,11 @@ pub(super) enum Issuer {
     /// The caller has one.
     Given(String),
     /// The server that holds this directory makes one.
-    Desk { dir: PathBuf, fleet: String },
+    Desk {
+        dir: PathBuf,
+        fleet: String,
+        scope: &'static str,
+    },
 }
 
 /// A token; one that was made is revoked when dropped.
@@ -37,8 +41,13 @@ impl Issuer {
         Ok(Self::Given(token.into()))
     }
 
-    /// From the server that holds `dir`, for the fleet named, or for the only one there is.
-    pub(super) fn desk(dir: &Path, fleet: Option<String>) -> anyhow::Result<Self> {
+    /// From the server that holds `dir`, for the fleet named, or for the only one there is; with
+    /// this scope.
+    pub(super) fn desk(
+        dir: &Path,
+        fleet: Option<String>,
+        scope: &'static str,
+    ) -> anyhow::Result<Self> {
         if place::try_lock(dir)?.is_some() {
             bail!(
                 "no server holds {0}: start one with `fob serve --dir {0}`; or name a server with \
@@ -53,23 +62,24 @@ impl Issuer {
         Ok(Self::Desk {
             dir: dir.into(),
             fleet,
+            scope,
         })
     }
 
     /// A token to call with.
     pub(super) fn pass(&self) -> anyhow::Result<Pass> {
-        let (dir, fleet) = match self {
+        let (dir, fleet, scope) = match self {
             Self::Given(token) => {
                 return Ok(Pass {
                     token: token.clone(),
                     made: None,
                 });
             }
-            Self::Desk { dir, fleet } => (dir, fleet),
+            Self::Desk { dir, fleet, scope } => (dir, fleet, *scope),
         };
         let command = Command::TokenCreate {
             fleet: fleet.clone(),
-            scopes: vec!["issue".into()],
+            scopes: vec![scope.into()],
             expires_in_s: Some(PASS_S),
         };
         match socket::ask(dir, &command)? {

@@ -1,77 +1,58 @@
-//! Lists of operations on one vehicle, two at a time, as proptest thinks them up.
-//!
-//! A failure is any of these, looked for after each step over everything that was ever issued:
-//! - a key that is valid on its list, not expired and of the vehicle's epoch, that its
-//!   authorization does not grant;
-//! - a function that a redeemed authorization grants, for which the bundle as it stands has no
-//!   valid key of the vehicle's epoch;
-//! - a book that, loaded from the store, says something else than the one in memory;
-//! - a fault where there should be a refusal.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+//! What is carried out, and what must hold afterwards.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use fob::domain::change::{Action, grants};
 use fob::domain::function::FunctionRef;
 use fob::domain::{
-    Authorization, AuthorizationId, AuthorizationState, IdentityId, KeyId, KeyStatus, Recipient,
-    ShardId, Token, TokenId, VehicleId,
+    Authorization, AuthorizationId, AuthorizationState, Held, IdentityId, KeyId, KeyStatus, Reason,
+    Reasons, Recipient, ShardId, Status, VehicleId,
 };
 use fob::engine::amend::Caller;
 use fob::engine::authenticate::BackEnd;
 use fob::engine::authorize::AuthorizationSpec;
 use fob::engine::reset::Ends;
-use fob::engine::revoke::{End, Target};
+use fob::engine::revoke::{Part, Target};
 use fob::engine::{Book, Engine, Failure};
 use fob::store::{BundleKey, SignedBundle, Store};
 use fob_verify::HolderKey;
-use futures_util::future::join;
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
+use super::Op;
 use crate::support::inside::Inside;
 use crate::support::{Phone, now};
 
-/// What is done to one of the authorizations there are, by its number.
-#[derive(Clone, Debug)]
-enum Op {
-    Authorize(u8),
-    Redeem(usize),
-    Change(usize, u8, u64),
-    Act(usize, Action),
-    RevokeKey(usize, u16),
-    RevokeVehicle,
-    Reset(Option<usize>),
-    Rebind(usize),
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let one = 0..8_usize;
-    let functions = 1..32_u8;
-    prop_oneof![
-        3 => functions.clone().prop_map(Op::Authorize),
-        5 => one.clone().prop_map(Op::Redeem),
-        5 => (one.clone(), functions, 1..4_u64).prop_map(|(at, mask, hours)| Op::Change(at, mask, hours)),
-        2 => one.clone().prop_map(|at| Op::Act(at, Action::Suspend)),
-        3 => one.clone().prop_map(|at| Op::Act(at, Action::Resume)),
-        1 => one.clone().prop_map(|at| Op::Act(at, Action::Cancel)),
-        2 => (one.clone(), 1..6_u16).prop_map(|(at, function)| Op::RevokeKey(at, function)),
-        1 => Just(Op::RevokeVehicle),
-        2 => proptest::option::of(one.clone()).prop_map(Op::Reset),
-        2 => one.prop_map(Op::Rebind),
-    ]
-}
-
-struct World<'a> {
+/// One vehicle, one identity, and what was done.
+pub(super) struct World<'a> {
     inside: &'a Inside,
     back_end: BackEnd,
     vehicle: VehicleId,
+    identity: IdentityId,
     phone: HolderKey,
+    /// The functions that are suspended by themselves.
+    held: Mutex<BTreeSet<(AuthorizationId, u16)>>,
     /// Everything authorized, with its first code set.
     made: Mutex<Vec<(AuthorizationId, String)>>,
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
+    pub(super) fn new(
+        inside: &'a Inside,
+        back_end: BackEnd,
+        vehicle: VehicleId,
+        identity: IdentityId,
+    ) -> Self {
+        Self {
+            inside,
+            back_end,
+            vehicle,
+            identity,
+            phone: Phone::new().key(),
+            held: Mutex::default(),
+            made: Mutex::default(),
+        }
+    }
+
     fn engine(&self) -> &Engine {
         &self.inside.engine
     }
@@ -110,7 +91,7 @@ impl World<'_> {
     }
 
     /// Does it. Refusals are fine, faults are not.
-    async fn run(&self, op: &Op) {
+    pub(super) async fn run(&self, op: &Op) {
         if let Err(Failure::Fault(fault)) = self.carry_out(op).await {
             panic!("{op:?}: {fault}");
         }
@@ -119,9 +100,9 @@ impl World<'_> {
     async fn carry_out(&self, op: &Op) -> Result<(), Failure> {
         let (engine, caller) = (self.engine(), self.caller());
         let at = match op {
-            Op::Authorize(_) | Op::RevokeVehicle | Op::Reset(None) => 0,
             Op::Redeem(at) | Op::Change(at, ..) | Op::Act(at, _) => *at,
-            Op::RevokeKey(at, _) | Op::Reset(Some(at)) | Op::Rebind(at) => *at,
+            Op::OnKey(at, ..) | Op::Reset(Some(at)) | Op::Rebind(at) => *at,
+            Op::Authorize(_) | Op::OnVehicle(_) | Op::OnIdentity(_) | Op::Reset(None) => 0,
         };
         let picked = self.pick(at);
         match (op, picked) {
@@ -133,10 +114,13 @@ impl World<'_> {
                 let code_set = engine.code_set(&made)?;
                 self.made.lock().unwrap().push((made.id, code_set));
             }
-            (Op::RevokeVehicle, _) => {
+            (Op::OnVehicle(action), _) => {
                 let target = Target::Vehicle(self.vehicle.clone());
-                let ends = engine.ends_of(caller, &target).await?;
-                engine.end(caller, &ends).await?;
+                self.on_all(*action, &target).await?;
+            }
+            (Op::OnIdentity(action), _) => {
+                let target = Target::Identity(self.identity.clone());
+                self.on_all(*action, &target).await?;
             }
             (Op::Reset(named), picked) => {
                 let ends = named.and(picked).map(|(id, _)| id);
@@ -147,7 +131,7 @@ impl World<'_> {
             (Op::Redeem(_), Some((id, first))) => {
                 let stands = engine.book().authorization(id).unwrap();
                 let code_set = engine.code_set(&stands).unwrap_or(first);
-                let renter = IdentityId::parse("renter-1").unwrap();
+                let renter = self.identity.clone();
                 engine.redeem_for(&code_set, renter, self.phone).await?;
             }
             (Op::Change(_, mask, hours), Some((id, _))) => {
@@ -158,12 +142,15 @@ impl World<'_> {
             (Op::Act(_, action), Some((id, _))) => {
                 engine.act(caller, id, *action).await?;
             }
-            (Op::RevokeKey(_, function), Some((id, _))) => {
+            (Op::OnKey(_, function, action), Some((id, _))) => {
                 if let Some(newest) = self.newest(id) {
                     let bundle = &newest.bundle;
                     let key: KeyId = bundle.id.key(bundle.version, *function);
-                    for outcome in engine.end(caller, &[End::Key(key)]).await? {
-                        outcome?;
+                    self.on_all(*action, &Target::Key(key)).await?;
+                    let mut held = self.held.lock().unwrap();
+                    match action {
+                        Action::Suspend => drop(held.insert((id, *function))),
+                        _ => drop(held.remove(&(id, *function))),
                     }
                 }
             }
@@ -174,7 +161,65 @@ impl World<'_> {
         Ok(())
     }
 
-    fn check(&self) {
+    async fn on_all(&self, action: Action, target: &Target) -> Result<(), Failure> {
+        let (engine, caller) = (self.engine(), self.caller());
+        let parts: Vec<Part> = engine.parts_of(caller, action, target).await?;
+        for outcome in engine.carry_out(caller, action, &parts).await? {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Of two that contradict each other, which came last is not known: the model learns it.
+    pub(super) fn learn(&self, one: &Op, other: &Op) {
+        let (Op::OnKey(_, one, _), Op::OnKey(_, other, _)) = (one, other) else {
+            return;
+        };
+        if one != other {
+            return;
+        }
+        for (id, _) in self.made.lock().unwrap().iter() {
+            if self.held_by_itself(*id, *one) {
+                self.held.lock().unwrap().insert((*id, *one));
+            } else {
+                self.held.lock().unwrap().remove(&(*id, *one));
+            }
+        }
+    }
+
+    fn held_by_itself(&self, id: AuthorizationId, function: u16) -> bool {
+        let newest = self.newest(id).map(|newest| newest.bundle);
+        newest.is_some_and(|bundle| {
+            let mut keys = bundle.each_key();
+            let key = keys.find(|(subject, _)| subject.function == function);
+            key.is_some_and(|(subject, key)| {
+                let shard = ShardId::at(&subject.status_uri).unwrap();
+                let statuses = &self.engine().book().statuses;
+                statuses.held(shard, key.status_index).has(Reason::Function)
+            })
+        })
+    }
+
+    /// Why a key of this function must be suspended.
+    fn reasons(&self, stands: &Authorization, function: u16) -> Held {
+        let fleet = &self.back_end.fleet;
+        let vehicle = fleet.vehicle(self.vehicle.as_str()).unwrap();
+        let identity = fleet.identity(self.identity.as_str()).unwrap();
+        let by_itself = self.held.lock().unwrap().contains(&(stands.id, function));
+        let all = [
+            (Reason::Function, by_itself),
+            (
+                Reason::Authorization,
+                stands.state == AuthorizationState::Suspended,
+            ),
+            (Reason::Identity, identity.status == Status::Suspended),
+            (Reason::Vehicle, vehicle.status == Status::Suspended),
+        ];
+        let hold = all.into_iter().filter(|(_, holds)| *holds);
+        Held::By(hold.fold(Reasons::NONE, |all, (reason, _)| all.with(reason)))
+    }
+
+    pub(super) fn check(&self) {
         let book = self.engine().book();
         let vehicle = self.back_end.fleet.vehicle(self.vehicle.as_str()).unwrap();
         for (id, _) in self.made.lock().unwrap().iter() {
@@ -185,42 +230,58 @@ impl World<'_> {
             };
             assert!(stands.redeemed, "{stands:?}");
             let newest = newest.bundle;
+            // A function that was taken off, and comes back, comes back valid.
+            let mut model = self.held.lock().unwrap();
+            model.retain(|(of, function)| of != id || stands.functions.contains(function));
+            drop(model);
             for SignedBundle { bundle, .. } in self.inside.store.versions(newest.id).unwrap() {
-                let standing = book.statuses.of_bundle(&bundle);
-                for ((subject, key), status) in bundle.each_key().zip(standing) {
-                    let live = status == KeyStatus::Valid && bundle.vehicle_epoch == vehicle.epoch;
+                for (subject, key) in bundle.each_key() {
+                    let shard = ShardId::at(&subject.status_uri).unwrap();
+                    let held = book.statuses.held(shard, key.status_index);
+                    let live =
+                        held.status() == KeyStatus::Valid && bundle.vehicle_epoch == vehicle.epoch;
                     let holder = bundle.holder == newest.holder;
-                    let granted = stands.state == AuthorizationState::Redeemed
+                    let granted = stands.state != AuthorizationState::Cancelled
                         && grants(&stands, &bundle, subject, key, holder);
                     assert!(
                         !live || granted,
                         "{subject:?} of {bundle:?}, but {stands:?}"
                     );
+                    let reasons = self.reasons(&stands, subject.function);
+                    assert!(
+                        held == Held::ForGood || held == reasons,
+                        "{held:?}, not {reasons:?}: {subject:?} of {bundle:?}, {stands:?}"
+                    );
                 }
             }
-            if stands.state != AuthorizationState::Redeemed {
+            if stands.state == AuthorizationState::Cancelled {
                 continue;
             }
             assert_eq!(newest.vehicle_epoch, vehicle.epoch, "{newest:?}");
             let standing = book.statuses.of_bundle(&newest);
             let keys = newest.subjects.iter().zip(standing);
-            let valid: Vec<_> = keys
-                .filter(|(_, status)| *status == KeyStatus::Valid)
+            let there: Vec<_> = keys
+                .filter(|(_, status)| *status != KeyStatus::Revoked)
                 .map(|(subject, _)| subject.function)
                 .collect();
             for function in stands.functions.iter() {
                 assert!(
-                    valid.contains(function),
+                    there.contains(function),
                     "{function} of {stands:?}: {newest:?}"
                 );
             }
         }
     }
 
-    fn check_loaded(&self) {
+    pub(super) fn check_loaded(&self) {
         let (book, loaded) = (self.engine().book(), Book::default());
         loaded.load(&*self.inside.store).unwrap();
         assert_eq!(loaded.statuses.revision(), book.statuses.revision());
+        let again = loaded.fleet(self.back_end.fleet.fleet.id).unwrap();
+        let fleet = &self.back_end.fleet;
+        let (vehicle, identity) = (self.vehicle.as_str(), self.identity.as_str());
+        assert_eq!(again.vehicle(vehicle), fleet.vehicle(vehicle));
+        assert_eq!(again.identity(identity), fleet.identity(identity));
         for (id, _) in self.made.lock().unwrap().iter() {
             assert_eq!(loaded.authorization(*id), book.authorization(*id));
             let Some(newest) = self.newest(*id) else {
@@ -230,59 +291,10 @@ impl World<'_> {
             {
                 for (subject, key) in bundle.each_key() {
                     let shard = ShardId::at(&subject.status_uri).unwrap();
-                    let of = |book: &Book| book.statuses.of(shard, key.status_index);
+                    let of = |book: &Book| book.statuses.held(shard, key.status_index);
                     assert_eq!(of(&loaded), of(book));
                 }
             }
         }
     }
-}
-
-#[test]
-fn whatever_is_done_no_key_is_left_that_is_not_granted() {
-    let inside = Inside::start("simulation", |settings| {
-        // Lists change far more often here than anywhere.
-        settings.list_ahead_max_s = 1_000_000;
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let fleet = inside.engine.book().fleet_named("demo").unwrap();
-    let token = Arc::new(Token {
-        id: TokenId([1; 16]),
-        fleet: fleet.fleet.id,
-        hash: [0; 32],
-        scopes: std::iter::empty().collect(),
-        created_at: 0,
-        expires_at: None,
-        revoked_at: None,
-    });
-    let mut runner = TestRunner::new(Config {
-        cases: 48,
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let steps = proptest::collection::vec((op(), op()), 1..24);
-    let case = std::cell::Cell::new(0_u32);
-    let run = runner.run(&steps, |steps| {
-        case.set(case.get() + 1);
-        let world = World {
-            inside: &inside,
-            back_end: BackEnd {
-                fleet: Arc::clone(&fleet),
-                token: Arc::clone(&token),
-            },
-            vehicle: VehicleId::parse(&format!("DEMO-{:04}", 1 + case.get() % 100)).unwrap(),
-            phone: Phone::new().key(),
-            made: Mutex::default(),
-        };
-        for (one, other) in &steps {
-            runtime.block_on(join(world.run(one), world.run(other)));
-            world.check();
-        }
-        world.check_loaded();
-        Ok(())
-    });
-    run.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Authorizations as rows keep them, format 1: floor 2, `store/sqlite`.
+//! Authorizations as rows keep them, format 1: floor 2, `store/encoding`.
 //!
 //! A deterministic CBOR array of what no column holds:
 //!
@@ -13,7 +13,7 @@ use minicbor::data::Type;
 use minicbor::decode::Error;
 
 use super::cbor::{self, Into, Read, Written};
-use super::error::corrupt;
+use super::corrupt;
 use super::words;
 use crate::domain::{
     Author, Authorization, FunctionCode, FunctionSet, IdentityId, Recipient, Restrictions, Signing,
@@ -22,24 +22,24 @@ use crate::domain::{
 use crate::store::StoreError;
 
 /// The number of this format, which stands beside each body.
-pub(super) const FORMAT: i64 = 1;
+pub(in crate::store) const FORMAT: i64 = 1;
 
 /// Room for the body of a usual authorization.
 const BODY_LEN: usize = 64;
 
 /// What a body says.
-pub(super) struct Body {
-    pub(super) functions: FunctionSet,
-    pub(super) not_before: UnixTime,
-    pub(super) restrictions: Option<Box<Restrictions>>,
-    pub(super) pin: bool,
-    pub(super) signing: Option<Signing>,
-    pub(super) created_at: UnixTime,
-    pub(super) author: Author,
+pub(in crate::store) struct Body {
+    pub(in crate::store) functions: FunctionSet,
+    pub(in crate::store) not_before: UnixTime,
+    pub(in crate::store) restrictions: Option<Box<Restrictions>>,
+    pub(in crate::store) pin: bool,
+    pub(in crate::store) signing: Option<Signing>,
+    pub(in crate::store) created_at: UnixTime,
+    pub(in crate::store) author: Author,
 }
 
 /// Writes what of `authorization` no column holds.
-pub(super) fn encode(authorization: &Authorization) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode(authorization: &Authorization) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::with_capacity(BODY_LEN);
     write(&mut bytes, authorization)?;
     Ok(bytes)
@@ -76,7 +76,7 @@ fn write(bytes: &mut Vec<u8>, a: &Authorization) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::Corrupt`] for what is not one. Whoever has the whole authorization compares it
 /// with [`encode`].
-pub(super) fn decode(bytes: &[u8]) -> Result<Body, StoreError> {
+pub(in crate::store) fn decode(bytes: &[u8]) -> Result<Body, StoreError> {
     cbor::read("an authorization", bytes, |d| {
         cbor::array(d, 11)?;
         Ok(Body {
@@ -92,7 +92,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Body, StoreError> {
 }
 
 /// The functions of a vehicle, alone: an array of codes.
-pub(super) fn write_functions(e: &mut Into<'_>, functions: &[FunctionCode]) -> Written {
+pub(in crate::store) fn write_functions(e: &mut Into<'_>, functions: &[FunctionCode]) -> Written {
     e.array(functions.len() as u64)?;
     for function in functions {
         e.u16(*function)?;
@@ -101,8 +101,35 @@ pub(super) fn write_functions(e: &mut Into<'_>, functions: &[FunctionCode]) -> W
 }
 
 /// See [`write_functions`].
-pub(super) fn read_functions<C: FromIterator<FunctionCode>>(d: &mut Decoder<'_>) -> Read<C> {
+pub(in crate::store) fn read_functions<C: FromIterator<FunctionCode>>(
+    d: &mut Decoder<'_>,
+) -> Read<C> {
     cbor::list(d, Decoder::u16)
+}
+
+/// With which code set it was redeemed, where a change has come since: `[version, functions]`.
+pub(in crate::store) fn code_set(
+    authorization: &Authorization,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let code_set = authorization
+        .amended()
+        .and_then(|amended| amended.code_set.as_ref());
+    let Some((version, functions)) = code_set else {
+        return Ok(None);
+    };
+    cbor::written(|e| {
+        e.array(2)?.u32(*version)?;
+        write_functions(e, functions)
+    })
+    .map(Some)
+}
+
+/// See [`code_set`].
+pub(in crate::store) fn read_code_set(bytes: &[u8]) -> Result<(u32, FunctionSet), StoreError> {
+    cbor::read("a code set", bytes, |d| {
+        cbor::array(d, 2)?;
+        Ok((d.u32()?, read_functions(d)?))
+    })
 }
 
 fn read_restrictions(d: &mut Decoder<'_>) -> Read<Restrictions> {
@@ -145,7 +172,10 @@ fn unnamed(_: crate::domain::Refusal) -> Error {
 }
 
 /// Whether `bytes` are what [`encode`] makes of `authorization`.
-pub(super) fn check(authorization: &Authorization, bytes: &[u8]) -> Result<(), StoreError> {
+pub(in crate::store) fn check(
+    authorization: &Authorization,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
     let mut again = Vec::with_capacity(bytes.len());
     write(&mut again, authorization)?;
     if again == bytes {

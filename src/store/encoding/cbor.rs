@@ -1,4 +1,4 @@
-//! The pieces of CBOR that rows share: floor 2, `store/sqlite`. Written deterministically
+//! The pieces of CBOR that rows share: floor 2, `store/encoding`. Written deterministically
 //! (RFC 8949 §4.2.1); whoever reads a whole body proves that by writing it again.
 //!
 //! Deliberately not here: what a body consists of (`bundle_body`, `authorization_body`).
@@ -10,15 +10,15 @@ use fob_verify::region::{Circle, Polygon, Position, Region};
 use fob_verify::window::{Recurring, Window};
 use minicbor::{Decoder, Encoder, decode, encode};
 
-use super::error::corrupt;
+use super::corrupt;
 use crate::store::StoreError;
 
 /// An encoder into memory, which cannot fail.
-pub(super) type Into<'a> = Encoder<&'a mut Vec<u8>>;
+pub(in crate::store) type Into<'a> = Encoder<&'a mut Vec<u8>>;
 /// What writing into memory answers.
-pub(super) type Written = Result<(), encode::Error<Infallible>>;
+pub(in crate::store) type Written = Result<(), encode::Error<Infallible>>;
 /// What reading answers.
-pub(super) type Read<T> = Result<T, decode::Error>;
+pub(in crate::store) type Read<T> = Result<T, decode::Error>;
 
 /// The most items of any list in a body.
 const ITEMS_MAX: u64 = 4096;
@@ -27,14 +27,16 @@ const ITEMS_MAX: u64 = 4096;
 const BODY_LEN: usize = 768;
 
 /// What `with` writes.
-pub(super) fn written(with: impl FnOnce(&mut Into<'_>) -> Written) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn written(
+    with: impl FnOnce(&mut Into<'_>) -> Written,
+) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::with_capacity(BODY_LEN);
     write(&mut bytes, with)?;
     Ok(bytes)
 }
 
 /// Appends what `with` writes.
-pub(super) fn write(
+pub(in crate::store) fn write(
     bytes: &mut Vec<u8>,
     with: impl FnOnce(&mut Into<'_>) -> Written,
 ) -> Result<(), StoreError> {
@@ -42,7 +44,7 @@ pub(super) fn write(
 }
 
 /// What `read` reads; `what` names it where it cannot be read.
-pub(super) fn read<'a, T>(
+pub(in crate::store) fn read<'a, T>(
     what: &str,
     bytes: &'a [u8],
     read: impl FnOnce(&mut Decoder<'a>) -> Read<T>,
@@ -56,7 +58,7 @@ pub(super) fn read<'a, T>(
 }
 
 /// The head of an array of exactly `items`.
-pub(super) fn array(d: &mut Decoder<'_>, items: u64) -> Read<()> {
+pub(in crate::store) fn array(d: &mut Decoder<'_>, items: u64) -> Read<()> {
     match d.array()? {
         Some(n) if n == items => Ok(()),
         _ => Err(decode::Error::message("an array of another length")),
@@ -64,7 +66,7 @@ pub(super) fn array(d: &mut Decoder<'_>, items: u64) -> Read<()> {
 }
 
 /// A list, item by item.
-pub(super) fn list<'a, T, C: FromIterator<T>>(
+pub(in crate::store) fn list<'a, T, C: FromIterator<T>>(
     d: &mut Decoder<'a>,
     mut item: impl FnMut(&mut Decoder<'a>) -> Read<T>,
 ) -> Read<C> {
@@ -74,7 +76,7 @@ pub(super) fn list<'a, T, C: FromIterator<T>>(
 }
 
 /// Something or null.
-pub(super) fn optional<'a, T>(
+pub(in crate::store) fn optional<'a, T>(
     d: &mut Decoder<'a>,
     item: impl FnOnce(&mut Decoder<'a>) -> Read<T>,
 ) -> Read<Option<T>> {
@@ -86,7 +88,7 @@ pub(super) fn optional<'a, T>(
 }
 
 /// A text or null.
-pub(super) fn write_text(e: &mut Into<'_>, text: Option<&str>) -> Written {
+pub(in crate::store) fn write_text(e: &mut Into<'_>, text: Option<&str>) -> Written {
     match text {
         None => e.null()?.ok(),
         Some(text) => e.str(text)?.ok(),
@@ -94,7 +96,7 @@ pub(super) fn write_text(e: &mut Into<'_>, text: Option<&str>) -> Written {
 }
 
 /// A region, as in a key: `[0, lat, lon, radius]` or `[1, [[lat, lon], …]]`, or null.
-pub(super) fn write_region(e: &mut Into<'_>, region: Option<&Region>) -> Written {
+pub(in crate::store) fn write_region(e: &mut Into<'_>, region: Option<&Region>) -> Written {
     match region {
         None => e.null()?.ok(),
         Some(Region::Circle(circle)) => {
@@ -116,7 +118,7 @@ pub(super) fn write_region(e: &mut Into<'_>, region: Option<&Region>) -> Written
 }
 
 /// See [`write_region`].
-pub(super) fn read_region(d: &mut Decoder<'_>) -> Read<Option<Region>> {
+pub(in crate::store) fn read_region(d: &mut Decoder<'_>) -> Read<Option<Region>> {
     optional(d, |d| {
         let items = d.array()?;
         match (items, d.u8()?) {
@@ -141,7 +143,10 @@ pub(super) fn read_region(d: &mut Decoder<'_>) -> Read<Option<Region>> {
 }
 
 /// Recurring windows, as in a key: `[[weekdays, start, end, offset], …]`, or null.
-pub(super) fn write_recurring(e: &mut Into<'_>, recurring: Option<&Recurring>) -> Written {
+pub(in crate::store) fn write_recurring(
+    e: &mut Into<'_>,
+    recurring: Option<&Recurring>,
+) -> Written {
     let Some(recurring) = recurring else {
         return e.null()?.ok();
     };
@@ -154,7 +159,7 @@ pub(super) fn write_recurring(e: &mut Into<'_>, recurring: Option<&Recurring>) -
 }
 
 /// See [`write_recurring`].
-pub(super) fn read_recurring(d: &mut Decoder<'_>) -> Read<Option<Recurring>> {
+pub(in crate::store) fn read_recurring(d: &mut Decoder<'_>) -> Read<Option<Recurring>> {
     optional(d, |d| {
         let windows: Vec<_> = list(d, |d| {
             array(d, 4)?;
@@ -166,7 +171,7 @@ pub(super) fn read_recurring(d: &mut Decoder<'_>) -> Read<Option<Recurring>> {
 
 /// A holder's key as short as it gets: SEC 1 compressed (33 bytes) or Ed25519 (32). Reading a
 /// compressed point costs a square root.
-pub(super) fn short_key(key: &HolderKey) -> ([u8; 33], usize) {
+pub(in crate::store) fn short_key(key: &HolderKey) -> ([u8; 33], usize) {
     let public = key.public();
     let mut bytes = [0; 33];
     match public.y_is_odd() {
@@ -183,7 +188,7 @@ pub(super) fn short_key(key: &HolderKey) -> ([u8; 33], usize) {
 }
 
 /// A holder's key from SEC 1 (33 or 65 bytes) or Ed25519 (32).
-pub(super) fn read_key(bytes: &[u8]) -> Read<HolderKey> {
+pub(in crate::store) fn read_key(bytes: &[u8]) -> Read<HolderKey> {
     let key = match <&[u8; 32]>::try_from(bytes) {
         Ok(x) => HolderKey::new_ed25519(x),
         Err(_) => HolderKey::from_sec1(bytes),

@@ -1,0 +1,81 @@
+//! Who amends, and what makes the call one that may be sent again: floor 3.
+
+use std::sync::Arc;
+
+use super::authenticate::{BackEnd, OwnerCommand, part_of};
+use super::book::FleetBook;
+use crate::domain::{AuthorizationId, Refusal, RefusalCode, TerminalId, VehicleId};
+use crate::store::{AmendRequest, Request};
+
+/// Who amends.
+#[derive(Clone, Copy)]
+pub enum Caller<'a> {
+    /// A fleet's back end; with what makes its call one that may be sent again.
+    BackEnd(&'a BackEnd, Option<Request>),
+    /// An owner terminal.
+    Owner(&'a OwnerCommand),
+    /// An owner terminal, for a part of what it commands.
+    OwnerInPart(&'a OwnerCommand, Request),
+}
+
+impl<'a> Caller<'a> {
+    /// Its fleet.
+    pub fn fleet(self) -> &'a Arc<FleetBook> {
+        match self {
+            Self::BackEnd(caller, _) => &caller.fleet,
+            Self::Owner(caller) | Self::OwnerInPart(caller, _) => &caller.fleet,
+        }
+    }
+
+    pub(super) fn by(&self) -> Option<TerminalId> {
+        match self {
+            Self::BackEnd(..) => None,
+            Self::Owner(caller) | Self::OwnerInPart(caller, _) => Some(caller.terminal.id.clone()),
+        }
+    }
+
+    pub(super) fn request(&self) -> Option<Request> {
+        match self {
+            Self::BackEnd(_, request) => *request,
+            Self::Owner(caller) => Some(caller.request),
+            Self::OwnerInPart(_, request) => Some(*request),
+        }
+    }
+
+    /// The same, for one authorization of all that the request is about: each is answered by
+    /// itself when the request comes again.
+    pub(super) fn in_part(self, id: AuthorizationId) -> Self {
+        let part = |request| part_of(request, id.bytes());
+        match self {
+            Self::BackEnd(caller, request) => Self::BackEnd(caller, request.map(part)),
+            Self::Owner(caller) => Self::OwnerInPart(caller, part(caller.request)),
+            Self::OwnerInPart(caller, request) => Self::OwnerInPart(caller, part(request)),
+        }
+    }
+
+    /// What is kept of the request once it is carried out.
+    pub(super) fn keep(&self, made_at: u64, outcome: Vec<u8>) -> Option<AmendRequest> {
+        Some(AmendRequest {
+            request: self.request()?,
+            command: match self {
+                Self::BackEnd(..) => None,
+                Self::Owner(caller) | Self::OwnerInPart(caller, _) => Some(caller.evidence.clone()),
+            },
+            made_at,
+            outcome,
+        })
+    }
+
+    /// An owner terminal commands only what its identity owns.
+    pub(super) fn check_owns(&self, vehicle: &VehicleId) -> Result<(), Refusal> {
+        let (Self::Owner(caller) | Self::OwnerInPart(caller, _)) = self else {
+            return Ok(());
+        };
+        let owned = caller.fleet.vehicle(vehicle.as_str());
+        if owned.is_some_and(|owned| owned.owner.as_ref() == Some(&caller.terminal.identity)) {
+            return Ok(());
+        }
+        Err(Refusal::new(RefusalCode::Forbidden)
+            .detail("an owner terminal commands only vehicles its identity owns"))
+    }
+}

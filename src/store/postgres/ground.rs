@@ -1,0 +1,295 @@
+//! What a transaction rests on, in memory: floor 2, `store/postgres`.
+//!
+//! Rows are read and locked in one round, every write is decided on them in turn, and what came of
+//! it is written in another. So a later write sees what an earlier one of its transaction did, and
+//! a write that is refused has nothing to take back.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::domain::{
+    Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FunctionCode, Held,
+    Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
+};
+use crate::store::{
+    AmendRequest, Contact, Frozen, Listed, QuotaDay, Renewal, Request, Rulings, SignedBundle,
+};
+
+/// An order's call and its reference there.
+pub(super) type OrderPlace = ([u8; 32], [u8; 16]);
+
+/// What an order asked, and what it was answered with.
+type Answer = ([u8; 16], BundleId);
+
+/// Everything known, and everything to be written.
+#[derive(Default)]
+pub(super) struct Ground {
+    pub(super) settings: HashMap<String, String>,
+    /// Whether a fleet is active.
+    pub(super) fleets: HashMap<FleetId, bool>,
+    /// Ids, names and tags that are taken.
+    pub(super) fleets_taken: (HashSet<FleetId>, HashSet<String>, HashSet<u32>),
+    pub(super) functions: HashMap<(FleetId, FunctionCode), Arc<str>>,
+    pub(super) vehicles: HashMap<(FleetId, VehicleId), VehicleRow>,
+    /// Whether an identity is active.
+    pub(super) identities: HashMap<(FleetId, IdentityId), bool>,
+    pub(super) terminals: HashMap<(FleetId, TerminalId), TerminalRow>,
+    pub(super) tokens: HashMap<TokenId, TokenRow>,
+    pub(super) epochs: HashMap<EpochId, EpochRow>,
+    /// The newest record and trust list.
+    pub(super) record: i64,
+    pub(super) trust: Option<i64>,
+    pub(super) authorizations: HashMap<AuthorizationId, AuthorizationRow>,
+    pub(super) requests: HashMap<[u8; 32], (Option<AuthorizationId>, [u8; 32])>,
+    /// The first versions of bundles, and which were issued on which authorizations.
+    pub(super) bundles: HashMap<BundleId, FirstIssue>,
+    pub(super) answers: HashMap<OrderPlace, Answer>,
+    /// How bundles that are renewed stand: version, and the epoch that signed it.
+    pub(super) standing: HashMap<BundleId, (u32, EpochId)>,
+    /// What was done to keys, and when they expire.
+    pub(super) held: HashMap<KeyPlace, (Held, UnixTime)>,
+    pub(super) amendments: u64,
+    pub(super) ruled: HashMap<FleetId, RuledRow>,
+    pub(super) changes: Changes,
+}
+
+/// A key by fleet tag, list and index.
+pub(super) type KeyPlace = (u32, u64, u32);
+
+#[derive(Clone, Copy)]
+pub(super) struct VehicleRow {
+    pub(super) status: i64,
+    pub(super) epoch: u32,
+}
+
+/// What of a fleet's rulings stands.
+#[derive(Default)]
+pub(super) struct RuledRow {
+    /// The version of its newest rules, and the number of its last decision; 0 is none.
+    pub(super) version: u32,
+    pub(super) acts: u64,
+    /// What is frozen, as its column has it.
+    pub(super) frozen: HashSet<String>,
+    pub(super) day: Option<QuotaDay>,
+}
+
+pub(super) struct TerminalRow {
+    pub(super) status: i64,
+    pub(super) identity: IdentityId,
+}
+
+pub(super) struct TokenRow {
+    pub(super) fleet: FleetId,
+    pub(super) revoked_at: Option<UnixTime>,
+}
+
+pub(super) struct EpochRow {
+    pub(super) state: i64,
+    pub(super) token_serial: String,
+    pub(super) place: i64,
+}
+
+pub(super) struct AuthorizationRow {
+    pub(super) fleet: FleetId,
+    pub(super) vehicle: VehicleId,
+    pub(super) version: u32,
+    pub(super) state: i64,
+    /// Which amendment of all was its last; 0 where there was none.
+    pub(super) revision: u64,
+    pub(super) pin_attempts: u32,
+    pub(super) bundle: Option<BundleId>,
+    pub(super) written: Written,
+}
+
+/// What of an authorization's row is to be written.
+pub(super) enum Written {
+    /// Nothing.
+    No,
+    /// What the row here says.
+    Marks,
+    /// All of it, into the row that is there.
+    Whole(Whole),
+    /// All of it: there is none yet.
+    New(Whole),
+}
+
+/// What an authorization says beside what its row here has.
+pub(super) struct Whole {
+    pub(super) authorization: Arc<Authorization>,
+    pub(super) revision: Option<u64>,
+}
+
+impl AuthorizationRow {
+    /// Notes that what the row here says has changed.
+    pub(super) fn touch(&mut self) {
+        if let Written::No = self.written {
+            self.written = Written::Marks;
+        }
+    }
+}
+
+/// How a bundle was issued first.
+#[derive(Clone)]
+pub(super) struct FirstIssue {
+    pub(super) version: u32,
+    pub(super) fleet: FleetId,
+    pub(super) vehicle: VehicleId,
+    /// The token, where it is an order.
+    pub(super) author: Option<TokenId>,
+    pub(super) terminal: Option<TerminalId>,
+}
+
+/// What is to be written, apart from authorizations.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) settings: Vec<(String, String)>,
+    pub(super) fleets: Vec<Fleet>,
+    /// Fleets in which something stands otherwise.
+    pub(super) standings: BTreeSet<FleetId>,
+    pub(super) functions: Vec<(FleetId, FunctionCode, Arc<str>)>,
+    /// Whole vehicles, and those that stand otherwise.
+    pub(super) vehicles: BTreeMap<(FleetId, VehicleId), Vehicle>,
+    pub(super) vehicles_stand: BTreeSet<(FleetId, VehicleId)>,
+    pub(super) identities_stand: BTreeSet<(FleetId, IdentityId)>,
+    pub(super) identities: BTreeMap<(FleetId, IdentityId), Identity>,
+    pub(super) terminals: BTreeMap<(FleetId, TerminalId), Terminal>,
+    pub(super) tokens: Vec<Token>,
+    pub(super) tokens_revoked: BTreeSet<TokenId>,
+    pub(super) epochs: BTreeMap<EpochId, Epoch>,
+    pub(super) trust: Vec<(i64, Arc<[u8]>)>,
+    pub(super) records: Vec<(i64, Arc<str>)>,
+    pub(super) requests: Vec<NewRequest>,
+    pub(super) commands: Vec<(AuthorizationId, u32, String)>,
+    pub(super) bundles: Vec<NewBundle>,
+    pub(super) answers: Vec<NewAnswer>,
+    pub(super) status_next: BTreeMap<FleetId, u64>,
+    pub(super) marks: BTreeSet<KeyPlace>,
+    /// When lists were signed and end.
+    pub(super) lists: BTreeMap<(u32, u64), (UnixTime, UnixTime)>,
+    pub(super) renewals: Vec<Arc<Renewal>>,
+    pub(super) contacts: BTreeMap<(FleetId, VehicleId), Contact>,
+    /// Rules that were set: fleet, version and text.
+    pub(super) rules: Vec<(FleetId, u32, Arc<str>)>,
+    /// Decisions, each with its number in its fleet.
+    pub(super) acts: Vec<(u64, Rulings)>,
+    /// What is frozen from now on, and what not any more (`None`).
+    pub(super) brakes: BTreeMap<(FleetId, String), Option<Frozen>>,
+    /// Fleets whose day of the quota is another.
+    pub(super) days: BTreeSet<FleetId>,
+    pub(super) amended: bool,
+}
+
+/// A request to be remembered.
+pub(super) struct NewRequest {
+    pub(super) request: Request,
+    pub(super) authorization: Option<AuthorizationId>,
+    pub(super) made_at: UnixTime,
+    pub(super) command: Option<String>,
+    pub(super) outcome: Option<Vec<u8>>,
+}
+
+/// A version of a bundle to be written.
+pub(super) struct NewBundle {
+    pub(super) signed: Signed,
+    pub(super) author: Option<TokenId>,
+    pub(super) terminal: Option<TerminalId>,
+}
+
+/// A signed bundle, wherever it is held.
+pub(super) enum Signed {
+    Redeemed(Arc<crate::store::Redemption>),
+    Again(Box<SignedBundle>),
+}
+
+impl Signed {
+    pub(super) fn bundle(&self) -> &SignedBundle {
+        match self {
+            Self::Redeemed(redemption) => &redemption.signed,
+            Self::Again(signed) => signed,
+        }
+    }
+}
+
+/// What an order was answered with.
+pub(super) struct NewAnswer {
+    pub(super) call: Arc<[u8; 32]>,
+    pub(super) reference: [u8; 16],
+    pub(super) digest: [u8; 16],
+    pub(super) bundle: BundleId,
+    pub(super) ends: UnixTime,
+}
+
+impl Ground {
+    /// Whether anything is to be written.
+    pub(super) fn is_changed(&self) -> bool {
+        let c = &self.changes;
+        let authorizations = self.authorizations.values();
+        c.amended
+            || !(c.settings.is_empty()
+                && c.fleets.is_empty()
+                && c.standings.is_empty()
+                && c.functions.is_empty()
+                && c.vehicles.is_empty()
+                && c.identities.is_empty()
+                && c.terminals.is_empty()
+                && c.tokens.is_empty()
+                && c.tokens_revoked.is_empty()
+                && c.epochs.is_empty()
+                && c.trust.is_empty()
+                && c.records.is_empty()
+                && c.requests.is_empty()
+                && c.bundles.is_empty()
+                && c.lists.is_empty()
+                && c.renewals.is_empty()
+                && c.vehicles_stand.is_empty()
+                && c.identities_stand.is_empty()
+                && c.rules.is_empty()
+                && c.acts.is_empty()
+                && c.brakes.is_empty()
+                && c.days.is_empty()
+                && c.contacts.is_empty())
+            || authorizations
+                .into_iter()
+                .any(|row| !matches!(row.written, Written::No))
+    }
+
+    /// Notes what becomes of keys.
+    pub(super) fn mark(&mut self, marks: &[Mark]) {
+        for mark in marks {
+            let place = (mark.shard.tag, mark.shard.number, mark.index);
+            let known = self.held.entry(place);
+            let known = known.or_insert((Held::default(), mark.ends));
+            known.0 = known.0.after(mark.change);
+            self.changes.marks.insert(place);
+        }
+    }
+
+    pub(super) fn list(&mut self, lists: &[Listed]) {
+        for list in lists {
+            let place = (list.shard.tag, list.shard.number);
+            let (issued_at, expires) = self.changes.lists.entry(place).or_default();
+            *issued_at = list.issued_at.max(*issued_at);
+            *expires = list.expires.max(*expires);
+        }
+    }
+
+    /// Notes that a fleet has counted out status indexes up to `next`.
+    pub(super) fn raise_status_next(&mut self, fleet: FleetId, next: u64) {
+        let known = self.changes.status_next.entry(fleet).or_default();
+        *known = next.max(*known);
+    }
+
+    /// Keeps a request, so that it is known again.
+    pub(super) fn keep(&mut self, of: Option<AuthorizationId>, request: Option<&AmendRequest>) {
+        let Some(asked) = request else { return };
+        let Request { scope, digest } = asked.request;
+        self.requests.insert(scope, (of, digest));
+        self.changes.requests.push(NewRequest {
+            request: asked.request,
+            authorization: of,
+            made_at: asked.made_at,
+            command: asked.command.clone(),
+            outcome: Some(asked.outcome.clone()),
+        });
+    }
+}

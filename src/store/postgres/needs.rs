@@ -1,0 +1,216 @@
+//! What a list of writes has to know before it is decided: floor 2, `store/postgres`.
+
+use std::collections::BTreeSet;
+
+use super::ground::OrderPlace;
+use crate::domain::change::Bearer;
+use crate::domain::{
+    Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Mark, TerminalId, TokenId,
+    VehicleId,
+};
+use crate::store::{
+    AmendRequest, Amendment, NewAuthorization, Redemption, Reset, SignedBundle, Write,
+};
+
+/// The rows to read, by their keys; sorted, because that is the order they are locked in.
+#[derive(Default)]
+pub(super) struct Needs {
+    /// Fleets to hold shared: how what belongs to them stands is relied on.
+    pub(super) fleets: BTreeSet<FleetId>,
+    /// Fleets to hold alone: how what belongs to them stands is changed.
+    pub(super) fleets_alone: BTreeSet<FleetId>,
+    /// Ids, names and tags of new fleets.
+    pub(super) new_fleets: Vec<(FleetId, String, u32)>,
+    pub(super) settings: BTreeSet<String>,
+    pub(super) functions: BTreeSet<FleetId>,
+    pub(super) vehicles: BTreeSet<(FleetId, VehicleId)>,
+    pub(super) identities: BTreeSet<(FleetId, IdentityId)>,
+    pub(super) terminals: BTreeSet<(FleetId, TerminalId)>,
+    pub(super) tokens: BTreeSet<TokenId>,
+    /// Epochs to hold shared.
+    pub(super) epochs: BTreeSet<EpochId>,
+    /// Whether epochs, records and trust lists are changed: all of them, held alone.
+    pub(super) steps: bool,
+    pub(super) authorizations: BTreeSet<AuthorizationId>,
+    pub(super) scopes: BTreeSet<[u8; 32]>,
+    /// Bundles by their ids, and those issued on authorizations.
+    pub(super) bundles: BTreeSet<BundleId>,
+    pub(super) bundles_of: BTreeSet<AuthorizationId>,
+    pub(super) answers: BTreeSet<OrderPlace>,
+    /// Bundles that are signed again as they are.
+    pub(super) renewed: BTreeSet<BundleId>,
+    /// Keys that are marked, by fleet tag, list and index.
+    pub(super) marks: BTreeSet<(u32, u64, u32)>,
+    /// Fleets whose rulings are read.
+    pub(super) ruled: BTreeSet<FleetId>,
+    /// Whether amendments are counted.
+    pub(super) amendments: bool,
+}
+
+impl Needs {
+    pub(super) fn of(writes: &[Write]) -> Self {
+        let mut needs = Self::default();
+        for write in writes {
+            needs.add(write);
+        }
+        needs
+    }
+
+    fn add(&mut self, write: &Write) {
+        match write {
+            Write::Setting(name, _) => drop(self.settings.insert(name.clone())),
+            Write::NewFleet(fleet) => {
+                let name = fleet.name.as_str().to_owned();
+                self.new_fleets.push((fleet.id, name, fleet.tag));
+            }
+            Write::Function(fleet, ..) => {
+                self.fleets.insert(*fleet);
+                self.functions.insert(*fleet);
+            }
+            Write::Vehicle(vehicle) => {
+                self.fleets_alone.insert(vehicle.fleet);
+                self.vehicles.insert((vehicle.fleet, vehicle.id.clone()));
+            }
+            Write::Identity(identity) => {
+                self.fleets_alone.insert(identity.fleet);
+                self.identities
+                    .insert((identity.fleet, identity.id.clone()));
+            }
+            Write::Terminal(terminal) => {
+                self.fleets_alone.insert(terminal.fleet);
+                self.terminals.insert((terminal.fleet, terminal.id.clone()));
+            }
+            Write::NewToken(token) => {
+                self.fleets.insert(token.fleet);
+                self.tokens.insert(token.id);
+            }
+            Write::RevokeToken(_, token, _) => drop(self.tokens.insert(*token)),
+            Write::Epoch(_) | Write::TrustList(..) | Write::Step(_) => self.steps = true,
+            Write::Authorize(new) => self.authorization(new),
+            Write::Recall(request) => drop(self.scopes.insert(request.scope)),
+            Write::PinAttempt(id, _) | Write::PinRight(id, _) => {
+                self.authorizations.insert(*id);
+            }
+            Write::Redeem(redemption) => self.redemption(redemption),
+            Write::Amend(amendment) => self.amendment(amendment),
+            Write::Reset(reset) => self.reset(reset),
+            Write::Suspend(suspension) => {
+                let fleet = suspension.fleet;
+                self.fleets_alone.insert(fleet);
+                self.bearer(fleet, &suspension.of);
+                self.commander(fleet, suspension.by.as_ref());
+                self.request(suspension.request.as_ref());
+            }
+            Write::Follow(following) => {
+                self.amendments = true;
+                self.fleets.insert(following.fleet);
+                self.bearer(following.fleet, &following.of);
+                self.marks(&following.marks);
+            }
+            Write::Renew(renewal) => {
+                self.epochs.insert(renewal.signed.bundle.epoch);
+                self.renewed.insert(renewal.signed.bundle.id);
+            }
+            Write::Listed(_) => {}
+            Write::Contact(fleet, vehicle, _) => {
+                self.fleets.insert(*fleet);
+                self.vehicles.insert((*fleet, vehicle.clone()));
+            }
+            Write::Rule(ruled) => {
+                self.fleets_alone.insert(ruled.fleet);
+                self.ruled.insert(ruled.fleet);
+            }
+            Write::Purge(..) => {}
+        }
+    }
+
+    fn authorization(&mut self, new: &NewAuthorization) {
+        let authorization = &new.authorization;
+        let fleet = authorization.fleet;
+        self.fleets.insert(fleet);
+        self.vehicles.insert((fleet, authorization.vehicle.clone()));
+        if let Author::Terminal(terminal) = &authorization.author {
+            self.terminals.insert((fleet, terminal.clone()));
+        }
+        self.authorizations.insert(authorization.id);
+        self.scopes.extend(new.request.map(|request| request.scope));
+    }
+
+    fn redemption(&mut self, redemption: &Redemption) {
+        let bundle = &redemption.signed.bundle;
+        self.signed(&redemption.signed, redemption.terminal.as_ref());
+        self.bundles.insert(bundle.id);
+        match &redemption.order {
+            None => drop(self.authorizations.insert(bundle.authorization)),
+            Some(order) => {
+                let request = order.request.as_ref();
+                self.answers
+                    .extend(request.map(|request| (*request.call, request.reference)));
+            }
+        }
+    }
+
+    /// What a bundle rests on.
+    fn signed(&mut self, signed: &SignedBundle, terminal: Option<&TerminalId>) {
+        let bundle = &signed.bundle;
+        self.fleets.insert(bundle.fleet);
+        self.epochs.insert(bundle.epoch);
+        self.vehicles.insert((bundle.fleet, bundle.vehicle.clone()));
+        self.identities
+            .insert((bundle.fleet, bundle.identity.clone()));
+        if let Some(terminal) = terminal {
+            self.terminals.insert((bundle.fleet, terminal.clone()));
+        }
+    }
+
+    fn amendment(&mut self, amendment: &Amendment) {
+        let authorization = &amendment.authorization;
+        self.fleets.insert(authorization.fleet);
+        self.authorizations.insert(authorization.id);
+        self.bundles.insert(BundleId(authorization.id.0));
+        self.bundles_of.insert(authorization.id);
+        if let Some(again) = &amendment.reissue {
+            self.signed(&again.signed, again.terminal.as_ref());
+        }
+        self.command(authorization.fleet, amendment.by.as_ref());
+        self.request(amendment.request.as_ref());
+        self.marks(&amendment.marks);
+    }
+
+    fn reset(&mut self, reset: &Reset) {
+        self.fleets_alone.insert(reset.fleet);
+        self.vehicles.insert((reset.fleet, reset.vehicle.clone()));
+        self.command(reset.fleet, reset.by.as_ref());
+        self.request(reset.request.as_ref());
+        for amendment in &reset.amendments {
+            self.amendment(amendment);
+        }
+    }
+
+    fn bearer(&mut self, fleet: FleetId, of: &Bearer) {
+        match of {
+            Bearer::Identity(id) => drop(self.identities.insert((fleet, id.clone()))),
+            Bearer::Vehicle(id) => drop(self.vehicles.insert((fleet, id.clone()))),
+        }
+    }
+
+    fn marks(&mut self, marks: &[Mark]) {
+        let place = |mark: &Mark| (mark.shard.tag, mark.shard.number, mark.index);
+        self.marks.extend(marks.iter().map(place));
+    }
+
+    fn command(&mut self, fleet: FleetId, by: Option<&TerminalId>) {
+        self.amendments = true;
+        self.commander(fleet, by);
+    }
+
+    fn commander(&mut self, fleet: FleetId, by: Option<&TerminalId>) {
+        if let Some(by) = by {
+            self.terminals.insert((fleet, by.clone()));
+        }
+    }
+
+    fn request(&mut self, request: Option<&AmendRequest>) {
+        self.scopes.extend(request.map(|asked| asked.request.scope));
+    }
+}

@@ -1,0 +1,75 @@
+//! The end of what has long been over: floor 2, `store/postgres`. Contexts stay; there are few.
+
+use uuid::Uuid;
+
+use super::error::Trouble;
+use super::rows::get;
+use super::session::{Ask, Session, values};
+use crate::domain::UnixTime;
+use crate::store::encoding::column;
+
+/// Whatever was over before `before`, which itself is not before it; returns how many
+/// authorizations. A transaction has begun.
+pub(super) async fn purge(
+    session: &Session,
+    before: UnixTime,
+    at_most: u32,
+) -> Result<u32, Trouble> {
+    let before = column(before)?;
+    let over = session
+        .query(
+            "SELECT id, bundle FROM authorizations WHERE ends < $1 ORDER BY ends, id LIMIT $2
+             FOR UPDATE",
+            values![before, i64::from(at_most)],
+        )
+        .await?;
+    let mut authorizations = Vec::with_capacity(over.len());
+    let mut bundles = Vec::with_capacity(over.len());
+    for row in &over {
+        authorizations.push(get::<Uuid>(row, 0)?);
+        bundles.extend(get::<Option<Uuid>>(row, 1)?);
+    }
+    let rest = i64::from(at_most) - i64::try_from(over.len()).unwrap_or(i64::MAX);
+    // Once amended, an order has an authorization's row, and goes with that.
+    let orders = session
+        .query(
+            "SELECT b.id FROM bundles b WHERE b.author IS NOT NULL AND b.ends < $1
+             AND NOT EXISTS (SELECT 1 FROM authorizations a WHERE a.id = b.id)
+             ORDER BY b.ends, b.id LIMIT $2 FOR UPDATE",
+            values![before, rest],
+        )
+        .await?;
+    for row in &orders {
+        bundles.push(get(row, 0)?);
+    }
+    let of = "DELETE FROM requests WHERE authorization_id = ANY($1)";
+    let gone = [
+        Ask::Query("DELETE FROM bundles WHERE id = ANY($1)", values![bundles]),
+        Ask::Query(of, values![authorizations.clone()]),
+        Ask::Query(
+            "DELETE FROM commands WHERE authorization_id = ANY($1)",
+            values![authorizations.clone()],
+        ),
+        Ask::Query(
+            "DELETE FROM authorizations WHERE id = ANY($1)",
+            values![authorizations],
+        ),
+        Ask::Query(
+            "DELETE FROM tokens WHERE expires_at < $1 OR revoked_at < $1",
+            values![before],
+        ),
+        Ask::Query("DELETE FROM statuses WHERE ends < $1", values![before]),
+        Ask::Query(
+            "DELETE FROM requests WHERE authorization_id IS NULL AND made_at < $1",
+            values![before],
+        ),
+        Ask::Query("DELETE FROM answered WHERE ends < $1", values![before]),
+        // Nobody asks after them once their process knows.
+        Ask::Query(
+            "DELETE FROM transactions WHERE at < now() - interval '1 day'",
+            values![],
+        ),
+    ];
+    session.round(&gone).await.map_err(|it| it.trouble())?;
+    Ok(u32::try_from(over.len() + orders.len()).unwrap_or(at_most))
+}

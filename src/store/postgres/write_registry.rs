@@ -1,0 +1,124 @@
+//! The registry's part of a transaction's writes: floor 2, `store/postgres`.
+
+use super::ground::Ground;
+use super::write::{Writing, each, try_each, uuid};
+use crate::store::StoreError;
+use crate::store::encoding::{registry, words};
+
+impl<'a> Writing<'a> {
+    pub(super) fn registry(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let changes = &ground.changes;
+        if !changes.functions.is_empty() {
+            let rows = &changes.functions;
+            self.put(
+                "INSERT INTO functions (fleet, code, name)
+                 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[])",
+                vec![
+                    each(rows, |(fleet, ..)| uuid(&fleet.0)),
+                    each(rows, |(_, code, _)| i64::from(*code)),
+                    each(rows, |(.., name)| &**name),
+                ],
+            );
+        }
+        if !changes.vehicles.is_empty() {
+            let rows = changes.vehicles.values();
+            let status = |vehicle: &crate::domain::Vehicle| words::status(vehicle.status);
+            self.put(
+                "INSERT INTO vehicles (fleet, id, status, epoch, model, functions, owner, key)
+                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[],
+                 $5::text[], $6::bytea[], $7::text[], $8::bytea[])
+                 ON CONFLICT (fleet, id) DO UPDATE SET model = excluded.model,
+                 functions = excluded.functions, owner = excluded.owner, key = excluded.key",
+                vec![
+                    each(rows.clone(), |it| uuid(&it.fleet.0)),
+                    each(rows.clone(), |it| it.id.as_str()),
+                    each(rows.clone(), status),
+                    each(rows.clone(), |it| i64::from(it.epoch)),
+                    each(rows.clone(), |it| &*it.model),
+                    try_each(rows.clone(), |it| registry::functions(&it.functions))?,
+                    each(rows.clone(), |it| {
+                        it.owner.as_ref().map(|owner| owner.as_str())
+                    }),
+                    each(rows, |it| it.key.as_ref().map(key_column)),
+                ],
+            );
+        }
+        if !changes.vehicles_stand.is_empty() {
+            let rows = &changes.vehicles_stand;
+            let stands = |name| ground.vehicles.get(name).copied();
+            self.put(
+                "UPDATE vehicles v SET epoch = k.epoch, status = k.status
+                 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[])
+                 k (fleet, id, epoch, status) WHERE v.fleet = k.fleet AND v.id = k.id",
+                vec![
+                    each(rows, |(fleet, _)| uuid(&fleet.0)),
+                    each(rows, |(_, id)| id.as_str()),
+                    each(rows, |name| stands(name).map(|row| i64::from(row.epoch))),
+                    each(rows, |name| stands(name).map(|row| row.status)),
+                ],
+            );
+        }
+        self.members(ground)
+    }
+
+    fn members(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let changes = &ground.changes;
+        if !changes.identities.is_empty() {
+            let rows = changes.identities.values();
+            self.put(
+                "INSERT INTO identities (fleet, id, status, licences, hold)
+                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[],
+                 $5::bigint[])
+                 ON CONFLICT (fleet, id) DO UPDATE SET status = excluded.status,
+                 licences = excluded.licences, hold = excluded.hold",
+                vec![
+                    each(rows.clone(), |it| uuid(&it.fleet.0)),
+                    each(rows.clone(), |it| it.id.as_str()),
+                    each(rows.clone(), |it| words::status(it.status)),
+                    try_each(rows.clone(), |it| registry::licences(&it.licences))?,
+                    each(rows, |it| it.hold.map(words::hold)),
+                ],
+            );
+        }
+        if !changes.identities_stand.is_empty() {
+            let rows = &changes.identities_stand;
+            let status = |name| match ground.identities.get(name) {
+                Some(true) => words::ACTIVE,
+                _ => words::status(crate::domain::Status::Suspended),
+            };
+            self.put(
+                "UPDATE identities i SET status = k.status
+                 FROM unnest($1::uuid[], $2::text[], $3::bigint[]) k (fleet, id, status)
+                 WHERE i.fleet = k.fleet AND i.id = k.id",
+                vec![
+                    each(rows, |(fleet, _)| uuid(&fleet.0)),
+                    each(rows, |(_, id)| id.as_str()),
+                    each(rows, status),
+                ],
+            );
+        }
+        if !changes.terminals.is_empty() {
+            let rows = changes.terminals.values();
+            self.put(
+                "INSERT INTO terminals (fleet, id, status, identity, key)
+                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[],
+                 $5::bytea[])
+                 ON CONFLICT (fleet, id) DO UPDATE SET identity = excluded.identity,
+                 key = excluded.key",
+                vec![
+                    each(rows.clone(), |it| uuid(&it.fleet.0)),
+                    each(rows.clone(), |it| it.id.as_str()),
+                    each(rows.clone(), |it| words::status(it.status)),
+                    each(rows.clone(), |it| it.identity.as_str()),
+                    each(rows, |it| key_column(&it.key)),
+                ],
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A public key as its column keeps it: whole, so that reading a million costs no square roots.
+fn key_column(key: &fob_verify::HolderKey) -> Vec<u8> {
+    key.public().as_bytes().to_vec()
+}

@@ -1,0 +1,80 @@
+//! Identities and vehicles suspended and active again, and the keys that follow them: floor 2,
+//! `store/sqlite`.
+
+use rusqlite::{Connection, params};
+
+use super::amend::{answer_again, count, keep, may_command};
+use super::registry::fleet_number;
+use super::writer::Transaction;
+use super::{statuses, words};
+use crate::domain::change::Bearer;
+use crate::store::{Applied, Following, StoreError, Suspension};
+
+/// Suspends an identity or a vehicle, or makes it active again.
+pub(super) fn suspend(
+    transaction: &mut Transaction<'_>,
+    suspension: &Suspension,
+) -> Result<Applied, StoreError> {
+    let connection = transaction.connection;
+    if let Some(answer) = answer_again(connection, suspension.request.as_ref())? {
+        return Ok(answer);
+    }
+    let Some(fleet) = fleet_number(connection, &suspension.fleet)? else {
+        return Ok(Applied::Stale);
+    };
+    if !may_command(connection, &suspension.fleet, suspension.by.as_ref())? {
+        return Ok(Applied::Stale);
+    }
+    let standings = &mut transaction.standings;
+    let (sql, id) = match &suspension.of {
+        Bearer::Identity(id) => {
+            standings.forget_identity(&suspension.fleet, id);
+            let sql = "UPDATE identities SET status = ?3 WHERE fleet = ?1 AND id = ?2";
+            (sql, id.as_str())
+        }
+        Bearer::Vehicle(id) => {
+            standings.forget_vehicle(&suspension.fleet, id);
+            let sql = "UPDATE vehicles SET status = ?3 WHERE fleet = ?1 AND id = ?2";
+            (sql, id.as_str())
+        }
+    };
+    let status = words::status(suspension.status);
+    let changed = connection
+        .prepare_cached(sql)?
+        .execute(params![fleet, id, status])?;
+    if changed != 1 {
+        return Ok(Applied::Stale);
+    }
+    keep(connection, None, suspension.request.as_ref())?;
+    Ok(Applied::Done)
+}
+
+/// Marks keys that follow an identity or a vehicle, if that stands so.
+pub(super) fn follow(
+    connection: &Connection,
+    following: &Following,
+) -> Result<Applied, StoreError> {
+    let Some(fleet) = fleet_number(connection, &following.fleet)? else {
+        return Ok(Applied::Stale);
+    };
+    let (sql, id) = match &following.of {
+        Bearer::Identity(id) => {
+            let sql = "SELECT 1 FROM identities WHERE fleet = ?1 AND id = ?2 AND status = ?3";
+            (sql, id.as_str())
+        }
+        Bearer::Vehicle(id) => {
+            let sql = "SELECT 1 FROM vehicles WHERE fleet = ?1 AND id = ?2 AND status = ?3";
+            (sql, id.as_str())
+        }
+    };
+    let status = words::status(following.status);
+    let stands = connection
+        .prepare_cached(sql)?
+        .exists(params![fleet, id, status])?;
+    if !stands {
+        return Ok(Applied::Stale);
+    }
+    let revision = count(connection)?;
+    statuses::mark(connection, &following.marks)?;
+    Ok(Applied::Amended(revision))
+}

@@ -1,0 +1,218 @@
+//! Identities and vehicles suspended and active again, and the keys that follow them.
+
+use std::sync::Arc;
+
+use fob::domain::change::Bearer;
+use fob::domain::{AuthorizationId, AuthorizationState, KeyChange, Mark, Reason, ShardId, Status};
+use fob::store::{Amendment, Applied, Following, Redemption, Row, Store, Suspension, Write};
+
+use super::Place;
+use super::amend::{amend, amendment, asked, changing, mark, marked};
+use crate::store::sample::*;
+
+fn ben() -> Bearer {
+    Bearer::Identity(identity_id("ben"))
+}
+
+fn car() -> Bearer {
+    Bearer::Vehicle(vehicle_id("V-1"))
+}
+
+fn suspension(of: Bearer, status: Status) -> Suspension {
+    Suspension {
+        fleet: FLEET,
+        of,
+        status,
+        by: None,
+        request: None,
+    }
+}
+
+fn stand(of: Bearer, status: Status) -> Write {
+    Write::Suspend(Arc::new(suspension(of, status)))
+}
+
+fn follow(of: Bearer, status: Status, marks: Vec<Mark>) -> Write {
+    Write::Follow(Arc::new(Following {
+        fleet: FLEET,
+        of,
+        status,
+        marks,
+    }))
+}
+
+/// How identity and vehicle stand, as loaded.
+fn standing(store: &impl Store) -> (Status, Status) {
+    let (mut of_identity, mut of_vehicle) = (None, None);
+    for row in loaded(store) {
+        match row {
+            Row::Identity(it) if it.id == identity_id("ben") => of_identity = Some(it.status),
+            Row::Vehicle(it) if it.id == vehicle_id("V-1") => of_vehicle = Some(it.status),
+            _ => {}
+        }
+    }
+    (of_identity.unwrap(), of_vehicle.unwrap())
+}
+
+pub(crate) fn who_is_suspended_gets_nothing_until_it_is_resumed<P: Place>() {
+    use Status::{Active, Suspended};
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    done(
+        &store,
+        &[authorize(authorization(1)), authorize(authorization(2))],
+    );
+    let late = |number| Write::Redeem(Arc::new(redemption(&authorization(number))));
+    let new = |number| authorize(authorization(number));
+    for (of, number) in [(ben(), 1), (car(), 2)] {
+        let there = |status| stand(of.clone(), status);
+        // Within one transaction: the writer must not remember how it was.
+        let applied = commit(&store, &[there(Suspended), late(number), there(Suspended)]);
+        assert_eq!(applied, [Applied::Done, Applied::Stale, Applied::Done]);
+        let applied = commit(&store, &[there(Active), late(number)]);
+        assert_eq!(applied, [Applied::Done, Applied::Done]);
+    }
+    let applied = commit(&store, &[stand(car(), Suspended), new(3)]);
+    assert_eq!(applied, [Applied::Done, Applied::Stale]);
+    assert_eq!(standing(&store), (Active, Suspended));
+    drop(store);
+    assert_eq!(standing(&place.open()), (Active, Suspended));
+}
+
+pub(crate) fn each_condition_of_a_suspension_counts<P: Place>() {
+    let store = P::new().open();
+    done(&store, &world());
+    let before = rows(&store);
+    let by = |terminal: &str| {
+        Write::Suspend(Arc::new(Suspension {
+            by: Some(terminal_id(terminal)),
+            ..suspension(car(), Status::Suspended)
+        }))
+    };
+    let elsewhere = Write::Suspend(Arc::new(Suspension {
+        fleet: OTHER_FLEET,
+        ..suspension(car(), Status::Suspended)
+    }));
+    let nobody = stand(Bearer::Identity(identity_id("nobody")), Status::Active);
+    let nothing = stand(Bearer::Vehicle(vehicle_id("V-9")), Status::Active);
+    for stale in [by("none"), elsewhere, nobody, nothing] {
+        assert_eq!(commit(&store, &[stale]), [Applied::Stale]);
+        assert_eq!(rows(&store), before);
+    }
+    done(&store, &[Write::Terminal(terminal("annas", "anna"))]);
+    assert_eq!(commit(&store, &[by("annas")]), [Applied::Done]);
+    let with = |digest| {
+        Write::Suspend(Arc::new(Suspension {
+            request: asked(3, digest),
+            ..suspension(car(), Status::Active)
+        }))
+    };
+    let applied = commit(&store, &[with(4), with(4), with(5)]);
+    let repeated = Applied::Repeated(AuthorizationId([0; 16]));
+    assert_eq!(applied, [Applied::Done, repeated, Applied::Conflict]);
+}
+
+pub(crate) fn keys_follow_what_stands_so<P: Place>() {
+    use KeyChange::{Resume, Suspend};
+    use Status::{Active, Suspended};
+    let store = P::new().open();
+    done(&store, &world());
+    let marks = |change| vec![mark(7, change)];
+    for (of, other) in [(ben(), car()), (car(), ben())] {
+        let reason = of.reason();
+        let early = follow(of.clone(), Suspended, marks(Suspend(reason)));
+        let writes = [
+            early.clone(),
+            stand(of.clone(), Suspended),
+            early,
+            follow(other, Suspended, marks(Suspend(Reason::Function))),
+            follow(of.clone(), Active, marks(Resume(reason))),
+        ];
+        let applied = commit(&store, &writes);
+        assert!(matches!(
+            applied[..],
+            [
+                Applied::Stale,
+                Applied::Done,
+                Applied::Amended(_),
+                Applied::Stale,
+                Applied::Stale
+            ]
+        ));
+        assert_eq!(marked(&store), marks(Suspend(reason)));
+        let writes = [
+            stand(of.clone(), Active),
+            follow(of.clone(), Active, marks(Resume(reason))),
+        ];
+        assert!(matches!(
+            commit(&store, &writes)[..],
+            [Applied::Done, Applied::Amended(_)]
+        ));
+        assert_eq!(marked(&store), []);
+    }
+}
+
+pub(crate) fn what_is_issued_again_is_suspended_with_what_it_hangs_on<P: Place>() {
+    let all = [
+        vec![],
+        vec![Reason::Identity],
+        vec![Reason::Vehicle],
+        vec![Reason::Identity, Reason::Vehicle],
+    ];
+    for suspended in &all {
+        for said in &all {
+            let place = P::new();
+            let store = place.open();
+            let (_, change) = changing(&store);
+            for reason in suspended {
+                let of = match reason {
+                    Reason::Identity => ben(),
+                    _ => car(),
+                };
+                done(&store, &[stand(of, Status::Suspended)]);
+            }
+            let before = rows(&store);
+            let bundle = change.reissue.clone().unwrap().signed.bundle;
+            let mut marks = change.marks.clone();
+            for (subject, key) in bundle.each_key() {
+                marks.extend(said.iter().map(|reason| Mark {
+                    shard: ShardId::at(&subject.status_uri).unwrap(),
+                    index: key.status_index,
+                    change: KeyChange::Suspend(*reason),
+                    ends: bundle.window.not_after,
+                }));
+            }
+            let applied = commit(&store, &[amend(Amendment { marks, ..change })]);
+            if said == suspended {
+                assert_eq!(applied, [Applied::Amended(1)], "{suspended:?}");
+            } else {
+                assert_eq!(applied, [Applied::Stale], "{suspended:?}, not {said:?}");
+                assert_eq!(rows(&store), before);
+            }
+        }
+    }
+    // An order is redemption too.
+    let store = P::new().open();
+    done(&store, &world());
+    done(&store, &[stand(ben(), Status::Suspended)]);
+    let order: Redemption = order(1, None);
+    let applied = commit(&store, &[Write::Redeem(Arc::new(order))]);
+    assert_eq!(applied, [Applied::Stale]);
+}
+
+pub(crate) fn a_key_suspended_by_itself_makes_a_change_look_again<P: Place>() {
+    let store = P::new().open();
+    let (_, change) = changing(&store);
+    let stays = fob::domain::Authorization {
+        state: AuthorizationState::Redeemed,
+        redeemed: true,
+        ..authorization(1)
+    };
+    let suspend = Amendment {
+        marks: vec![mark(7, KeyChange::Suspend(Reason::Function))],
+        ..amendment((1, AuthorizationState::Redeemed), stays)
+    };
+    let applied = commit(&store, &[amend(suspend), amend(change)]);
+    assert_eq!(applied, [Applied::Amended(1), Applied::Stale]);
+}
