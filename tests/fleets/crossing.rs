@@ -210,7 +210,8 @@ fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
             format!("/v1/bundles/{bundle}/rebind"),
             json!({ "terminal": terminal }),
         )],
-        "POST /v1/revocations" => {
+        "POST /v1/revocations" | "POST /v1/suspensions" | "POST /v1/resumptions" => {
+            let path = operation.strip_prefix("POST ").unwrap();
             let targets = [
                 json!({ "key": key }),
                 json!({ "bundle": bundle }),
@@ -218,8 +219,8 @@ fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
                 json!({ "identity": identity }),
                 json!({ "vehicle": vehicle }),
             ];
-            let mut all = vec![lines("/v1/revocations", &targets)];
-            all.extend(targets.map(|target| post("/v1/revocations".into(), target)));
+            let mut all = vec![lines(path, &targets)];
+            all.extend(targets.map(|target| post(path.into(), target)));
             all
         }
         "POST /v1/vehicles/{id}/reset" => vec![
