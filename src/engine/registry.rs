@@ -163,11 +163,9 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             check_licences(&licences)?;
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
-            let is_known = known.is_some();
+            let named = status.filter(|_| known.is_some());
+            follows = named.map(|status| (id.clone(), status));
             let (was, held) = known.map_or_else(Default::default, |it| (it.status, it.hold));
-            follows = status
-                .filter(|_| is_known)
-                .map(|status| (id.clone(), status));
             let (status, hold) = (status.unwrap_or(was), hold.unwrap_or(held));
             Write::Identity(Identity {
                 fleet: fleet_id,

@@ -150,14 +150,13 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
             begins
         }
         Ruling::Approve(day, base, approved) => {
-            let (day, approved) = (*day, *approved);
-            let allowed = known.day.is_none_or(|known| known.day <= day);
+            let allowed = known.day.is_none_or(|known| known.day <= *day);
             if allowed {
-                let same = known.day.filter(|known| known.day == day);
+                let same = known.day.filter(|known| known.day == *day);
                 known.day = Some(QuotaDay {
-                    day,
+                    day: *day,
                     base: same.map_or(*base, |known| known.base),
-                    approved,
+                    approved: *approved,
                 });
                 changes.days.insert(fleet);
             }
