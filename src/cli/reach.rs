@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::link::Server;
-use super::pass::Issuer;
+use super::link::{Link, Server};
+use super::pass::{Issuer, Pass};
+use super::retry::{Again, again};
 use super::{Common, place};
 
 /// Where a command finds its server.
@@ -28,12 +29,8 @@ pub(super) struct ReachArgs {
 }
 
 impl ReachArgs {
-    /// The server to call, and the token to call it with; one that is made has this scope.
-    pub(super) fn reach(
-        &self,
-        common: &Common,
-        scope: &'static str,
-    ) -> anyhow::Result<(Server, Issuer)> {
+    /// The way to the server; a token that is made for it has this scope.
+    pub(super) fn reach(&self, common: &Common, scope: &'static str) -> anyhow::Result<Way> {
         let given = self.token_file.as_deref().map(Issuer::file).transpose()?;
         let config = match (&self.url, &given) {
             (Some(_), Some(_)) => None,
@@ -55,6 +52,43 @@ impl ReachArgs {
             (None, Some(config)) => Issuer::desk(&config.dir, self.fleet.clone(), scope)?,
             (None, None) => bail!("name a token with --token-file"),
         };
-        Ok((Server::new(&url, self.ca.as_deref())?, issuer))
+        Ok(Way {
+            server: Server::new(&url, self.ca.as_deref())?,
+            issuer,
+            reached: false,
+        })
+    }
+}
+
+/// The way to a server, as often as it is gone.
+pub(super) struct Way {
+    pub(super) server: Server,
+    issuer: Issuer,
+    /// Whether it has led there before: then the server may come back.
+    reached: bool,
+}
+
+impl Way {
+    /// Connects, with a token to call with. What may pass by itself is a reason to try again.
+    pub(super) async fn go(&mut self) -> anyhow::Result<Result<(Link, Pass), Again>> {
+        let link = match self.server.connect().await {
+            Ok(link) => link,
+            Err(error) if self.reached => return Ok(Err(again(error.to_string()))),
+            Err(error) => {
+                let authority = &self.server.authority;
+                return Err(error).context(format!(
+                    "no server answers at {authority}: start it with `fob serve`, or name another \
+                     with --url"
+                ));
+            }
+        };
+        let pass = match self.issuer.pass() {
+            Ok(pass) => pass,
+            // A server that comes back opens its socket last.
+            Err(error) if self.reached => return Ok(Err(again(format!("{error:#}")))),
+            Err(error) => return Err(error),
+        };
+        self.reached = true;
+        Ok(Ok((link, pass)))
     }
 }

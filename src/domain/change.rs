@@ -69,16 +69,16 @@ impl Action {
     }
 }
 
-/// What keys hang on beside their authorization.
+/// What keys follow beside their authorization: suspended with it, and active again with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bearer {
+pub enum Followed {
     /// The identity they were issued to.
     Identity(IdentityId),
     /// The vehicle they are for.
     Vehicle(VehicleId),
 }
 
-impl Bearer {
+impl Followed {
     /// The reason for which keys are suspended with it.
     pub const fn reason(&self) -> Reason {
         match self {

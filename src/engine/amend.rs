@@ -13,7 +13,7 @@ use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 pub use super::caller::Caller;
 use super::outcome::Outcome;
-use super::plan::{Plan, again};
+use super::plan::{Anew, Plan, again};
 use super::reissue::{Again, reissue};
 use super::{Engine, Failure};
 use crate::concurrent;
@@ -76,7 +76,8 @@ impl Engine {
             restrictions.recipient = now.recipient().clone();
             restrictions.amended = plan.next.amended().cloned();
             plan.next.restrictions = restrictions.boxed();
-            self.issue_again(fleet, plan, versions, None).map(Some)
+            self.issue_again(fleet, plan, versions, Anew::Changed)
+                .map(Some)
         })
         .await
     }
@@ -131,7 +132,7 @@ impl Engine {
                     Refusal::new(RefusalCode::NotFound).detail("nothing has been issued on it yet")
                 );
             }
-            self.issue_again(caller.fleet(), plan, versions, Some(holder))
+            self.issue_again(caller.fleet(), plan, versions, Anew::To(holder))
                 .map(Some)
         })
         .await

@@ -306,7 +306,7 @@ fn within_preset(
         ));
     }
     match (preset.recurring, asked) {
-        (Some(_), Some(_)) => Err(Refusal::malformed(
+        (Some(own), Some(asked)) if own != asked => Err(Refusal::malformed(
             "recurring",
             "this preset has hours of its own: leave them out",
         )),

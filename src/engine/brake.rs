@@ -3,7 +3,6 @@
 use super::authenticate::BackEnd;
 use super::ruling::check_why;
 use super::{Engine, Failure};
-use crate::domain::rules::day;
 use crate::domain::{Refusal, RefusalCode, VehicleId};
 use crate::store::{Applied, Ruling, Rulings, Write};
 
@@ -52,19 +51,20 @@ impl Engine {
                 .detail("somebody else than who froze it has to release it")
                 .into());
         }
-        let applied = self.decide(caller, why, Ruling::Release(vehicle)).await?;
-        if applied != Applied::Done {
-            return Err(not_frozen().into());
-        }
+        // Before, or the first bundle after would be counted with those that froze it.
         self.shared.limits.forget(caller.fleet.fleet.id);
-        Ok(())
+        match self.decide(caller, why, Ruling::Release(vehicle)).await? {
+            Applied::Done => Ok(()),
+            _ => Err(not_frozen().into()),
+        }
     }
 
     /// Approves so many keys for today beyond the fleet's quota, in place of what was approved
     /// before.
     ///
     /// # Errors
-    /// `malformed` where the fleet has no quota, or for more than [`APPROVED_MAX`].
+    /// `malformed` where the fleet has no quota, or for more than [`APPROVED_MAX`];
+    /// `version_conflict` where the day ends meanwhile.
     pub async fn approve_keys(
         &self,
         caller: &BackEnd,
@@ -78,11 +78,15 @@ impl Engine {
         if keys > APPROVED_MAX {
             return refuse("at most 1000000000000 keys");
         }
-        let (today, _) = day(self.clock().unix());
         let base = caller.fleet.status_count();
-        self.decide(caller, why, Ruling::Approve(today, base, keys))
-            .await?;
-        Ok(())
+        let today = caller.fleet.ruled.used(base, self.clock().unix()).day;
+        let approve = Ruling::Approve(today, base, keys);
+        match self.decide(caller, why, approve).await? {
+            Applied::Done => Ok(()),
+            _ => Err(Refusal::new(RefusalCode::VersionConflict)
+                .detail("another day has begun meanwhile: approve it for that one")
+                .into()),
+        }
     }
 
     async fn decide(

@@ -45,7 +45,7 @@ const OF_IDENTITY: [Rule; 3] = [
 /// What is asked when something is authorized, beside what its draft must be.
 const OF_AUTHORIZATION: [Rule; 1] = [("vehicle_status", vehicle_is_active)];
 
-/// What is asked when keys are issued again. Neither their vehicle nor whoever has them need be
+/// What is asked when keys are issued again that say something else. Neither their vehicle nor whoever has them need be
 /// active: what suspends the keys there are suspends the new ones.
 const OF_KEYS_AGAIN: [Rule; 6] = [
     ("fleet", fleet_is_active),
@@ -54,6 +54,13 @@ const OF_KEYS_AGAIN: [Rule; 6] = [
     ("functions", vehicle_has_functions),
     ("hold", identity_is_not_held),
     ("licence", identity_is_licensed),
+];
+
+/// What is asked when the same keys are issued again: whoever has them is given nothing new.
+const OF_SAME_KEYS: [Rule; 3] = [
+    ("fleet", fleet_is_active),
+    ("vehicle", vehicle_is_there),
+    ("functions", vehicle_has_functions),
 ];
 
 /// Who is to have which keys, looked up once.
@@ -138,6 +145,15 @@ impl<'a> Case<'a> {
     pub(super) fn check_again(&mut self, identity: Arc<Identity>) -> Result<Arc<Vehicle>, Refusal> {
         self.identity = Some(identity);
         OF_KEYS_AGAIN.iter().try_for_each(|(_, rule)| rule(self))?;
+        self.vehicle.clone().ok_or_else(unknown_vehicle)
+    }
+
+    /// The vehicle, if the same keys may be issued again to whoever has them.
+    ///
+    /// # Errors
+    /// What the first of [`OF_SAME_KEYS`] refuses.
+    pub(super) fn check_same(&self) -> Result<Arc<Vehicle>, Refusal> {
+        OF_SAME_KEYS.iter().try_for_each(|(_, rule)| rule(self))?;
         self.vehicle.clone().ok_or_else(unknown_vehicle)
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::reserve::Outcome;
 use super::sign::{self, Signed, SignedBatch, What};
 use super::ticket::Ticket;
-use super::{Shared, recover, store_unavailable};
+use super::{Shared, limits, recover, store_unavailable};
 use crate::concurrent::channel::{Receiver, never, select};
 use crate::concurrent::oneshot;
 use crate::domain::{BundleId, Refusal, RefusalCode};
@@ -40,7 +40,7 @@ pub(super) enum Waiter {
     /// A redemption or an order: one write.
     Redemption(Ticket, Arc<Redemption>),
     /// A renewal: one write.
-    Renewal(Ticket, Arc<Renewal>),
+    Renewal(Ticket),
     /// A caller with so many writes.
     Writes(usize, Reply),
 }
@@ -59,8 +59,8 @@ impl Group {
     }
 
     fn push_renewal(&mut self, ticket: Ticket, renewal: Arc<Renewal>) {
-        self.writes.push(Write::Renew(Arc::clone(&renewal)));
-        self.waiters.push(Waiter::Renewal(ticket, renewal));
+        self.writes.push(Write::Renew(renewal));
+        self.waiters.push(Waiter::Renewal(ticket));
     }
 
     fn push_writes(&mut self, writes: Vec<Write>, reply: Reply) {
@@ -176,45 +176,52 @@ impl Committer {
         for (write, applied) in group.writes.iter().zip(applied) {
             self.shared.book.apply(write, *applied);
         }
+        // Before anybody is told: who has an answer finds it counted.
+        count(&group.writes, applied);
         let mut rest = applied;
-        let (mut issued, mut renewed) = (0_u64, 0_u64);
         for waiter in group.waiters {
             let count = match &waiter {
-                Waiter::Redemption(..) | Waiter::Renewal(..) => 1,
+                Waiter::Redemption(..) | Waiter::Renewal(_) => 1,
                 Waiter::Writes(count, _) => *count,
             };
             let (own, others) = rest.split_at(count);
             rest = others;
             match waiter {
                 Waiter::Redemption(ticket, redemption) => {
-                    if own == [Applied::Done] {
-                        issued += redemption.signed.bundle.keys.len() as u64;
-                    }
                     let outcome = outcome(redemption, own.first().copied());
                     ticket.resolve(outcome);
                 }
-                Waiter::Renewal(ticket, renewal) => {
-                    let done = own == [Applied::Done];
-                    if done {
-                        issued += renewal.signed.bundle.keys.len() as u64;
-                        renewed += 1;
-                    }
-                    // What stands otherwise by now is looked at again, or was done.
-                    let outcome = if done {
-                        Outcome::Renewed
-                    } else {
-                        Outcome::Released
-                    };
-                    ticket.resolve(outcome);
-                }
+                // What stands otherwise by now is looked at again, or was done.
+                Waiter::Renewal(ticket) => ticket.resolve(match own {
+                    [Applied::Done] => Outcome::Renewed,
+                    _ => Outcome::Released,
+                }),
                 Waiter::Writes(_, reply) => drop(reply.send(Ok(own.to_vec()))),
             }
         }
-        metrics::counter!("fob_commits_total").increment(1);
-        metrics::counter!("fob_keys_issued_total").increment(issued);
-        if renewed > 0 {
-            metrics::counter!("fob_bundles_renewed_total").increment(renewed);
+    }
+}
+
+/// Counts a transaction, and the keys whose signatures it has made durable.
+fn count(writes: &[Write], applied: &[Applied]) {
+    let (mut issued, mut renewed) = (0_u64, 0_u64);
+    for (write, applied) in writes.iter().zip(applied) {
+        match write {
+            Write::Redeem(redemption) if *applied == Applied::Done => {
+                issued += redemption.signed.bundle.keys.len() as u64;
+            }
+            Write::Renew(renewal) if *applied == Applied::Done => {
+                issued += renewal.signed.bundle.keys.len() as u64;
+                renewed += 1;
+            }
+            Write::Rule(ruled) if *applied == Applied::Done => limits::note_frozen(ruled),
+            _ => {}
         }
+    }
+    metrics::counter!("fob_commits_total").increment(1);
+    metrics::counter!("fob_keys_issued_total").increment(issued);
+    if renewed > 0 {
+        metrics::counter!("fob_bundles_renewed_total").increment(renewed);
     }
 }
 
@@ -247,7 +254,7 @@ fn add_job(group: &mut Group, job: WriteJob) -> bool {
 pub(super) fn refuse(group: Group) {
     for waiter in group.waiters {
         match waiter {
-            Waiter::Redemption(ticket, _) | Waiter::Renewal(ticket, _) => {
+            Waiter::Redemption(ticket, _) | Waiter::Renewal(ticket) => {
                 ticket.resolve(Outcome::Refused(store_unavailable()));
             }
             Waiter::Writes(_, reply) => drop(reply.send(Err(store_unavailable()))),

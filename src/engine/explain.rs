@@ -3,17 +3,18 @@
 //!
 //! Not explained is what passes by itself: rates, and a server that is busy.
 
+use std::sync::Arc;
+
 use fob_verify::HolderKey;
 
 use super::Engine;
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 use super::case::{Borrower, Case, OF_BORROWER, OF_VEHICLE};
-use crate::domain::rules::day;
 use crate::domain::time::Time;
 use crate::domain::{
-    Author, Authorization, AuthorizationId, IdentityId, Refusal, RefusalCode, Status, TokenId,
-    UnixTime, Window,
+    Author, Authorization, AuthorizationId, IdentityId, Refusal, RefusalCode, Status, Terminal,
+    TokenId, UnixTime, Window,
 };
 
 /// One rule, and what it says.
@@ -86,10 +87,13 @@ impl Engine {
     ) -> Result<Explanation, Refusal> {
         let known = fleet.terminals_of(identity.as_str());
         let holder = match terminal {
-            None => known
-                .iter()
-                .find(|one| one.status == Status::Active)
-                .map(|one| one.key),
+            None => {
+                let bound = authorization.recipient().terminal.as_ref();
+                let fits = |one: &&Arc<Terminal>| {
+                    one.status == Status::Active && bound.is_none_or(|id| *id == one.id)
+                };
+                known.iter().find(fits).map(|one| one.key)
+            }
             Some(id) => {
                 let found = known.iter().find(|one| one.id.as_str() == id);
                 let missing = || {
@@ -151,11 +155,7 @@ fn quota(fleet: &FleetBook, authorization: &Authorization, now: UnixTime) -> Res
     let Some(most) = fleet.ruled.rules().keys_per_day else {
         return Ok(());
     };
-    let (today, _) = day(now);
-    if fleet
-        .ruled
-        .has_room(most, fleet.status_count(), keys, today)
-    {
+    if fleet.ruled.has_room(most, fleet.status_count(), keys, now) {
         return Ok(());
     }
     Err(super::limits::over_quota(now))

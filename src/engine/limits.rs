@@ -97,8 +97,9 @@ impl Limits {
 
     fn of(&self, fleet: &FleetBook, rules: &Rules) -> Arc<Meters> {
         let fleets = self.fleets.pin();
+        // Newer ones were made by somebody who has seen newer rules.
         if let Some(known) = fleets.get(&fleet.fleet.id)
-            && known.version == rules.version
+            && known.version >= rules.version
         {
             return Arc::clone(known);
         }
@@ -167,8 +168,6 @@ impl Engine {
             let Rate { count, seconds } = band;
             let of = if frozen.is_some() { "vehicle" } else { "fleet" };
             let why = format!("more than {count} bundles of one {of} in {seconds} s");
-            tracing::warn!(fleet = %fleet.fleet.name, of, "issuing freezes: it left its normal band");
-            metrics::counter!("fob_brakes_total", "of" => of).increment(1);
             self.write_unasked(fleet, now, why, Ruling::Freeze(frozen));
             return Err(frozen_now(of));
         }
@@ -179,13 +178,11 @@ impl Engine {
         let Some(most) = fleet.ruled.rules().keys_per_day else {
             return Ok(());
         };
-        let (today, _) = day(now);
-        if fleet.ruled.begins(today) {
-            let begin = Ruling::Day(today, fleet.status_count());
-            self.write_unasked(fleet, now, String::new(), begin);
-        }
         let issued = fleet.status_count();
-        if fleet.ruled.admit_keys(most, issued, keys as u64, today) {
+        if let Some(today) = fleet.ruled.begins(now) {
+            self.write_unasked(fleet, now, String::new(), Ruling::Day(today, issued));
+        }
+        if fleet.ruled.admit_keys(most, issued, keys as u64, now) {
             return Ok(());
         }
         Err(over_quota(now))
@@ -204,6 +201,18 @@ impl Engine {
         let (reply, _) = oneshot::channel();
         let writes = vec![Write::Rule(Box::new(ruled))];
         drop(self.writes.try_send(WriteJob::Commit { writes, reply }));
+    }
+}
+
+/// Notes what has frozen because it left its normal band, once that is durable.
+pub(super) fn note_frozen(ruled: &Rulings) {
+    let Ruling::Freeze(what) = &ruled.what else {
+        return;
+    };
+    if ruled.by == BRAKE {
+        let of = if what.is_some() { "vehicle" } else { "fleet" };
+        tracing::warn!(fleet = %ruled.fleet, of, "issuing freezes: it left its normal band");
+        metrics::counter!("fob_brakes_total", "of" => of).increment(1);
     }
 }
 

@@ -44,6 +44,17 @@ pub(super) struct Suspended {
     functions: Vec<FunctionCode>,
 }
 
+/// How a bundle is issued again.
+#[derive(Clone, Copy)]
+pub(super) enum Anew {
+    /// With the same keys.
+    Same,
+    /// As its authorization says now.
+    Changed,
+    /// For another terminal, as its authorization says now.
+    To(HolderKey),
+}
+
 impl Plan {
     /// A plan by which nothing changes yet.
     pub(super) fn stay(now: &Authorization) -> Self {
@@ -143,14 +154,13 @@ impl Engine {
     }
 
     /// Completes a plan by which a bundle, where there is one, is issued again: which keys go, what
-    /// comes, and whether it may. With `holder` it goes to another terminal. What suspends the keys
-    /// there are suspends the new ones.
+    /// comes, and whether it may. What suspends the keys there are suspends the new ones.
     pub(super) fn issue_again(
         &self,
         fleet: &FleetBook,
         mut plan: Plan,
         versions: &[SignedBundle],
-        holder: Option<HolderKey>,
+        anew: Anew,
     ) -> Result<Plan, Refusal> {
         let Some(newest) = versions.last() else {
             return Ok(plan);
@@ -158,11 +168,26 @@ impl Engine {
         let before = &newest.bundle;
         let identity = fleet.identity(before.identity.as_str());
         let identity = identity.ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity))?;
-        let mut case = Case::new(fleet, &plan.next, self.clock().unix());
-        let vehicle = case.check_again(Arc::clone(&identity))?;
-        // An order has its bundle's id.
-        let window = case.window(plan.next.id.0 == before.id.0);
+        let now = self.clock().unix();
+        let mut case = Case::new(fleet, &plan.next, now);
+        let (vehicle, window) = match anew {
+            Anew::Same => (case.check_same()?, before.window),
+            Anew::Changed | Anew::To(_) => {
+                let vehicle = case.check_again(Arc::clone(&identity))?;
+                // An order has its bundle's id.
+                (vehicle, case.window(plan.next.id.0 == before.id.0))
+            }
+        };
+        let had = |one: &&FunctionCode| before.subjects.iter().any(|it| it.function == **one);
+        let more = plan.next.functions.iter().filter(|one| !had(one)).count();
+        if more > 0 {
+            self.count_issue(fleet, &vehicle.id, more, now)?;
+        }
         plan.window = window;
+        let holder = match anew {
+            Anew::To(holder) => Some(holder),
+            Anew::Same | Anew::Changed => None,
+        };
         if vehicle.status != Status::Active {
             plan.suspended.all = plan.suspended.all.with(Reason::Vehicle);
         }

@@ -67,7 +67,7 @@ pub(super) fn settle(shared: &Shared, group: Group) -> Group {
         let (ticket, redemption) = match waiter {
             Waiter::Redemption(ticket, redemption) => (ticket, redemption),
             // Whether it happened is read from the store by whoever has bundles signed again.
-            Waiter::Renewal(ticket, _) => {
+            Waiter::Renewal(ticket) => {
                 ticket.resolve(Outcome::Released);
                 continue;
             }

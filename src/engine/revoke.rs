@@ -16,7 +16,7 @@ use super::book::FleetBook;
 use super::outcome::Outcome;
 use super::{Engine, Failure};
 use crate::concurrent;
-use crate::domain::change::{Action, Bearer};
+use crate::domain::change::{Action, Followed};
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyId, Refusal,
     RefusalCode, Status, VehicleId,
@@ -51,8 +51,8 @@ pub enum Part {
     Authorization(AuthorizationId),
     /// One of several authorizations that end.
     Member(AuthorizationId),
-    /// An authorization whose keys follow what they hang on.
-    Follower(AuthorizationId, Bearer),
+    /// An authorization whose keys follow an identity or a vehicle.
+    Follower(AuthorizationId, Followed),
 }
 
 impl Engine {
@@ -125,7 +125,7 @@ impl Engine {
             Status::Active => Action::Resume,
             Status::Suspended => Action::Suspend,
         };
-        let of = Bearer::Identity(id.clone());
+        let of = Followed::Identity(id.clone());
         for chunk in self.held_by(fleet, id).await?.chunks(CHUNK) {
             let one = |id: &AuthorizationId| self.follow_unlisted(fleet, *id, &of, action);
             let done = join_all(chunk.iter().map(one)).await;
@@ -154,7 +154,7 @@ impl Engine {
         let known = caller.fleet().vehicle(id.as_str());
         known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("vehicle"))?;
         caller.check_owns(id)?;
-        let of = Bearer::Vehicle(id.clone());
+        let of = Followed::Vehicle(id.clone());
         if action != Action::Cancel {
             self.stand(caller, &of, action).await?;
         }
@@ -182,7 +182,7 @@ impl Engine {
         let fleet = caller.fleet();
         let known = fleet.identity(id.as_str());
         known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("identity"))?;
-        let of = Bearer::Identity(id.clone());
+        let of = Followed::Identity(id.clone());
         self.stand(caller, &of, action).await?;
         let mut all = self.held_by(fleet, id).await?;
         if action != Action::Cancel {
@@ -197,7 +197,12 @@ impl Engine {
 
     /// Suspends an identity or a vehicle, or makes it active again. The same request again goes on
     /// with what it began, unless that was undone meanwhile.
-    async fn stand(&self, caller: Caller<'_>, of: &Bearer, action: Action) -> Result<(), Failure> {
+    async fn stand(
+        &self,
+        caller: Caller<'_>,
+        of: &Followed,
+        action: Action,
+    ) -> Result<(), Failure> {
         let (fleet, status) = (caller.fleet(), action.leaves());
         let suspension = Suspension {
             fleet: fleet.fleet.id,
@@ -225,7 +230,7 @@ impl Engine {
         &self,
         fleet: &FleetBook,
         id: AuthorizationId,
-        of: &Bearer,
+        of: &Followed,
         action: Action,
     ) -> Result<Done, Failure> {
         let now = self.authorization(fleet.fleet.id, id).await?;
@@ -287,10 +292,10 @@ impl Engine {
 }
 
 /// How an identity or a vehicle stands.
-fn stands(fleet: &FleetBook, of: &Bearer) -> Option<Status> {
+fn stands(fleet: &FleetBook, of: &Followed) -> Option<Status> {
     match of {
-        Bearer::Identity(id) => fleet.identity(id.as_str()).map(|it| it.status),
-        Bearer::Vehicle(id) => fleet.vehicle(id.as_str()).map(|it| it.status),
+        Followed::Identity(id) => fleet.identity(id.as_str()).map(|it| it.status),
+        Followed::Vehicle(id) => fleet.vehicle(id.as_str()).map(|it| it.status),
     }
 }
 

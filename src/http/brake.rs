@@ -10,7 +10,6 @@ use super::State;
 use super::body::{Body, json as decode_json};
 use super::caller;
 use super::problem::Problem;
-use crate::domain::rules::day;
 use crate::domain::time::Time;
 use crate::domain::{Refusal, Scope, VehicleId};
 use crate::engine::book::FleetBook;
@@ -134,19 +133,12 @@ fn answer(state: &State, fleet: &FleetBook) -> HttpResponse {
         by: frozen.by.clone(),
         why: frozen.why.clone(),
     });
-    let (today, _) = day(state.engine.clock().unix());
-    let of_today = ruled.day();
-    let begun = of_today.day == today;
-    let issued = fleet.status_count().saturating_sub(of_today.base);
+    let used = ruled.used(fleet.status_count(), state.engine.clock().unix());
     let view = BrakeView {
         frozen: frozen.collect(),
-        keys_today: if begun {
-            issued.max(ruled.admitted())
-        } else {
-            0
-        },
+        keys_today: used.keys,
         keys_per_day: ruled.rules().keys_per_day,
-        approved_today: if begun { of_today.approved } else { 0 },
+        approved_today: used.approved,
     };
     HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))

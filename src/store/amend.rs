@@ -1,10 +1,10 @@
 //! Writes that amend what was authorized and issued: changes, suspensions, ends, resets; what they
-//! hang on, suspended and active again; and what cars are told of it.
+//! follow, suspended and active again; and what cars are told of it.
 
 use std::sync::Arc;
 
 use super::{Request, SignedBundle};
-use crate::domain::change::Bearer;
+use crate::domain::change::Followed;
 use crate::domain::{
     Authorization, AuthorizationState, Bundle, FleetId, KeyChange, Mark, Reason, Reasons, ShardId,
     Status, TerminalId, UnixTime, VehicleId,
@@ -15,8 +15,8 @@ use crate::domain::{
 /// Conditions, all of them or [`super::Applied::Stale`]: the authorization is at version, state and
 /// revision `from`; the terminal `by` and its identity, where one is named, are active; with
 /// `reissue` those of a redemption, apart from the authorization's own, and but for this: identity
-/// and vehicle may be suspended, if `marks` suspend every key of the new bundle for that reason,
-/// and for neither reason where it does not hold. An order's authorization has no row until its
+/// may be held, and it and the vehicle suspended, if `marks` suspend every key of the new bundle for
+/// that reason, and for neither reason where it does not hold. An order's authorization has no row until its
 /// first amendment makes one; its revision is 0.
 ///
 /// Where `request` was answered before, nothing is written: [`super::Applied::Repeated`] for the
@@ -47,7 +47,7 @@ pub struct Suspension {
     /// The fleet.
     pub fleet: FleetId,
     /// Which.
-    pub of: Bearer,
+    pub of: Followed,
     /// How it is to stand.
     pub status: Status,
     /// The owner terminal that commanded it, where it was one.
@@ -65,7 +65,7 @@ pub struct Following {
     /// The fleet.
     pub fleet: FleetId,
     /// What they follow.
-    pub of: Bearer,
+    pub of: Followed,
     /// How it must stand.
     pub status: Status,
     /// Changes of keys.

@@ -215,7 +215,7 @@ impl World {
     }
 
     /// Begins the drill, and waits until the epoch is revoked and so many bundles were signed
-    /// again.
+    /// again, or it has ended.
     fn begin(&self, variables: &[(&str, &str)], until: usize) -> Child {
         let mut command = self.garage.issuer.command(&self.command());
         command.envs(variables.iter().copied());
@@ -230,8 +230,7 @@ impl World {
             let noted: Option<i64> = rows.next().unwrap().map(|row| row.get(0).unwrap());
             noted.is_some_and(|noted| noted >= until as i64)
         };
-        while !begun() {
-            assert_eq!(child.try_wait().unwrap(), None, "it was not in the middle");
+        while !begun() && child.try_wait().unwrap().is_none() {
             thread::sleep(Duration::from_millis(1));
         }
         child
@@ -269,8 +268,15 @@ fn says(bundle: &Value) -> (Vec<Vec<u8>>, String) {
     (claims, stands)
 }
 
+/// A machine with much else to do may come to the kill only when there is nothing left to sign.
 #[test]
 fn every_live_bundle_is_signed_again_once_whoever_is_killed() {
+    let killed_in_the_middle = (0..10).any(|_| is_signed_again_once_whoever_is_killed());
+    assert!(killed_in_the_middle);
+}
+
+/// Whether every kill came in the middle; nothing else was looked at where one did not.
+fn is_signed_again_once_whoever_is_killed() -> bool {
     let mut world = World::new(live_keys());
     let before = world.bundles();
     let old_list = world.garage.server.get("/v1/trust", &[]).body;
@@ -289,20 +295,23 @@ fn every_live_bundle_is_signed_again_once_whoever_is_killed() {
             world.serve(&small);
             let mut child = world.begin(&[], until);
             world.server().kill();
-            assert!(!child.wait().unwrap().success());
+            if child.wait().unwrap().success() {
+                return false;
+            }
         } else {
             // The command is, which has the directory to itself.
             let mut child = world.begin(&small, until);
             child.kill().unwrap();
-            child.wait().unwrap();
+            if child.wait().unwrap().success() {
+                return false;
+            }
         }
         world.serve(&small);
         let now = world.renewed(&world.bundles());
-        assert!(
-            (until..live).contains(&now.len()),
-            "{} of {live}",
-            now.len()
-        );
+        if now.len() == live {
+            return false;
+        }
+        assert!(now.len() >= until, "{} of {live}", now.len());
         // What had been signed again was not a second time.
         for (id, bundle) in &renewed {
             assert_eq!(bytes(&now[id]), bytes(bundle), "{id}");
@@ -331,6 +340,7 @@ fn every_live_bundle_is_signed_again_once_whoever_is_killed() {
     assert_eq!((&again["live"], &again["reissued"]), (&0.into(), &0.into()));
     assert_eq!(world.bundles(), after);
     assert_eq!(world.notes(), (all, all, 0));
+    true
 }
 
 /// Runs the drill to its end; its report.

@@ -86,26 +86,47 @@ fn keys_end_with_the_licence_they_need() {
     // Issued again, they end as the licence does by then.
     let renewed = now() + 2400;
     rental.put("/v1/identities/anna", &licences(&[("B", renewed)]));
-    let path = format!("/v1/authorizations/{id}");
-    let bearer = format!("Bearer {}", rental.token);
-    let headers = [
-        ("content-type", "application/json"),
-        ("authorization", bearer.as_str()),
-        ("if-match", "\"1\""),
-    ];
-    let patch = |headers: &[(&str, &str)], body: &Value| {
-        let body = body.to_string();
-        rental.server.send("PATCH", &path, headers, body.as_bytes())
-    };
-    let changed = patch(&headers, &json!({ "functions": [START] }));
+    let authorization = format!("/v1/authorizations/{id}");
+    let changed = rental.patch(&authorization, 1, &json!({ "functions": [START] }));
     assert_eq!(changed.status, 200, "{}", changed.text());
     let path = format!("/v1/bundles/{}", text(&bundle.value()["bundle"]));
     let again = rental.send("GET", &path, &json!({})).value();
     assert_eq!(ends(&again), [time(renewed)]);
     rental.put("/v1/identities/anna", &licences(&[]));
-    let headers = [headers[0], headers[1], ("if-match", "\"2\"")];
-    let refused = patch(&headers, &json!({ "functions": [START, UNLOCK] }));
+    let refused = rental.patch(&authorization, 2, &json!({ "functions": [START, UNLOCK] }));
     refused.refused(403, "licence_missing");
+}
+
+#[test]
+fn a_reset_leaves_everybody_the_keys_they_have() {
+    let rental = Rental::new();
+    rental.rule(&json!({ "licences": lorries()["licences"], "early_grace_s": 60 }));
+    let until = now() + 1800;
+    rental.put("/v1/identities/anna", &licences(&[("B", until)]));
+    let bundle = rental.redeem("CAR", &[UNLOCK, START]).value();
+    let path = format!("/v1/bundles/{}", text(&bundle["bundle"]));
+    let keys = || rental.send("GET", &path, &json!({})).value()["keys"].clone();
+    let windows = |keys: &Value| {
+        let window = |key: &Value| (key["not_before"].clone(), key["not_after"].clone());
+        let all: Vec<_> = keys.as_array().unwrap().iter().map(window).collect();
+        all
+    };
+    let before = windows(&keys());
+    // Nobody who asked for these keys now would get them.
+    let mut body = licences(&[]);
+    body["hold"] = json!("payment");
+    rental.put("/v1/identities/anna", &body);
+    rental.rule(&json!({ "licences": lorries()["licences"], "keys_per_day": 0 }));
+    let frozen = rental.send("POST", "/v1/brake", &json!({}));
+    assert_eq!(frozen.status, 200, "{}", frozen.text());
+    let reset = json!({ "end": [] });
+    let reset = rental.send("POST", "/v1/vehicles/CAR/reset", &reset);
+    assert_eq!(reset.status, 200, "{}", reset.text());
+    assert_eq!(reset.value()["epoch"], 1, "{}", reset.text());
+    assert_eq!(reset.value()["issued"].as_array().unwrap().len(), 2);
+    let after = keys();
+    assert_eq!(windows(&after), before, "as long as before, and no longer");
+    assert_eq!(after[0]["status"], "valid");
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! How fast somebody may ask, how many keys there are in a day, and the brake.
 
+use std::sync::Arc;
+
+use fob::domain::{Token, TokenId, VehicleId};
+use fob::engine::authenticate::BackEnd;
 use serde_json::{Value, json};
 
 use super::rental::{Rental, text};
+use crate::support::inside::{Fault, Inside};
 use crate::support::{Answer, Phone, now, redemption, time};
 
 const UNLOCK: &str = "doors.unlock";
@@ -223,6 +228,70 @@ fn a_days_keys_are_issued_to_the_last_and_more_need_approval() {
         (&shown["keys_today"], &shown["approved_today"]),
         (&json!(7), &json!(2))
     );
+}
+
+#[test]
+fn a_change_is_counted_by_the_functions_it_adds() {
+    let rental = Rental::new();
+    let made = rental.authorize("CAR", &[UNLOCK]);
+    let code_set = text(&made["code_set"]);
+    let redeemed = rental.server.redeem(code_set, "anna", &rental.phone);
+    assert_eq!(redeemed.status, 201, "{}", redeemed.text());
+    let path = format!("/v1/authorizations/{}", text(&made["authorization"]));
+    let change = |version: u32, functions: &[&str]| {
+        let body = json!({ "functions": functions });
+        rental.patch(&path, version, &body)
+    };
+    rental.rule(&json!({ "keys_per_day": 1 }));
+    let three = [UNLOCK, "doors.lock", "trunk.open"];
+    limited(&change(1, &three), "quota_exceeded");
+    // One is left for the one that is new; none are for those that stay.
+    let two = &three[..2];
+    assert_eq!(change(1, two).status, 200);
+    limited(&change(2, &three), "quota_exceeded");
+    assert_eq!(change(2, &[UNLOCK]).status, 200);
+}
+
+#[test]
+fn what_was_released_is_released_though_the_store_did_not_say_so() {
+    let inside = Inside::start("limits-release", |_| {});
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let one = inside.back_end();
+    let other = BackEnd {
+        fleet: Arc::clone(&one.fleet),
+        token: Arc::new(Token {
+            id: TokenId([2; 16]),
+            ..Token::clone(&one.token)
+        }),
+    };
+    let car = || Some(VehicleId::parse("DEMO-0001").unwrap());
+    let frozen = || {
+        inside
+            .engine
+            .book()
+            .fleet_named("demo")
+            .unwrap()
+            .ruled
+            .frozen()
+    };
+    for fault in [
+        Fault::Failed,
+        Fault::UnknownNotApplied,
+        Fault::UnknownApplied,
+    ] {
+        runtime
+            .block_on(inside.engine.freeze(&one, car(), None))
+            .unwrap();
+        assert_eq!(frozen().len(), 1);
+        inside.store.fail(&[fault]);
+        // It is tried again; where it had happened, there is nothing to release any more.
+        let released = runtime.block_on(inside.engine.release(&other, car(), None));
+        assert_eq!(released.is_err(), fault == Fault::UnknownApplied);
+        assert!(frozen().is_empty(), "{fault:?}");
+    }
 }
 
 #[test]

@@ -64,6 +64,18 @@ impl Rental {
             .send("PUT", &path, &headers, body.to_string().as_bytes())
     }
 
+    /// Changes what is at `path` and at this version.
+    pub(super) fn patch(&self, path: &str, version: u32, body: &Value) -> Answer {
+        let (bearer, tag) = (format!("Bearer {}", self.token), format!("\"{version}\""));
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", bearer.as_str()),
+            ("if-match", tag.as_str()),
+        ];
+        self.server
+            .send("PATCH", path, &headers, body.to_string().as_bytes())
+    }
+
     /// Sets these rules, whatever there were.
     #[track_caller]
     pub(super) fn rule(&self, rules: &Value) {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use fob::domain::change::Bearer;
+use fob::domain::change::Followed;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId,
-    EpochState, Fleet, FleetId, FleetName, FleetSettings, Hold, Identity, IdentityId, KeyRecord,
-    Licence, Recipient, Restrictions, Scope, Status, Subject, Terminal, TerminalId, Token, TokenId,
-    Vehicle, VehicleId, Window,
+    EpochState, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Licence,
+    Recipient, Restrictions, Scope, Status, Subject, Terminal, TerminalId, Token, TokenId, Vehicle,
+    VehicleId, Window,
 };
 use fob::store::{
     Applied, AuthorizationFilter, NewAuthorization, Order, OrderRequest, Proof, Redemption,
@@ -80,7 +80,7 @@ pub(super) fn identity(id: &str) -> Identity {
         fleet: FLEET,
         id: identity_id(id),
         status: Status::Active,
-        hold: Some(Hold::Insurance),
+        hold: None,
         licences: vec![Licence {
             class: "C1E".into(),
             expires: 4_070_908_800,
@@ -290,7 +290,7 @@ pub(super) fn redeem(authorization: &Authorization) -> Write {
 pub(super) fn suspend_vehicle(id: &str) -> Write {
     Write::Suspend(Arc::new(Suspension {
         fleet: FLEET,
-        of: Bearer::Vehicle(vehicle_id(id)),
+        of: Followed::Vehicle(vehicle_id(id)),
         status: Status::Suspended,
         by: None,
         request: None,

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::answers::{Answers, SILENCE_MAX, reason, word};
 use super::targets::Targets;
-use crate::cli::link::{Link, Orders, Server};
-use crate::cli::pass::Issuer;
+use crate::cli::link::{Link, Orders};
+use crate::cli::reach::Way;
 use crate::cli::refusals::{Refusals, Refused};
 use crate::cli::retry::{Again, again, is_temporary, jittered, problem, turned_away};
 use crate::domain::change::Action;
@@ -59,15 +59,12 @@ impl CameTo {
 
 /// A run.
 pub(super) struct Run {
-    pub(super) server: Server,
-    pub(super) issuer: Issuer,
+    pub(super) way: Way,
     pub(super) action: Action,
     pub(super) retries: u32,
     pub(super) bar: ProgressBar,
     /// Where refusals of a file go.
     pub(super) refusals: Option<Refusals>,
-    /// What a server that does not answer at all is to be told apart by.
-    pub(super) reached: bool,
     pub(super) came_to: CameTo,
 }
 
@@ -230,24 +227,10 @@ impl Run {
         body: String,
         content_type: &'static str,
     ) -> anyhow::Result<Result<(Link, Response<Incoming>), Again>> {
-        let authority = self.server.authority.clone();
-        let mut link = match self.server.connect().await {
-            Ok(link) => link,
-            Err(error) if self.reached => return Ok(Err(again(error.to_string()))),
-            Err(error) => {
-                return Err(error).context(format!(
-                    "no server answers at {authority}: start it with `fob serve`, or name another \
-                     with --url"
-                ));
-            }
+        let (mut link, pass) = match self.way.go().await? {
+            Ok(there) => there,
+            Err(again) => return Ok(Err(again)),
         };
-        let pass = match self.issuer.pass() {
-            Ok(pass) => pass,
-            // A server that comes back opens its socket last.
-            Err(error) if self.reached => return Ok(Err(again(format!("{error:#}")))),
-            Err(error) => return Err(error),
-        };
-        self.reached = true;
         let path = match self.action {
             Action::Suspend => "/v1/suspensions",
             Action::Resume => "/v1/resumptions",
@@ -256,8 +239,8 @@ impl Run {
         let (sender, receiver) = channel(1);
         sender.try_send(Bytes::from(body))?;
         drop(sender);
-        let request = Request::post(self.server.target(path))
-            .header(HOST, authority)
+        let request = Request::post(self.way.server.target(path))
+            .header(HOST, &self.way.server.authority)
             .header(AUTHORIZATION, format!("Bearer {}", pass.token))
             .header(CONTENT_TYPE, content_type)
             .header(ACCEPT, NDJSON)

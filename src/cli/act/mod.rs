@@ -90,7 +90,7 @@ struct Summary {
 }
 
 pub(super) fn run(common: &Common, args: &ActArgs, action: Action) -> anyhow::Result<ExitCode> {
-    let (server, issuer) = args.server.reach(common, "revoke")?;
+    let way = args.server.reach(common, "revoke")?;
     let side = match &args.target.from {
         None if args.refused.is_some() => bail!("--refused goes with --from"),
         None => None,
@@ -102,13 +102,11 @@ pub(super) fn run(common: &Common, args: &ActArgs, action: Action) -> anyhow::Re
     let targets = args.target.read()?;
     let began = SystemClock.monotonic();
     let mut run = Run {
-        server,
-        issuer,
+        way,
         action,
         retries: args.retries,
         bar: bar(args.quiet, &targets),
         refusals: side.clone().map(Refusals::new).transpose()?,
-        reached: false,
         came_to: call::CameTo::default(),
     };
     let ended = until_signalled(run.complete(targets));

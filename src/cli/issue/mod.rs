@@ -106,7 +106,7 @@ pub(super) fn run(common: &Common, args: &IssueArgs) -> anyhow::Result<ExitCode>
             args.output.display()
         );
     }
-    let (server, issuer) = args.server.reach(common, "issue")?;
+    let way = args.server.reach(common, "issue")?;
     let source = source(args)?;
     let (run_file, lines) = begin(args, &source)?;
     let mut answered = LineSet::new(lines);
@@ -116,15 +116,13 @@ pub(super) fn run(common: &Common, args: &IssueArgs) -> anyhow::Result<ExitCode>
     let shared = Arc::new(Shared::new(answered, Refusals::new(refused.clone())?));
     let (began, table) = ((SystemClock.monotonic(), output.keys), source.table);
     let mut run = Run {
-        server,
-        issuer,
+        way,
         source,
         key: run_file.key,
         retries: args.retries,
         shared,
         output,
         bar: bar(args, lines.saturating_sub(1 + u64::from(table))),
-        reached: false,
         began,
     };
     let ended = until_signalled(run.complete());

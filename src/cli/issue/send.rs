@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use super::answer::Head;
 use super::feed::{Fed, Source, feed};
 use super::record::{LineSet, Output};
-use crate::cli::link::{Orders, Server};
-use crate::cli::pass::{Issuer, Pass};
+use crate::cli::link::Orders;
+use crate::cli::pass::Pass;
+use crate::cli::reach::Way;
 use crate::cli::refusals::{Refusals, Refused};
 use crate::cli::retry::{Again, again, jittered, problem, turned_away};
 use crate::clock::{Clock as _, SystemClock};
@@ -94,16 +95,13 @@ impl Shared {
 
 /// A run.
 pub(super) struct Run {
-    pub(super) server: Server,
-    pub(super) issuer: Issuer,
+    pub(super) way: Way,
     pub(super) source: Source,
     pub(super) key: String,
     pub(super) retries: u32,
     pub(super) shared: Arc<Shared>,
     pub(super) output: Output,
     pub(super) bar: indicatif::ProgressBar,
-    /// What a server that does not answer at all is to be told apart by.
-    pub(super) reached: bool,
     /// When it began, and with how many keys, for the rate.
     pub(super) began: (Duration, u64),
 }
@@ -154,24 +152,10 @@ impl Run {
     }
 
     async fn call(&mut self, call: Call) -> anyhow::Result<Result<(), Again>> {
-        let mut link = match self.server.connect().await {
-            Ok(link) => link,
-            Err(error) if self.reached => return Ok(Err(again(error.to_string()))),
-            Err(error) => {
-                let authority = &self.server.authority;
-                return Err(error).context(format!(
-                    "no server answers at {authority}: start it with `fob serve`, or name another \
-                     with --url"
-                ));
-            }
+        let (mut link, pass) = match self.way.go().await? {
+            Ok(there) => there,
+            Err(again) => return Ok(Err(again)),
         };
-        let pass = match self.issuer.pass() {
-            Ok(pass) => pass,
-            // A server that comes back opens its socket last.
-            Err(error) if self.reached => return Ok(Err(again(format!("{error:#}")))),
-            Err(error) => return Err(error),
-        };
-        self.reached = true;
         let (body, pieces) = channel(PIECES_WAITING_MAX);
         let mut sending = pin!(link.sender.send_request(self.request(&pass, pieces)?));
         let early = timeout(FIRST_WORD_WITHIN, &mut sending).await;
@@ -208,8 +192,8 @@ impl Run {
         pass: &Pass,
         pieces: tokio::sync::mpsc::Receiver<Bytes>,
     ) -> anyhow::Result<Request<Orders>> {
-        Request::post(self.server.target("/v1/batches"))
-            .header(HOST, &self.server.authority)
+        Request::post(self.way.server.target("/v1/batches"))
+            .header(HOST, &self.way.server.authority)
             .header(AUTHORIZATION, format!("Bearer {}", pass.token))
             .header(CONTENT_TYPE, "application/x-ndjson")
             .header("idempotency-key", &self.key)

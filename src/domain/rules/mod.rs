@@ -26,6 +26,9 @@ pub use weekly::{WeeklyText, recurring};
 /// The most rules about licences a fleet may have.
 pub const LICENCE_RULES_MAX: usize = 64;
 
+/// The most keys in a day that a fleet may set.
+pub const KEYS_PER_DAY_MAX: u64 = 1_000_000_000_000;
+
 /// The earliest a fleet may let keys work before their window begins, in seconds.
 pub const EARLY_GRACE_S_MAX: u32 = 86_400;
 
@@ -76,6 +79,19 @@ pub struct Rules {
     pub early_grace_s: u32,
     /// The normal band of issuing.
     pub brake: Bands,
+    /// They stand, and nobody here can read them: whatever they ask for, it is not met.
+    pub unreadable: bool,
+}
+
+impl Rules {
+    /// Rules that cannot be read.
+    pub fn unreadable(version: u32) -> Self {
+        Self {
+            version,
+            unreadable: true,
+            ..Self::default()
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -114,6 +130,15 @@ impl RulesText {
         if self.early_grace_s > EARLY_GRACE_S_MAX {
             return Err(Refusal::malformed("early_grace_s", "at most 86400 seconds"));
         }
+        if self
+            .keys_per_day
+            .is_some_and(|keys| keys > KEYS_PER_DAY_MAX)
+        {
+            return Err(Refusal::malformed(
+                "keys_per_day",
+                "at most 1000000000000 keys",
+            ));
+        }
         Ok(Rules {
             version,
             licences: licences.collect::<Result<_, _>>()?,
@@ -122,6 +147,7 @@ impl RulesText {
             keys_per_day: self.keys_per_day,
             early_grace_s: self.early_grace_s,
             brake: self.brake,
+            unreadable: false,
         })
     }
 }
@@ -168,6 +194,7 @@ mod tests {
         let one_less = vec![r#"{"functions":[3],"classes":["B"]}"#; 64].join(",");
         assert!(check(&format!(r#"{{"licences":[{one_less}]}}"#)).is_ok());
         assert!(check(r#"{"early_grace_s":86400}"#).is_ok());
+        assert!(check(r#"{"keys_per_day":1000000000000}"#).is_ok());
         assert!(check(&rate(1, 1)).is_ok() && check(&rate(1_000_000, 86_400)).is_ok());
         for (text, code, field) in [
             (
@@ -195,6 +222,11 @@ mod tests {
                 r#"{"early_grace_s":86401}"#.into(),
                 RefusalCode::Malformed,
                 "early_grace_s",
+            ),
+            (
+                r#"{"keys_per_day":1000000000001}"#.into(),
+                RefusalCode::Malformed,
+                "keys_per_day",
             ),
             (rate(0, 1), RefusalCode::Malformed, "limits.vehicle"),
             (rate(1, 0), RefusalCode::Malformed, "limits.vehicle"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ground::{AuthorizationRow, FirstIssue, Ground, NewBundle, Signed, Whole, Written};
 use super::issue::{check_form, may_command, repeated, with_suspended};
-use crate::domain::change::Bearer;
+use crate::domain::change::Followed;
 use crate::domain::{BundleId, VehicleId};
 use crate::store::amend::comes_suspended;
 use crate::store::encoding::words;
@@ -137,15 +137,15 @@ pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
     }
     let status = words::status(suspension.status);
     match &suspension.of {
-        Bearer::Identity(id) => {
+        Followed::Identity(id) => {
             let name = (fleet, id.clone());
-            let Some(active) = ground.identities.get_mut(&name) else {
+            let Some(row) = ground.identities.get_mut(&name) else {
                 return Applied::Stale;
             };
-            *active = status == words::ACTIVE;
+            row.active = status == words::ACTIVE;
             ground.changes.identities_stand.insert(name);
         }
-        Bearer::Vehicle(id) => {
+        Followed::Vehicle(id) => {
             let name = (fleet, id.clone());
             let Some(row) = ground.vehicles.get_mut(&name) else {
                 return Applied::Stale;
@@ -163,8 +163,11 @@ pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
 pub(super) fn follow(ground: &mut Ground, following: &Following) -> Applied {
     let fleet = following.fleet;
     let active = match &following.of {
-        Bearer::Identity(id) => ground.identities.get(&(fleet, id.clone())).copied(),
-        Bearer::Vehicle(id) => ground
+        Followed::Identity(id) => ground
+            .identities
+            .get(&(fleet, id.clone()))
+            .map(|row| row.active),
+        Followed::Vehicle(id) => ground
             .vehicles
             .get(&(fleet, id.clone()))
             .map(|row| row.status == words::ACTIVE),

@@ -31,8 +31,7 @@ pub(super) struct Ground {
     pub(super) fleets_taken: (HashSet<FleetId>, HashSet<String>, HashSet<u32>),
     pub(super) functions: HashMap<(FleetId, FunctionCode), Arc<str>>,
     pub(super) vehicles: HashMap<(FleetId, VehicleId), VehicleRow>,
-    /// Whether an identity is active.
-    pub(super) identities: HashMap<(FleetId, IdentityId), bool>,
+    pub(super) identities: HashMap<(FleetId, IdentityId), IdentityRow>,
     pub(super) terminals: HashMap<(FleetId, TerminalId), TerminalRow>,
     pub(super) tokens: HashMap<TokenId, TokenRow>,
     pub(super) epochs: HashMap<EpochId, EpochRow>,
@@ -60,6 +59,12 @@ pub(super) type KeyPlace = (u32, u64, u32);
 pub(super) struct VehicleRow {
     pub(super) status: i64,
     pub(super) epoch: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct IdentityRow {
+    pub(super) active: bool,
+    pub(super) held: bool,
 }
 
 /// What of a fleet's rulings stands.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ground::OrderPlace;
-use crate::domain::change::Bearer;
+use crate::domain::change::Followed;
 use crate::domain::{
     Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Mark, TerminalId, TokenId,
     VehicleId,
@@ -97,14 +97,14 @@ impl Needs {
             Write::Suspend(suspension) => {
                 let fleet = suspension.fleet;
                 self.fleets_alone.insert(fleet);
-                self.bearer(fleet, &suspension.of);
+                self.followed(fleet, &suspension.of);
                 self.commander(fleet, suspension.by.as_ref());
                 self.request(suspension.request.as_ref());
             }
             Write::Follow(following) => {
                 self.amendments = true;
                 self.fleets.insert(following.fleet);
-                self.bearer(following.fleet, &following.of);
+                self.followed(following.fleet, &following.of);
                 self.marks(&following.marks);
             }
             Write::Renew(renewal) => {
@@ -187,10 +187,10 @@ impl Needs {
         }
     }
 
-    fn bearer(&mut self, fleet: FleetId, of: &Bearer) {
+    fn followed(&mut self, fleet: FleetId, of: &Followed) {
         match of {
-            Bearer::Identity(id) => drop(self.identities.insert((fleet, id.clone()))),
-            Bearer::Vehicle(id) => drop(self.vehicles.insert((fleet, id.clone()))),
+            Followed::Identity(id) => drop(self.identities.insert((fleet, id.clone()))),
+            Followed::Vehicle(id) => drop(self.vehicles.insert((fleet, id.clone()))),
         }
     }
 

@@ -83,7 +83,7 @@ impl<'a> Writing<'a> {
         if !changes.identities_stand.is_empty() {
             let rows = &changes.identities_stand;
             let status = |name| match ground.identities.get(name) {
-                Some(true) => words::ACTIVE,
+                Some(row) if row.active => words::ACTIVE,
                 _ => words::status(crate::domain::Status::Suspended),
             };
             self.put(

@@ -7,7 +7,7 @@ use super::amend::{answer_again, count, keep, may_command};
 use super::registry::fleet_number;
 use super::writer::Transaction;
 use super::{statuses, words};
-use crate::domain::change::Bearer;
+use crate::domain::change::Followed;
 use crate::store::{Applied, Following, StoreError, Suspension};
 
 /// Suspends an identity or a vehicle, or makes it active again.
@@ -27,12 +27,12 @@ pub(super) fn suspend(
     }
     let standings = &mut transaction.standings;
     let (sql, id) = match &suspension.of {
-        Bearer::Identity(id) => {
+        Followed::Identity(id) => {
             standings.forget_identity(&suspension.fleet, id);
             let sql = "UPDATE identities SET status = ?3 WHERE fleet = ?1 AND id = ?2";
             (sql, id.as_str())
         }
-        Bearer::Vehicle(id) => {
+        Followed::Vehicle(id) => {
             standings.forget_vehicle(&suspension.fleet, id);
             let sql = "UPDATE vehicles SET status = ?3 WHERE fleet = ?1 AND id = ?2";
             (sql, id.as_str())
@@ -58,11 +58,11 @@ pub(super) fn follow(
         return Ok(Applied::Stale);
     };
     let (sql, id) = match &following.of {
-        Bearer::Identity(id) => {
+        Followed::Identity(id) => {
             let sql = "SELECT 1 FROM identities WHERE fleet = ?1 AND id = ?2 AND status = ?3";
             (sql, id.as_str())
         }
-        Bearer::Vehicle(id) => {
+        Followed::Vehicle(id) => {
             let sql = "SELECT 1 FROM vehicles WHERE fleet = ?1 AND id = ?2 AND status = ?3";
             (sql, id.as_str())
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fob::domain::change::Bearer;
+use fob::domain::change::Followed;
 use fob::domain::{AuthorizationId, AuthorizationState, KeyChange, Mark, Reason, ShardId, Status};
 use fob::store::{Amendment, Applied, Following, Redemption, Row, Store, Suspension, Write};
 
@@ -10,15 +10,15 @@ use super::Place;
 use super::amend::{amend, amendment, asked, changing, mark, marked};
 use crate::store::sample::*;
 
-fn ben() -> Bearer {
-    Bearer::Identity(identity_id("ben"))
+fn ben() -> Followed {
+    Followed::Identity(identity_id("ben"))
 }
 
-fn car() -> Bearer {
-    Bearer::Vehicle(vehicle_id("V-1"))
+fn car() -> Followed {
+    Followed::Vehicle(vehicle_id("V-1"))
 }
 
-fn suspension(of: Bearer, status: Status) -> Suspension {
+fn suspension(of: Followed, status: Status) -> Suspension {
     Suspension {
         fleet: FLEET,
         of,
@@ -28,11 +28,11 @@ fn suspension(of: Bearer, status: Status) -> Suspension {
     }
 }
 
-fn stand(of: Bearer, status: Status) -> Write {
+fn stand(of: Followed, status: Status) -> Write {
     Write::Suspend(Arc::new(suspension(of, status)))
 }
 
-fn follow(of: Bearer, status: Status, marks: Vec<Mark>) -> Write {
+fn follow(of: Followed, status: Status, marks: Vec<Mark>) -> Write {
     Write::Follow(Arc::new(Following {
         fleet: FLEET,
         of,
@@ -94,8 +94,8 @@ pub(crate) fn each_condition_of_a_suspension_counts<P: Place>() {
         fleet: OTHER_FLEET,
         ..suspension(car(), Status::Suspended)
     }));
-    let nobody = stand(Bearer::Identity(identity_id("nobody")), Status::Active);
-    let nothing = stand(Bearer::Vehicle(vehicle_id("V-9")), Status::Active);
+    let nobody = stand(Followed::Identity(identity_id("nobody")), Status::Active);
+    let nothing = stand(Followed::Vehicle(vehicle_id("V-9")), Status::Active);
     for stale in [by("none"), elsewhere, nobody, nothing] {
         assert_eq!(commit(&store, &[stale]), [Applied::Stale]);
         assert_eq!(rows(&store), before);
