@@ -68,8 +68,9 @@ struct UsableView {
 #[derive(Serialize, ToSchema)]
 pub(super) struct ExplanationView {
     passes: bool,
-    /// Every rule, in the order in which they are asked: the first that does not pass is what the
-    /// call would be refused with.
+    /// Every rule, in the order in which they are asked: the first that does not pass is what a
+    /// redemption would be refused with. Of an authorization `authorization` and `vehicle_status`
+    /// are asked when it is made, all others when it is redeemed.
     rules: Vec<FindingView>,
     /// When its keys could be used; absent where the authorization itself does not pass.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -287,9 +287,12 @@ fn what_was_released_is_released_though_the_store_did_not_say_so() {
             .unwrap();
         assert_eq!(frozen().len(), 1);
         inside.store.fail(&[fault]);
-        // It is tried again; where it had happened, there is nothing to release any more.
-        let released = runtime.block_on(inside.engine.release(&other, car(), None));
-        assert_eq!(released.is_err(), fault == Fault::UnknownApplied);
+        let release = || runtime.block_on(inside.engine.release(&other, car(), None));
+        assert!(release().is_err(), "{fault:?}: nobody knows");
+        // Where it had happened, there is nothing to release any more.
+        let happened = fault == Fault::UnknownApplied;
+        assert_eq!(frozen().is_empty(), happened, "{fault:?}");
+        assert_eq!(release().is_err(), happened, "{fault:?}");
         assert!(frozen().is_empty(), "{fault:?}");
     }
 }
