@@ -18,10 +18,16 @@ mod setup;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fob::domain::CodeSet;
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
 use fob::domain::code_set::CodeSetKey;
+use fob::domain::rules::Rate;
+use fob::domain::{CodeSet, Identity, IdentityId, Licence, Status};
+use fob::engine::Engine;
 use fob::hsm::{Signer, verify_signature};
+use fob::store::{Applied, Ruling, Rulings, Write};
 use fob_verify::key::{self, SignedKey};
 use fob_verify::{RustCrypto, trust};
 
@@ -81,6 +87,7 @@ fn admit(criterion: &mut Criterion) {
             )
         });
     });
+    rules(&mut group);
     group.bench_function("proof: check", |bencher| {
         let phone = setup::Phone::new();
         let now = setup::now();
@@ -92,6 +99,66 @@ fn admit(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// What a fleet that rules everything adds: every rule about who gets the keys, asked of a book, and
+/// five rates.
+fn rules(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let engine = ruled();
+    let fleet = engine.book().fleet_named("bench").unwrap();
+    let identity = IdentityId::parse("renter").unwrap();
+    let held = authorization(7, 8);
+    group.bench_function("rules: all, explained", |bencher| {
+        bencher.iter(|| {
+            let explained = engine.explain_redemption(&fleet, black_box(&held), &identity, None);
+            assert!(explained.unwrap().passes());
+        });
+    });
+    let rate = Rate {
+        count: 1_000_000,
+        seconds: 1,
+    };
+    let meter = engine.meter::<IdentityId>("identity", rate).unwrap();
+    group.bench_function("rules: a rate", |bencher| {
+        bencher.iter(|| drop(black_box(meter.take(&identity))));
+    });
+}
+
+/// An engine whose fleet rules everything there is.
+fn ruled() -> Engine {
+    let engine = Issuer::new().engine();
+    let rate = r#"{"count":1000000,"seconds":1}"#;
+    let text = format!(
+        r#"{{"licences":[{{"functions":[1,2,3],"classes":["B"]}}],"keys_per_day":1000000000,
+        "limits":{{"token":{rate},"identity":{rate},"terminal":{rate},"vehicle":{rate}}},
+        "brake":{{"fleet":{rate},"vehicle":{rate}}},"early_grace_s":60}}"#
+    );
+    let writes = vec![
+        Write::Identity(Identity {
+            fleet: setup::FLEET,
+            id: IdentityId::parse("renter").unwrap(),
+            status: Status::Active,
+            hold: None,
+            licences: vec![Licence {
+                class: "B".into(),
+                expires: setup::now() + 1_000_000,
+            }],
+        }),
+        Write::Rule(Box::new(Rulings {
+            fleet: setup::FLEET,
+            at: setup::now(),
+            by: "bench".into(),
+            why: None,
+            what: Ruling::Rules(1, text.into()),
+        })),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let applied = runtime.block_on(engine.write(writes)).unwrap();
+    assert_eq!(applied, [Applied::Done, Applied::Done]);
+    engine
 }
 
 /// Spelling out one key, and putting the signature to it.

@@ -113,6 +113,7 @@ struct ServerSection {
     import_timeout_ms: Option<u64>,
     batches_max: Option<usize>,
     batch_idle_ms: Option<u64>,
+    address_requests_per_s_max: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -354,6 +355,16 @@ fn within<T: PartialOrd + std::fmt::Display + Copy>(
 }
 
 impl ServerSection {
+    fn address_requests_per_s_max(&self) -> Result<u32, Wrong> {
+        let name = "server.address_requests_per_s_max";
+        within(
+            name,
+            self.address_requests_per_s_max,
+            100_000,
+            0..=1_000_000,
+        )
+    }
+
     fn check(&self, dir: &Path) -> Result<ServerConfig, Wrong> {
         let tls = match (&self.tls_certificates, &self.tls_key) {
             (None, None) => None,
@@ -404,6 +415,8 @@ impl ServerSection {
             import_timeout: Duration::from_millis(import_timeout_ms),
             batches_max: within("server.batches_max", self.batches_max, 8, 1..=1_024)?,
             batch_idle: Duration::from_millis(batch_idle_ms),
+            address_requests_per_s_max: self.address_requests_per_s_max()?,
+            forwarded: self.behind_proxy,
         };
         Ok(ServerConfig {
             metrics_listen: self.metrics_listen,

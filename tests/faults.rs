@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use fob::domain::{Hold, IdentityId, Status};
+use fob::engine::registry::Entry;
 use fob_verify::key::SignedKey;
 use serde_json::json;
 
@@ -334,37 +336,41 @@ fn a_late_answer_is_a_503_and_the_work_is_not_lost() {
 #[test]
 fn what_is_withdrawn_while_it_is_signed_is_not_committed() {
     let inside = Inside::start("faults-withdrawn", |_| {});
-    let redemption = Redemption::new(&inside);
-    inside.signer.hold();
-    let answer = thread::scope(|scope| {
-        let sent = scope.spawn(|| redemption.send(&inside));
-        until(|| inside.engine.in_flight() == 1);
-        // Beside the pipeline, the way a second node would.
-        suspend(&inside, "renter-1");
-        inside.signer.release();
-        sent.join().unwrap()
-    });
-    answer.refused(403, "identity_suspended");
-    let other = inside
-        .server
-        .redeem(&redemption.code_set, "renter-2", &redemption.phone);
-    assert_eq!(
-        other.status,
-        201,
-        "the code set was released: {}",
-        other.text()
-    );
+    for (status, hold, code) in [
+        (None, Some(Some(Hold::Payment)), "identity_held"),
+        (Some(Status::Suspended), Some(None), "identity_suspended"),
+    ] {
+        let redemption = Redemption::new(&inside);
+        inside.signer.hold();
+        let answer = thread::scope(|scope| {
+            let sent = scope.spawn(|| redemption.send(&inside));
+            until(|| inside.engine.in_flight() == 1);
+            // Beside the pipeline, the way a second node would.
+            put(&inside, "renter-1", status, hold);
+            inside.signer.release();
+            sent.join().unwrap()
+        });
+        answer.refused(403, code);
+        let other = inside
+            .server
+            .redeem(&redemption.code_set, "renter-2", &redemption.phone);
+        assert_eq!(
+            other.status,
+            201,
+            "the code set was released: {}",
+            other.text()
+        );
+        put(&inside, "renter-1", Some(Status::Active), Some(None));
+    }
 }
 
-/// Suspends a renter while redemptions are held up.
-fn suspend(inside: &Inside, renter: &str) {
-    use fob::domain::{IdentityId, Status};
-    use fob::engine::registry::Entry;
+/// Suspends or holds a renter while redemptions are held up.
+fn put(inside: &Inside, renter: &str, status: Option<Status>, hold: Option<Option<Hold>>) {
     let fleet = inside.engine.book().fleet_named("demo").unwrap();
-    let id = IdentityId::parse(renter).unwrap();
     let entry = Entry::Identity {
-        id,
-        status: Some(Status::Suspended),
+        id: IdentityId::parse(renter).unwrap(),
+        status,
+        hold,
         licences: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -17,6 +17,7 @@ mod cluster;
 mod demo;
 mod epochs;
 mod faults;
+mod fleets;
 mod floors;
 mod hostile;
 mod hsm;

@@ -1134,11 +1134,20 @@ fn what_is_not_there_is_not_found() {
 // ---- all of them ---------------------------------------------------------------------------
 
 /// Codes that no test of this file reaches, and why.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 13] = [
     ("busy", "needs a full queue: faults.rs"),
     ("hsm_unavailable", "needs a broken HSM: faults.rs"),
     ("store_unavailable", "needs a broken store: faults.rs"),
     ("shutting_down", "needs a server that drains: faults.rs"),
+    (
+        "identity_held",
+        "needs a fleet that holds: fleets/eligibility.rs",
+    ),
+    ("licence_missing", "needs rules: fleets/eligibility.rs"),
+    ("licence_expired", "needs rules: fleets/eligibility.rs"),
+    ("rate_limited", "needs rules: fleets/limits.rs"),
+    ("quota_exceeded", "needs rules: fleets/limits.rs"),
+    ("issuing_frozen", "needs rules: fleets/limits.rs"),
     ("authorization_suspended", "suspending is not offered yet"),
     ("code_set_cancelled", "cancelling is not offered yet"),
     ("version_conflict", "changing is not offered yet"),

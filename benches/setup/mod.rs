@@ -262,6 +262,7 @@ impl Issuer {
             fleet: FLEET,
             id: IdentityId::parse("renter").unwrap(),
             status: Status::Active,
+            hold: None,
             licences: Vec::new(),
         }));
         store.commit(&writes).unwrap();

@@ -266,6 +266,9 @@ fn token_rows(book: &Book, fleet: &FleetBook, now: UnixTime) -> Vec<TokenRow> {
 
 fn scope(name: &str) -> Result<Scope, Refusal> {
     Scope::parse(name).ok_or_else(|| {
-        Refusal::malformed("scopes", "scopes are authorize, issue, revoke, read, admin")
+        Refusal::malformed(
+            "scopes",
+            "scopes are authorize, issue, revoke, read, admin, approve",
+        )
     })
 }

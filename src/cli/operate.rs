@@ -38,7 +38,8 @@ pub(super) enum TokenCommand {
         /// The fleet, by name or id
         #[arg(long)]
         fleet: String,
-        /// What it may do: authorize, issue, revoke, read, admin
+        /// What it may do: authorize, issue, revoke, read, admin; or approve, which goes with
+        /// neither authorize nor issue
         #[arg(long, value_delimiter = ',', required = true)]
         scopes: Vec<String>,
         /// When it ends: 12h, 30d; never where absent

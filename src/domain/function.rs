@@ -1,7 +1,11 @@
 //! Functions: numbered capabilities of a vehicle, the built-in ones and those a fleet adds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::{Serialize, Serializer};
 
 use super::refusal::{Refusal, RefusalCode};
 
@@ -36,6 +40,41 @@ pub enum FunctionRef {
     Code(FunctionCode),
     /// By name.
     Name(String),
+}
+
+impl Serialize for FunctionRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Code(code) => serializer.serialize_u16(*code),
+            Self::Name(name) => serializer.serialize_str(name),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FunctionRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CodeOrName;
+
+        impl Visitor<'_> for CodeOrName {
+            type Value = FunctionRef;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a function's code or name")
+            }
+
+            fn visit_u64<E: Error>(self, code: u64) -> Result<FunctionRef, E> {
+                let code = u16::try_from(code);
+                code.map(FunctionRef::Code)
+                    .map_err(|_| E::custom("a function's code is 65535 at most"))
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<FunctionRef, E> {
+                Ok(FunctionRef::Name(name.into()))
+            }
+        }
+
+        deserializer.deserialize_any(CodeOrName)
+    }
 }
 
 /// What a fleet's function codes mean: the built-in ones and its own.

@@ -33,6 +33,38 @@ impl Status {
     }
 }
 
+/// Why a fleet holds keys back from somebody who is not suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// A payment is open.
+    Payment,
+    /// The insurance does not cover.
+    Insurance,
+}
+
+impl Hold {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Payment, Self::Insurance];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Payment => "payment",
+            Self::Insurance => "insurance",
+        }
+    }
+
+    /// The hold of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hold| hold.name() == name)
+    }
+}
+
+/// Whether `class` may be a licence class: 1 to 8 letters and digits.
+pub fn is_licence_class(class: &str) -> bool {
+    (1..=8).contains(&class.len()) && class.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
 /// A driving licence class and when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Licence {
@@ -51,6 +83,8 @@ pub struct Identity {
     pub id: IdentityId,
     /// Suspended identities neither authorize nor redeem.
     pub status: Status,
+    /// Why it gets no keys for now, where it does not.
+    pub hold: Option<Hold>,
     /// Licence classes, for the rules about eligibility.
     pub licences: Vec<Licence>,
 }

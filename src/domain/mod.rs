@@ -19,6 +19,7 @@ pub mod operator;
 pub mod record;
 pub mod refusal;
 pub mod rotation;
+pub mod rules;
 pub mod status;
 pub mod terminal;
 pub mod time;
@@ -38,11 +39,12 @@ pub use id::{
     AuthorizationId, BundleId, EpochId, FleetId, FleetName, IdentityId, KeyId, TerminalId, TokenId,
     VehicleId,
 };
-pub use identity::{Identity, Licence, Status};
+pub use identity::{Hold, Identity, Licence, Status};
 pub use operator::Operator;
 pub use record::{Record, RootKey, Standing, Step};
 pub use refusal::{Refusal, RefusalCode};
 pub use rotation::Schedule;
+pub use rules::{Rules, RulesText};
 pub use status::{Held, KeyChange, KeyStatus, Mark, Reason, Reasons, ShardId};
 pub use terminal::Terminal;
 pub use time::{UnixTime, Window};

@@ -16,18 +16,21 @@ pub enum Scope {
     Revoke,
     /// Read.
     Read,
-    /// Keep the registry.
+    /// Keep the registry, and set the rules.
     Admin,
+    /// Release the brake, and approve keys beyond the quota: what takes a second person.
+    Approve,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Authorize,
         Self::Issue,
         Self::Revoke,
         Self::Read,
         Self::Admin,
+        Self::Approve,
     ];
 
     /// The word for it.
@@ -38,6 +41,7 @@ impl Scope {
             Self::Revoke => "revoke",
             Self::Read => "read",
             Self::Admin => "admin",
+            Self::Approve => "approve",
         }
     }
 
@@ -57,6 +61,11 @@ impl Scopes {
         self.0 & (1 << scope as u8) != 0
     }
 
+    /// Whether nobody may have all of them: who approves does not issue.
+    pub const fn contradict(self) -> bool {
+        self.has(Scope::Approve) && (self.has(Scope::Authorize) || self.has(Scope::Issue))
+    }
+
     /// The set as bits, for the store.
     pub const fn bits(self) -> u8 {
         self.0
@@ -64,7 +73,7 @@ impl Scopes {
 
     /// The set the store keeps as `bits`; unknown bits are dropped.
     pub const fn from_bits(bits: u8) -> Self {
-        Self(bits & 0x1f)
+        Self(bits & 0x3f)
     }
 
     /// Their names, in the order of [`Scope::ALL`].

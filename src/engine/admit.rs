@@ -6,6 +6,8 @@ use std::sync::Arc;
 use fob_verify::HolderKey;
 
 use super::book::FleetBook;
+use super::case::{Borrower, Case};
+use super::limits::Asks;
 use super::reserve::{Outcome, RequestKey, Reserved};
 use super::ticket::Ticket;
 use super::{Engine, Failure, batch, jws, shutting_down};
@@ -14,7 +16,7 @@ use crate::concurrent::{self, oneshot};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
     Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
-    Status, Terminal, TerminalId, Vehicle,
+    TerminalId, UnixTime, Vehicle, Window,
 };
 use crate::store::{Applied, Order, Redemption, Write};
 
@@ -78,6 +80,8 @@ pub struct Admitted {
     pub(super) identity: IdentityId,
     pub(super) holder: HolderKey,
     pub(super) terminal: Option<TerminalId>,
+    /// When its keys may be used.
+    pub(super) window: Window,
     pub(super) order: Option<Order>,
     /// The bundle as it stands, where it is to be signed again as it is.
     pub(super) renews: Option<Box<Bundle>>,
@@ -136,6 +140,7 @@ impl Engine {
     }
 
     async fn carry_through(&self, mut presented: Presented) -> Result<Arc<Redemption>, Failure> {
+        self.count_redemption(&presented)?;
         let deadline = concurrent::sleep(self.shared.settings.answer_within);
         tokio::pin!(deadline);
         for _ in 0..=ADMISSIONS_MAX {
@@ -162,6 +167,25 @@ impl Engine {
             .shared
             .busy("others keep failing to redeem this code set")
             .into())
+    }
+
+    /// Counts an attempt to redeem, right or wrong, as the fleet's rules have it.
+    fn count_redemption(&self, presented: &Presented) -> Result<(), Refusal> {
+        let fleet = &presented.fleet;
+        if fleet.ruled.rules().limits.is_none() {
+            return Ok(());
+        }
+        // Whoever is not known is refused in any case, and leaves no trace.
+        let identity = fleet.identity(presented.identity.as_str());
+        let known = fleet.terminals_of(presented.identity.as_str());
+        let terminal = known.iter().find(|one| one.key == presented.holder);
+        let asks = Asks {
+            token: None,
+            identity: identity.as_ref().map(|it| &it.id),
+            terminal: terminal.map(|it| &it.id),
+            vehicle: Some(&presented.authorization.vehicle),
+        };
+        self.shared.limits.ask(fleet, asks)
     }
 
     /// What a code set is for, to somebody who holds it.
@@ -199,19 +223,23 @@ impl Engine {
     fn believe(&self, claimed: &CodeSet) -> Result<(Arc<Authorization>, Arc<FleetBook>), Refusal> {
         let shared = &self.shared;
         let unknown = || Refusal::new(RefusalCode::CodeSetUnknown).field("code_set");
-        let Some(authorization) = shared.book.authorization(claimed.id) else {
-            shared.code_set_key.matches_nothing(claimed);
-            return Err(unknown());
+        // Copied for whoever holds it alone: that takes long enough to be told from outside.
+        let believed = shared.book.look_up(claimed.id, |held| {
+            let (version, functions) = held.code_set();
+            shared
+                .code_set_key
+                .matches(claimed, held.fleet, version, functions)
+                .then(|| Arc::new(held.clone()))
+        });
+        let authorization = match believed {
+            Some(known) => known.ok_or_else(unknown)?,
+            None => {
+                shared.code_set_key.matches_nothing(claimed);
+                return Err(unknown());
+            }
         };
-        let fleet = authorization.fleet;
-        let (version, functions) = authorization.code_set();
-        if !shared
-            .code_set_key
-            .matches(claimed, fleet, version, functions)
-        {
-            return Err(unknown());
-        }
-        let fleet = shared.book.fleet(fleet).ok_or_else(unknown)?;
+        let fleet = shared.book.fleet(authorization.fleet);
+        let fleet = fleet.ok_or_else(unknown)?;
         Ok((authorization, fleet))
     }
 
@@ -229,7 +257,11 @@ impl Engine {
         shared.check_door()?;
         let now = shared.clock.unix();
         authorization.check_open(now)?;
-        let (vehicle, terminal) = check_rules(presented, &authorization)?;
+        let Allowed {
+            vehicle,
+            terminal,
+            window,
+        } = check_rules(presented, &authorization, now)?;
         shared.check_signing(now)?;
         if authorization.pin && !presented.pin_right {
             return Ok(Admission::PinAsked);
@@ -249,6 +281,9 @@ impl Engine {
             other => other?,
         };
         if let Reserved::Mine(reservation) = reserved {
+            // Where it may not, the reservation is dropped, and whoever waits for it asks anew.
+            let keys = authorization.functions.len();
+            self.count_issue(&presented.fleet, &vehicle.id, keys, now)?;
             self.hand_over(Admitted {
                 ticket: Ticket::Redemption(reservation),
                 authorization,
@@ -257,6 +292,7 @@ impl Engine {
                 identity: presented.identity.clone(),
                 holder: presented.holder,
                 terminal,
+                window,
                 order: None,
                 renews: None,
             })?;
@@ -346,95 +382,33 @@ impl Engine {
 pub(super) fn check_vehicle(
     fleet: &FleetBook,
     authorization: &Authorization,
+    now: UnixTime,
 ) -> Result<Arc<Vehicle>, Refusal> {
-    let vehicle = check_functions(fleet, authorization)?;
-    if vehicle.status != Status::Active {
-        return Err(
-            Refusal::new(RefusalCode::AuthorizationSuspended).detail("the vehicle is suspended")
-        );
-    }
-    Ok(vehicle)
+    Case::new(fleet, authorization, now).check_vehicle()
 }
 
-/// The same where the vehicle may be suspended.
-pub(super) fn check_functions(
-    fleet: &FleetBook,
-    authorization: &Authorization,
-) -> Result<Arc<Vehicle>, Refusal> {
-    if fleet.fleet.status != Status::Active {
-        return Err(Refusal::new(RefusalCode::Forbidden).detail("the fleet is suspended"));
-    }
-    let vehicle = fleet
-        .vehicle(authorization.vehicle.as_str())
-        .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
-    vehicle.check_functions(&authorization.functions)?;
-    Ok(vehicle)
+/// What the rules allow.
+struct Allowed {
+    vehicle: Arc<Vehicle>,
+    terminal: Option<TerminalId>,
+    window: Window,
 }
 
 /// Every rule about who may redeem what, apart from the PIN's value.
 fn check_rules(
     presented: &Presented,
     authorization: &Authorization,
-) -> Result<(Arc<Vehicle>, Option<TerminalId>), Refusal> {
-    let fleet = &presented.fleet;
-    let vehicle = check_vehicle(fleet, authorization)?;
-    let identity = fleet
-        .identity(presented.identity.as_str())
-        .ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity).field("identity.id"))?;
-    if identity.status != Status::Active {
-        return Err(RefusalCode::IdentitySuspended.into());
-    }
-    if authorization
-        .recipient()
-        .identity
-        .as_ref()
-        .is_some_and(|only| *only != presented.identity)
-    {
-        return Err(RefusalCode::RecipientMismatch.into());
-    }
-    let terminal = check_terminal(presented, authorization)?;
-    Ok((vehicle, terminal))
-}
-
-/// Which registered terminal redeems, if it is one: beside the code set a redemption needs a
-/// registered terminal of that identity, an authorization bound to that terminal, or the PIN,
-/// unless the fleet has opened redemption. An identity that has terminals redeems with those.
-fn check_terminal(
-    presented: &Presented,
-    authorization: &Authorization,
-) -> Result<Option<TerminalId>, Refusal> {
-    let mismatch = |why| {
-        Refusal::new(RefusalCode::TerminalMismatch)
-            .field("proof")
-            .detail(why)
-    };
-    let fleet = &presented.fleet;
-    let known = fleet.terminals_of(presented.identity.as_str());
-    let is_this = |terminal: &&Arc<Terminal>| {
-        terminal.key == presented.holder && terminal.status == Status::Active
-    };
-    let terminal = known
-        .iter()
-        .find(is_this)
-        .map(|terminal| terminal.id.clone());
-    if let Some(only) = &authorization.recipient().terminal {
-        return match terminal {
-            Some(terminal) if terminal == *only => Ok(Some(terminal)),
-            _ => Err(mismatch("this code set is bound to another terminal")),
-        };
-    }
-    if terminal.is_some() {
-        return Ok(terminal);
-    }
-    if !known.is_empty() {
-        return Err(mismatch(
-            "this identity redeems with its registered terminals only",
-        ));
-    }
-    if authorization.pin || fleet.fleet.settings.open_redemption {
-        return Ok(None);
-    }
-    Err(mismatch(
-        "register this terminal, bind the authorization to it, or ask for a PIN",
-    ))
+    now: UnixTime,
+) -> Result<Allowed, Refusal> {
+    let case = Case::new(&presented.fleet, authorization, now).redeemed_by(Borrower {
+        id: &presented.identity,
+        holder: Some(&presented.holder),
+    });
+    let vehicle = case.check_vehicle()?;
+    case.check_borrower()?;
+    Ok(Allowed {
+        vehicle,
+        terminal: case.terminal(),
+        window: case.window(false),
+    })
 }

@@ -13,7 +13,7 @@ use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 pub use super::caller::Caller;
 use super::outcome::Outcome;
-use super::plan::{Plan, again};
+use super::plan::{Anew, Plan, again};
 use super::reissue::{Again, reissue};
 use super::{Engine, Failure};
 use crate::concurrent;
@@ -76,7 +76,8 @@ impl Engine {
             restrictions.recipient = now.recipient().clone();
             restrictions.amended = plan.next.amended().cloned();
             plan.next.restrictions = restrictions.boxed();
-            self.issue_again(fleet, plan, versions, None).map(Some)
+            self.issue_again(fleet, plan, versions, Anew::Changed)
+                .map(Some)
         })
         .await
     }
@@ -131,7 +132,7 @@ impl Engine {
                     Refusal::new(RefusalCode::NotFound).detail("nothing has been issued on it yet")
                 );
             }
-            self.issue_again(caller.fleet(), plan, versions, Some(holder))
+            self.issue_again(caller.fleet(), plan, versions, Anew::To(holder))
                 .map(Some)
         })
         .await
@@ -150,7 +151,9 @@ impl Engine {
         action: Action,
     ) -> Result<Done, Failure> {
         let signed = self.bundle(key.bundle()).await?;
-        let id = signed.map(|signed| signed.bundle.authorization);
+        // Another fleet's key is refused in the words for one that is not there.
+        let own = signed.filter(|it| it.bundle.fleet == caller.fleet().fleet.id);
+        let id = own.map(|signed| signed.bundle.authorization);
         let id = id.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("key"))?;
         self.amend_unlisted(caller, id, |now, versions| {
             let mut subjects = versions.iter().flat_map(|it| {

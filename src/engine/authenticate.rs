@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Engine;
 use super::book::FleetBook;
 use super::jws::{COMMAND_TYP, CommandClaims, Unverified};
+use super::limits::Asks;
 use crate::domain::{FleetId, Refusal, RefusalCode, Scope, Status, Terminal, Token};
 use crate::store::Request;
 
@@ -41,7 +42,7 @@ impl Engine {
     ///
     /// # Errors
     /// `unauthenticated` for a token that is unknown or has ended; `forbidden` for one without the
-    /// scope, or of a fleet that is suspended.
+    /// scope, or of a fleet that is suspended; `rate_limited`.
     pub fn back_end(&self, bearer: &str, scope: Scope) -> Result<BackEnd, Refusal> {
         let unauthenticated = |why| Refusal::new(RefusalCode::Unauthenticated).detail(why);
         let hash = token_hash(bearer);
@@ -59,6 +60,11 @@ impl Engine {
             return Err(Refusal::new(RefusalCode::Forbidden)
                 .detail(format!("the token lacks the scope {}", scope.name())));
         }
+        let asks = Asks {
+            token: Some(&token.id),
+            ..Asks::default()
+        };
+        self.shared.limits.ask(&fleet, asks)?;
         Ok(BackEnd { fleet, token })
     }
 
@@ -101,6 +107,12 @@ impl Engine {
         if terminal.status != Status::Active {
             return Err(Refusal::new(RefusalCode::Forbidden).detail("the terminal is suspended"));
         }
+        let asks = Asks {
+            identity: Some(&identity.id),
+            terminal: Some(&terminal.id),
+            ..Asks::default()
+        };
+        self.shared.limits.ask(&fleet, asks)?;
         let scope = [
             b"jti",
             terminal.id.as_str().as_bytes(),

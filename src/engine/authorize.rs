@@ -1,16 +1,21 @@
 //! Authorization commands: checked against the rules, integrated into a code set, made durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fob_verify::region::Region;
+use fob_verify::window::Recurring;
 
 use super::authenticate::{BackEnd, OwnerCommand};
 use super::book::FleetBook;
+use super::case::Case;
+use super::limits::Asks;
 use super::{Engine, Failure};
-use crate::domain::function::FunctionRef;
+use crate::domain::function::{FUNCTIONS_MAX, FunctionRef};
+use crate::domain::rules::Preset;
 use crate::domain::{
-    Author, Authorization, AuthorizationId, AuthorizationState, FunctionCode, Recipient, Refusal,
-    RefusalCode, Restrictions, Signing, Status, UnixTime, VehicleId, Window,
+    Author, Authorization, AuthorizationId, AuthorizationState, Catalogue, FunctionCode, Recipient,
+    Refusal, RefusalCode, Restrictions, Signing, Status, UnixTime, VehicleId, Window,
 };
 use crate::store::{Applied, NewAuthorization, Request, Write};
 
@@ -27,6 +32,8 @@ pub struct AuthorizationSpec {
     pub not_after: UnixTime,
     /// Where they may be used.
     pub region: Option<Region>,
+    /// At which hours of the week they may be used.
+    pub recurring: Option<Recurring>,
     /// How often each function may be used.
     pub max_uses: Vec<(FunctionRef, u32)>,
     /// Whom the code set is for.
@@ -51,6 +58,7 @@ impl Engine {
         request: Option<Request>,
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Token(caller.token.id);
+        self.count_authorization(&caller.fleet, &spec.vehicle)?;
         let drafted = self.draft(&caller.fleet, spec, author);
         self.commit_authorization(drafted, request, None).await
     }
@@ -65,10 +73,24 @@ impl Engine {
         spec: AuthorizationSpec,
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Terminal(caller.terminal.id.clone());
+        self.count_authorization(&caller.fleet, &spec.vehicle)?;
         let drafted =
             check_owner(caller, &spec).and_then(|()| self.draft(&caller.fleet, spec, author));
         self.commit_authorization(drafted, Some(caller.request), Some(caller.evidence.clone()))
             .await
+    }
+
+    /// Counts what is asked for a vehicle that is there, as the fleet's rules have it.
+    fn count_authorization(&self, fleet: &FleetBook, vehicle: &VehicleId) -> Result<(), Refusal> {
+        if fleet.ruled.rules().limits.vehicle.is_none() {
+            return Ok(());
+        }
+        let known = fleet.vehicle(vehicle.as_str());
+        let asks = Asks {
+            vehicle: known.as_ref().map(|it| &it.id),
+            ..Asks::default()
+        };
+        self.shared.limits.ask(fleet, asks)
     }
 
     /// The code set of an authorization, as text.
@@ -105,15 +127,12 @@ impl Engine {
         spec: AuthorizationSpec,
         author: Author,
     ) -> Result<Authorization, Refusal> {
-        let vehicle = fleet.vehicle(spec.vehicle.as_str());
-        if vehicle.is_some_and(|vehicle| vehicle.status != Status::Active) {
-            return Err(Refusal::new(RefusalCode::AuthorizationSuspended)
-                .field("vehicle")
-                .detail("the vehicle is suspended"));
-        }
         let unix_ms = self.clock().unix_ms();
-        let id = self.shared.ids.authorization(unix_ms);
-        self.draft_as(id, fleet, spec, author, unix_ms / 1000)
+        let (id, now) = (self.shared.ids.authorization(unix_ms), unix_ms / 1000);
+        let draft = self.draft_as(id, fleet, spec, author, now)?;
+        let asked = Case::new(fleet, &draft, now).check_authorization();
+        asked.map_err(|refusal| refusal.field("vehicle"))?;
+        Ok(draft)
     }
 
     /// An authorization of that id, every rule about what may be authorized checked.
@@ -129,14 +148,26 @@ impl Engine {
             .vehicle(spec.vehicle.as_str())
             .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
         let catalogue = fleet.catalogue();
-        let functions = catalogue.resolve(&spec.functions)?;
+        let rules = fleet.ruled.rules();
+        let (preset, others) = rules.preset_of(&spec.functions)?;
+        let functions = match preset {
+            None => catalogue.resolve(&others)?,
+            Some(preset) => with_preset(&preset.functions, &others, &catalogue)?,
+        };
         vehicle.check_functions(&functions)?;
         let window = Window::new(spec.not_before, spec.not_after, now)?;
+        let recurring = match preset {
+            None => spec.recurring,
+            Some(preset) => within_preset(preset, window, spec.recurring)?,
+        };
         let redeem_by = spec.redeem_by.unwrap_or(window.not_after);
         self.check_times(window, redeem_by, now)?;
-        let max_uses = max_uses(&spec.max_uses, &functions, |one| {
+        let mut max_uses = max_uses(&spec.max_uses, &functions, |one| {
             Ok(catalogue.resolve(std::slice::from_ref(one))?[0])
         })?;
+        if let Some(preset) = preset {
+            max_uses = least_uses(&preset.max_uses, &max_uses);
+        }
         let recipient = registered(fleet, &spec.recipient)?;
         Ok(Authorization {
             id,
@@ -148,7 +179,7 @@ impl Engine {
             redeem_by,
             restrictions: Restrictions {
                 region: spec.region.map(Box::new),
-                recurring: None,
+                recurring: recurring.map(Box::new),
                 max_uses,
                 recipient,
                 amended: None,
@@ -241,6 +272,59 @@ fn check_owner(caller: &OwnerCommand, spec: &AuthorizationSpec) -> Result<(), Re
             .detail("an owner terminal authorizes only vehicles its identity owns"));
     }
     Ok(())
+}
+
+/// The functions of a preset and others beside them.
+fn with_preset(
+    preset: &[FunctionCode],
+    others: &[FunctionRef],
+    catalogue: &Catalogue,
+) -> Result<Vec<FunctionCode>, Refusal> {
+    if others.is_empty() {
+        return Ok(preset.to_vec());
+    }
+    let mut all = [preset, &catalogue.resolve(others)?].concat();
+    all.sort_unstable();
+    all.dedup();
+    if all.len() > FUNCTIONS_MAX {
+        return Err(Refusal::malformed("functions", "name 1 to 64 functions"));
+    }
+    Ok(all)
+}
+
+/// The hours of the week, as far as a preset leaves them open; it must last long enough.
+fn within_preset(
+    preset: &Preset,
+    window: Window,
+    asked: Option<Recurring>,
+) -> Result<Option<Recurring>, Refusal> {
+    let lasts_s = window.not_after - window.not_before;
+    if let Some(longest) = preset.lasts_s.filter(|longest| lasts_s > *longest) {
+        return Err(Refusal::malformed(
+            "not_after",
+            format!("this preset lasts {longest} s at most"),
+        ));
+    }
+    match (preset.recurring, asked) {
+        (Some(own), Some(asked)) if own != asked => Err(Refusal::malformed(
+            "recurring",
+            "this preset has hours of its own: leave them out",
+        )),
+        (own, asked) => Ok(own.or(asked)),
+    }
+}
+
+/// Of two limits of a function the lower one, ascending by code.
+fn least_uses(
+    preset: &[(FunctionCode, u32)],
+    asked: &[(FunctionCode, u32)],
+) -> Box<[(FunctionCode, u32)]> {
+    let mut least: BTreeMap<FunctionCode, u32> = preset.iter().copied().collect();
+    for (code, uses) in asked {
+        let known = least.entry(*code).or_insert(*uses);
+        *known = (*known).min(*uses);
+    }
+    least.into_iter().collect()
 }
 
 fn max_uses(

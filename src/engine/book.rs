@@ -5,6 +5,7 @@
 //!
 //! Deliberately not here: what is in flight (`reserve.rs`), and anything secret.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,10 +20,11 @@ use crate::domain::{
     UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
-    Amendment, Applied, Contact, RecordedStep, Row, Store, StoreError, Suspension, Write,
+    Amendment, Applied, Contact, RecordedStep, Row, Ruled, Store, StoreError, Suspension, Write,
 };
 
 use super::records;
+use super::rulebook::FrozenThings;
 use super::statuses::Statuses;
 
 mod fleet;
@@ -73,6 +75,8 @@ impl Book {
         let (rows, loads) = bounded::<Vec<Row>>(LOADS_WAITING);
         let loaded = Statuses::default();
         let statuses = &loaded;
+        let mut frozen = BTreeMap::<_, FrozenThings>::new();
+        let held = &mut frozen;
         std::thread::scope(|scope| {
             let taker = std::thread::Builder::new().name("fob-load".into());
             taker
@@ -80,6 +84,10 @@ impl Book {
                     loads.into_iter().flatten().for_each(|row| match row {
                         // Some that are held may be marked no more.
                         Row::Status(mark) => statuses.mark(&[mark]),
+                        // And some that are frozen may have been released.
+                        Row::Ruled(fleet, Ruled::Frozen(what, since)) => {
+                            held.entry(fleet).or_default().insert(what, since);
+                        }
                         row => self.take(row),
                     });
                 })
@@ -98,6 +106,10 @@ impl Book {
             read
         })?;
         self.statuses.become_as(&loaded);
+        for fleet in self.fleets() {
+            let frozen = frozen.remove(&fleet.fleet.id).unwrap_or_default();
+            fleet.ruled.become_frozen(frozen);
+        }
         Ok(())
     }
 
@@ -119,6 +131,7 @@ impl Book {
             Row::Listed(list) => self.statuses.listed(&[list]),
             Row::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
             Row::Revision(revision) => self.statuses.amended(revision),
+            Row::Ruled(fleet, ruled) => self.put_ruled(fleet, ruled),
         }
     }
 
@@ -158,6 +171,7 @@ impl Book {
             }
             Write::Listed(lists) => self.statuses.listed(&lists),
             Write::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
+            Write::Rule(ruled) => self.rule(*ruled),
             Write::Suspend(suspension) => self.suspend(&suspension),
             // What the book says of a bundle does not depend on who signed it.
             Write::Renew(_)

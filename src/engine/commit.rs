@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::reserve::Outcome;
 use super::sign::{self, Signed, SignedBatch, What};
 use super::ticket::Ticket;
-use super::{Shared, recover, store_unavailable};
+use super::{Shared, limits, recover, store_unavailable};
 use crate::concurrent::channel::{Receiver, never, select};
 use crate::concurrent::oneshot;
 use crate::domain::{BundleId, Refusal, RefusalCode};
@@ -214,6 +214,7 @@ fn count(writes: &[Write], applied: &[Applied]) {
                 issued += renewal.signed.bundle.keys.len() as u64;
                 renewed += 1;
             }
+            Write::Rule(ruled) if *applied == Applied::Done => limits::note_frozen(ruled),
             _ => {}
         }
     }

@@ -205,6 +205,7 @@ fn identity(fleet: FleetId, id: IdentityId, licences: Vec<Licence>) -> Write {
         fleet,
         id,
         status: Status::Active,
+        hold: None,
         licences,
     })
 }

@@ -20,6 +20,9 @@
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
+//! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
+//! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
 //! | [`keep`] | what has to happen with time: epochs, purging |
@@ -51,18 +54,23 @@ pub mod authenticate;
 pub mod authorize;
 pub mod batch;
 pub mod book;
+pub mod brake;
 mod caller;
+mod case;
 pub mod ceremony;
 pub mod certain;
 pub mod commit;
 pub mod consent;
+pub mod explain;
 pub mod found;
 mod generate;
 pub mod ids;
 pub mod jws;
 pub mod keep;
+mod limits;
 pub mod lists;
 mod marks;
+pub mod meter;
 pub mod operate;
 pub mod orders;
 pub mod outcome;
@@ -80,6 +88,8 @@ pub mod reserve;
 pub mod reset;
 pub mod revoke;
 pub mod rotate;
+pub mod rulebook;
+pub mod ruling;
 pub mod settings;
 pub mod sign;
 pub mod stations;
@@ -167,6 +177,7 @@ pub(crate) struct Shared {
     pub(crate) pace: pace::Pace,
     pub(crate) queue: pace::Queue,
     pub(crate) health: Health,
+    pub(crate) limits: limits::Limits,
 }
 
 /// What the pipeline says of itself, beside its stations. `store_down` is written by the committer
@@ -234,6 +245,7 @@ impl Engine {
         book.load(&*store)?;
         let reservations = reserve::Reservations::new(settings.waiters_max);
         let (stations, desks) = Stations::new(tokens);
+        let limits = limits::Limits::new(Arc::clone(&clock));
         let shared = Arc::new(Shared {
             stations,
             store,
@@ -247,6 +259,7 @@ impl Engine {
             pace: pace::Pace::default(),
             queue: pace::Queue::default(),
             health: Health::default(),
+            limits,
         });
         let room = shared.settings.queue_len_max;
         let (walk_ins, items) = bounded(room);

@@ -51,7 +51,7 @@ pub fn fleet(book: &Book, name: &str) -> Result<std::sync::Arc<FleetBook>, Refus
 /// A new token for a fleet: what is stored, and its text, which is not.
 ///
 /// # Errors
-/// `malformed` for no scopes at all.
+/// `malformed` for no scopes at all, or for `approve` beside `authorize` or `issue`.
 pub fn new_token(
     ids: &Ids,
     unix_ms: u64,
@@ -61,6 +61,12 @@ pub fn new_token(
 ) -> Result<(Token, String), Refusal> {
     if scopes == Scopes::default() {
         return Err(Refusal::malformed("scopes", "name at least one scope"));
+    }
+    if scopes.contradict() {
+        return Err(Refusal::malformed(
+            "scopes",
+            "who approves is a second person: approve goes with neither authorize nor issue",
+        ));
     }
     let text = format!(
         "{TOKEN_PREFIX}{}",

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use fob_verify::HolderKey;
 use fob_verify::region::Region;
+use fob_verify::window::Recurring;
 
 use super::admit::{Admitted, check_vehicle};
 use super::authenticate::{BackEnd, orders_scope};
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
+use super::case::Case;
 use super::commit::REPLAYED;
+use super::limits::Asks;
 use super::reserve::Outcome;
 use super::ticket::{self, Place, Ticket};
 use super::{Engine, Failure, shutting_down};
@@ -59,6 +62,8 @@ pub struct OrderSpec {
     pub not_after: UnixTime,
     /// Where they may be used.
     pub region: Option<Region>,
+    /// At which hours of the week they may be used.
+    pub recurring: Option<Recurring>,
     /// How often each function may be used.
     pub max_uses: Vec<(FunctionRef, u32)>,
     /// Who gets the keys.
@@ -222,6 +227,7 @@ impl Engine {
     ) -> Result<Vec<Outcome>, Refusal> {
         let admit = |one: Allowed, place| Admitted {
             ticket: Ticket::Order(place),
+            window: one.authorization.window,
             authorization: Arc::new(one.authorization),
             fleet: Arc::clone(&call.caller.fleet),
             vehicle: one.vehicle,
@@ -298,8 +304,17 @@ impl Engine {
         let id = AuthorizationId([0; 16]);
         let spec = order.spec.clone();
         let (identity, terminal) = (spec.identity.clone(), spec.terminal.clone());
-        let authorization = self.draft_as(id, fleet, spec.into(), Author::Token(author), now)?;
-        let vehicle = check_vehicle(fleet, &authorization)?;
+        let author_of = Author::Token(author);
+        let mut authorization = self.draft_as(id, fleet, spec.into(), author_of, now)?;
+        let vehicle = check_vehicle(fleet, &authorization, now)?;
+        limit_to_eligible(fleet, &mut authorization, now)?;
+        let asks = Asks {
+            token: Some(&call.caller.token.id),
+            identity: Some(&identity),
+            terminal: Some(&terminal),
+            vehicle: Some(&vehicle.id),
+        };
+        self.shared.limits.ask(fleet, asks)?;
         let holder = fleet
             .terminal(terminal.as_str())
             .filter(|terminal| terminal.status == Status::Active)
@@ -309,6 +324,7 @@ impl Engine {
                     .field("recipient.terminal")
                     .detail("this terminal is suspended")
             })?;
+        self.count_issue(fleet, &vehicle.id, authorization.functions.len(), now)?;
         Ok(Ok(Allowed {
             authorization,
             vehicle,
@@ -334,6 +350,23 @@ impl Engine {
     }
 }
 
+/// What an order asks for ends with what its holder needs to have keys at all.
+fn limit_to_eligible(
+    fleet: &FleetBook,
+    authorization: &mut Authorization,
+    now: UnixTime,
+) -> Result<(), Refusal> {
+    let to = authorization.recipient().identity.as_ref();
+    let identity = to.and_then(|id| fleet.identity(id.as_str()));
+    let unknown = || Refusal::new(RefusalCode::UnknownIdentity).field("recipient.identity");
+    let mut case = Case::new(fleet, authorization, now);
+    case.check_identity(identity.ok_or_else(unknown)?)?;
+    let window = case.window(true);
+    authorization.window = window;
+    authorization.redeem_by = authorization.redeem_by.min(window.not_after);
+    Ok(())
+}
+
 impl From<OrderSpec> for AuthorizationSpec {
     fn from(spec: OrderSpec) -> Self {
         Self {
@@ -342,6 +375,7 @@ impl From<OrderSpec> for AuthorizationSpec {
             not_before: spec.not_before,
             not_after: spec.not_after,
             region: spec.region,
+            recurring: spec.recurring,
             max_uses: spec.max_uses,
             recipient: Recipient {
                 identity: Some(spec.identity),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use fob_verify::HolderKey;
 
 use super::Engine;
-use super::admit::check_functions;
 use super::book::FleetBook;
+use super::case::Case;
 use super::marks::mark;
 use super::outcome::Outcome;
 use super::reissue::Again;
@@ -16,7 +16,7 @@ use crate::domain::change::{Action, cancelled, grants};
 use crate::domain::id::VERSION_MAX;
 use crate::domain::{
     Amended, Authorization, AuthorizationState, Bundle, FunctionCode, KeyChange, KeyId, KeyRecord,
-    Mark, Reason, Reasons, Refusal, RefusalCode, Status, Subject, TerminalId,
+    Mark, Reason, Reasons, Refusal, RefusalCode, Status, Subject, TerminalId, Window,
 };
 use crate::store::{Amendment, Reissue, SignedBundle};
 
@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub(super) again: Option<(Bundle, HolderKey)>,
     /// The registered terminal that must be active for it.
     pub(super) terminal: Option<TerminalId>,
+    /// When its keys may be used, where it is issued again.
+    pub(super) window: Window,
     /// What suspends its new keys from the beginning, beside the authorization's own state.
     pub(super) suspended: Suspended,
 }
@@ -42,6 +44,17 @@ pub(super) struct Suspended {
     functions: Vec<FunctionCode>,
 }
 
+/// How a bundle is issued again.
+#[derive(Clone, Copy)]
+pub(super) enum Anew {
+    /// With the same keys.
+    Same,
+    /// As its authorization says now.
+    Changed,
+    /// For another terminal, as its authorization says now.
+    To(HolderKey),
+}
+
 impl Plan {
     /// A plan by which nothing changes yet.
     pub(super) fn stay(now: &Authorization) -> Self {
@@ -50,6 +63,7 @@ impl Plan {
             marks: Vec::new(),
             again: None,
             terminal: None,
+            window: now.window,
             suspended: Suspended::default(),
         }
     }
@@ -140,22 +154,40 @@ impl Engine {
     }
 
     /// Completes a plan by which a bundle, where there is one, is issued again: which keys go, what
-    /// comes, and whether it may. With `holder` it goes to another terminal. What suspends the keys
-    /// there are suspends the new ones.
+    /// comes, and whether it may. What suspends the keys there are suspends the new ones.
     pub(super) fn issue_again(
         &self,
         fleet: &FleetBook,
         mut plan: Plan,
         versions: &[SignedBundle],
-        holder: Option<HolderKey>,
+        anew: Anew,
     ) -> Result<Plan, Refusal> {
         let Some(newest) = versions.last() else {
             return Ok(plan);
         };
         let before = &newest.bundle;
-        let vehicle = check_functions(fleet, &plan.next)?;
         let identity = fleet.identity(before.identity.as_str());
         let identity = identity.ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity))?;
+        let now = self.clock().unix();
+        let mut case = Case::new(fleet, &plan.next, now);
+        let (vehicle, window) = match anew {
+            Anew::Same => (case.check_same()?, before.window),
+            Anew::Changed | Anew::To(_) => {
+                let vehicle = case.check_again(Arc::clone(&identity))?;
+                // An order has its bundle's id.
+                (vehicle, case.window(plan.next.id.0 == before.id.0))
+            }
+        };
+        let had = |one: &&FunctionCode| before.subjects.iter().any(|it| it.function == **one);
+        let more = plan.next.functions.iter().filter(|one| !had(one)).count();
+        if more > 0 {
+            self.count_issue(fleet, &vehicle.id, more, now)?;
+        }
+        plan.window = window;
+        let holder = match anew {
+            Anew::To(holder) => Some(holder),
+            Anew::Same | Anew::Changed => None,
+        };
         if vehicle.status != Status::Active {
             plan.suspended.all = plan.suspended.all.with(Reason::Vehicle);
         }
@@ -170,7 +202,10 @@ impl Engine {
         {
             restrictions.recipient.terminal = plan.terminal.clone();
         }
-        let next = &plan.next;
+        let mut next = plan.next.clone();
+        // What it grants begins as early as its keys do.
+        next.window.not_before = window.not_before;
+        let next = &next;
         let stays = |bundle: &Bundle| bundle.holder == to;
         let gone = |bundle: &Bundle, subject: &Subject, key: &KeyRecord| {
             !grants(next, bundle, subject, key, stays(bundle))
@@ -246,6 +281,7 @@ pub(super) fn again(plan: &Plan, vehicle_epoch: u32) -> Option<Again> {
         before,
         holder,
         vehicle_epoch,
+        window: plan.window,
     })
 }
 

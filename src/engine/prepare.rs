@@ -18,7 +18,7 @@ use super::stations::Chosen;
 use super::{Failure, Shared};
 use crate::domain::{
     Authorization, AuthorizationId, Bundle, BundleId, Epoch, IdentityId, KeyRecord, Refusal,
-    RefusalCode, Signing, UnixTime,
+    RefusalCode, Signing, UnixTime, Window,
 };
 
 /// Bundles that one thread prepares before it is worth waking another.
@@ -240,6 +240,8 @@ pub(super) struct Issue<'a> {
     pub(super) vehicle_epoch: u32,
     pub(super) identity: &'a IdentityId,
     pub(super) holder: HolderKey,
+    /// When its keys may be used.
+    pub(super) window: Window,
     pub(super) epoch: &'a Epoch,
     pub(super) issuer: &'a Arc<str>,
     pub(super) issued_at: UnixTime,
@@ -271,7 +273,7 @@ impl Issue<'_> {
             algorithm: self.epoch.key.algorithm(),
             issuer: Arc::clone(self.issuer),
             issued_at: self.issued_at,
-            window: authorization.window,
+            window: self.window,
             region: authorization.region().copied().map(Box::new),
             recurring: authorization.recurring().copied().map(Box::new),
             subjects: fleet.subjects(status_url, &authorization.functions, first),
@@ -340,6 +342,7 @@ impl Common<'_> {
             vehicle_epoch: admitted.vehicle.epoch,
             identity: &admitted.identity,
             holder: admitted.holder,
+            window: admitted.window,
             epoch: self.epoch,
             issuer: &self.issuer,
             issued_at: self.unix_ms / 1000,

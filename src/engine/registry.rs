@@ -7,11 +7,11 @@ use fob_verify::HolderKey;
 use super::book::FleetBook;
 use super::{Engine, Failure};
 use crate::domain::function::{BUILT_IN, FUNCTIONS_MAX, FunctionRef};
-use crate::domain::identity::LICENCES_MAX;
+use crate::domain::identity::{LICENCES_MAX, is_licence_class};
 use crate::domain::vehicle::MODEL_LEN_MAX;
 use crate::domain::{
-    Catalogue, FunctionCode, Identity, IdentityId, Licence, Refusal, RefusalCode, Status, Terminal,
-    TerminalId, Vehicle, VehicleId,
+    Catalogue, FunctionCode, Hold, Identity, IdentityId, Licence, Refusal, RefusalCode, Status,
+    Terminal, TerminalId, Vehicle, VehicleId,
 };
 use crate::store::{Applied, Write};
 
@@ -46,6 +46,8 @@ pub enum Entry {
         id: IdentityId,
         /// Its status; `None` leaves it as it is, and makes a new one active.
         status: Option<Status>,
+        /// Whether it is held, and why; `None` leaves it as it is.
+        hold: Option<Option<Hold>>,
         /// Its licences.
         licences: Vec<Licence>,
     },
@@ -155,21 +157,21 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
         Entry::Identity {
             id,
             status,
+            hold,
             licences,
         } => {
             check_licences(&licences)?;
-            // Left out it stays as it is: no update of licences lifts a suspension.
+            // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
-            follows = status
-                .filter(|_| known.is_some())
-                .map(|status| (id.clone(), status));
-            let status = status
-                .or(known.map(|known| known.status))
-                .unwrap_or_default();
+            let named = status.filter(|_| known.is_some());
+            follows = named.map(|status| (id.clone(), status));
+            let (was, held) = known.map_or_else(Default::default, |it| (it.status, it.hold));
+            let (status, hold) = (status.unwrap_or(was), hold.unwrap_or(held));
             Write::Identity(Identity {
                 fleet: fleet_id,
                 id,
                 status,
+                hold,
                 licences,
             })
         }
@@ -231,10 +233,11 @@ fn resolve(
 }
 
 fn check_licences(licences: &[Licence]) -> Result<(), Refusal> {
-    let clean = |class: &str| {
-        (1..=8).contains(&class.len()) && class.bytes().all(|b| b.is_ascii_alphanumeric())
-    };
-    if licences.len() > LICENCES_MAX || !licences.iter().all(|licence| clean(&licence.class)) {
+    if licences.len() > LICENCES_MAX
+        || !licences
+            .iter()
+            .all(|licence| is_licence_class(&licence.class))
+    {
         return Err(Refusal::malformed(
             "licences",
             "at most 32 licences, each class 1 to 8 letters and digits",

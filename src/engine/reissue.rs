@@ -12,7 +12,7 @@ use fob_verify::key;
 use super::book::FleetBook;
 use super::prepare::Issue;
 use super::{Shared, sign};
-use crate::domain::{Authorization, Bundle, Epoch, Refusal, RefusalCode, UnixTime};
+use crate::domain::{Authorization, Bundle, Epoch, Refusal, RefusalCode, UnixTime, Window};
 use crate::store::{Proof, SignedBundle};
 
 /// A bundle to issue again.
@@ -25,6 +25,8 @@ pub(super) struct Again {
     pub(super) holder: HolderKey,
     /// The vehicle epoch its keys are of.
     pub(super) vehicle_epoch: u32,
+    /// When its keys may be used.
+    pub(super) window: Window,
 }
 
 /// Issues bundles again, every key signed by itself, all in one call into the HSM. Each comes with
@@ -77,6 +79,7 @@ fn draft(
             vehicle_epoch: again.vehicle_epoch,
             identity: &again.before.identity,
             holder: again.holder,
+            window: again.window,
             epoch,
             issuer,
             issued_at: now,

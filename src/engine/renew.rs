@@ -251,6 +251,7 @@ impl Parts {
             identity: self.bundle.identity.clone(),
             holder: self.bundle.holder,
             terminal: None,
+            window: self.bundle.window,
             order: None,
             renews: Some(Box::new(self.bundle)),
         }

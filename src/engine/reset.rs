@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::amend::{Caller, lists_of, replayed};
 use super::book::FleetBook;
 use super::outcome::Outcome;
-use super::plan::{Plan, again};
+use super::plan::{Anew, Plan, again};
 use super::{Engine, Failure};
 use crate::domain::change::Action;
 use crate::domain::{
@@ -163,7 +163,7 @@ impl Engine {
         }
         let mut plan = Plan::stay(now);
         plan.raise_version()?;
-        match self.issue_again(caller.fleet(), plan, versions, None) {
+        match self.issue_again(caller.fleet(), plan, versions, Anew::Same) {
             Ok(plan) => Ok(Some(plan)),
             Err(refusal) => {
                 tracing::info!(authorization = %now.id, %refusal, "a reset leaves it without keys");

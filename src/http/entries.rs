@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::shapes::FunctionArg;
 use crate::domain::json::{object, objects, optional_strict, strict};
 use crate::domain::time::Time;
-use crate::domain::{IdentityId, Licence, Refusal, Status, TerminalId, VehicleId};
+use crate::domain::{Hold, IdentityId, Licence, Refusal, Status, TerminalId, VehicleId};
 use crate::engine::jws;
 use crate::engine::registry::{Entry, FunctionSpec};
 
@@ -65,6 +65,9 @@ pub(super) struct LicenceArg {
 pub(super) struct IdentityBody {
     /// `active` or `suspended`; where absent it stays as it is, and a new one is active.
     status: Option<String>,
+    /// Why it gets no keys for now: `payment` or `insurance`; `none` lifts it, and where absent it
+    /// stays as it is.
+    hold: Option<String>,
     #[serde(default, deserialize_with = "objects")]
     licences: Vec<LicenceArg>,
 }
@@ -106,6 +109,14 @@ impl IdentityBody {
             Status::parse(name)
                 .ok_or_else(|| Refusal::malformed("status", "a status is active or suspended"))
         };
+        let hold = |name: &str| match (name, Hold::parse(name)) {
+            ("none", _) => Ok(None),
+            (_, Some(hold)) => Ok(Some(hold)),
+            _ => Err(Refusal::malformed(
+                "hold",
+                "a hold is payment, insurance or none",
+            )),
+        };
         let licence = |arg: LicenceArg| Licence {
             class: arg.class,
             expires: arg.expires.0,
@@ -113,6 +124,7 @@ impl IdentityBody {
         Ok(Entry::Identity {
             id: IdentityId::parse(id)?,
             status: self.status.as_deref().map(status).transpose()?,
+            hold: self.hold.as_deref().map(hold).transpose()?,
             licences: self.licences.into_iter().map(licence).collect(),
         })
     }

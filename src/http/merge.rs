@@ -4,18 +4,19 @@
 use serde_json::{Map, Value, json};
 
 use super::region::RegionArg;
-use super::shapes::AuthorizationCommand;
+use super::shapes::{AuthorizationCommand, weekly};
 use crate::domain::function::FunctionRef;
 use crate::domain::time::Time;
 use crate::domain::{Authorization, Catalogue, Refusal, Signing};
 use crate::engine::authorize::AuthorizationSpec;
 
 /// What a change may change.
-pub(super) const MEMBERS: [&str; 6] = [
+pub(super) const MEMBERS: [&str; 7] = [
     "functions",
     "not_before",
     "not_after",
     "region",
+    "recurring",
     "max_uses",
     "redeem_by",
 ];
@@ -38,7 +39,8 @@ pub(super) fn changed(
             .unwrap_or("body");
         return Err(Refusal::malformed(
             field,
-            "a change takes functions, not_before, not_after, region, max_uses and redeem_by",
+            "a change takes functions, not_before, not_after, region, recurring, max_uses and \
+             redeem_by",
         ));
     }
     let mut patch = patch.clone();
@@ -89,6 +91,7 @@ fn said(authorization: &Authorization) -> Map<String, Value> {
     if let Some(region) = authorization.region() {
         put("region", json!(RegionArg::from(region)));
     }
+    put("recurring", json!(weekly(authorization)));
     put("max_uses", limits.into());
     put("redeem_by", json!(Time(authorization.redeem_by)));
     said

@@ -19,18 +19,21 @@ use crate::domain::{Refusal, RefusalCode};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
 
+mod address;
 mod amendments;
 mod answers;
 mod asked;
 mod authorizations;
 mod batches;
 mod body;
+mod brake;
 mod bundles;
 mod caller;
 mod cars;
 mod code_sets;
 mod encode;
 mod entries;
+mod explain;
 mod keys;
 mod lines;
 mod merge;
@@ -44,6 +47,7 @@ mod region;
 mod registry;
 mod revocations;
 mod round;
+mod rules;
 mod serve;
 mod shapes;
 
@@ -62,6 +66,8 @@ pub(crate) struct State {
     pub(crate) exporter: Option<Exporter>,
     /// Lets batch calls in, so many at once.
     door: batches::Door,
+    /// How fast each address asks.
+    addresses: address::Addresses,
 }
 
 /// Every route of the API.
@@ -98,6 +104,19 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             ],
         ))
         .configure(amending)
+        .service(resource(
+            "/v1/brake",
+            "GET, HEAD, POST",
+            [read().to(brake::read), web::post().to(brake::freeze)],
+        ))
+        .service(post("/v1/explain", web::post().to(explain::explain)))
+        .service(post("/v1/brake/release", web::post().to(brake::release)))
+        .service(resource(
+            "/v1/quota",
+            "PUT",
+            [web::put().to(brake::approve)],
+        ))
+        .configure(ruling)
         .service(get("/v1/status/{shard}", read().to(cars::status_list)))
         .service(resource(
             "/v1/code-sets/preview",
@@ -114,7 +133,6 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             "POST",
             [web::post().to(batches::issue)],
         ))
-        .service(get("/v1/bundles/{id}", read().to(bundles::read)))
         .service(get("/v1/trust", read().to(keys::trust)))
         .service(get("/.well-known/jwks.json", read().to(keys::jwks)))
         .service(get("/healthz", read().to(operations::healthz)))
@@ -124,6 +142,15 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
         .service(get("/docs", read().to(openapi::to_page)))
         .service(openapi::page())
         .default_service(web::route().to(not_found));
+}
+
+/// What a fleet rules.
+fn ruling(config: &mut web::ServiceConfig) {
+    config.service(resource(
+        "/v1/rules",
+        "GET, HEAD, PUT",
+        [read().to(rules::read), web::put().to(rules::set)],
+    ));
 }
 
 /// What changes or ends what was authorized, and what else is asked about one authorization or
@@ -147,6 +174,7 @@ fn amending(config: &mut web::ServiceConfig) {
             "/v1/authorizations/{id}/resume",
             web::post().to(amendments::resume),
         ))
+        .service(get("/v1/bundles/{id}", read().to(bundles::read)))
         .service(post(
             "/v1/bundles/{id}/rebind",
             web::post().to(amendments::rebind),

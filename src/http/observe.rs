@@ -50,6 +50,13 @@ pub(super) async fn observe(
         );
         return Ok(request.into_response(busy.error_response()));
     }
+    if let Some(state) = &state
+        && request.path().starts_with(API)
+        && let Err(refusal) = state.addresses.ask(&request)
+    {
+        body::discard(&mut request, state.round_max).await;
+        return Ok(request.into_response(Problem::from(refusal).error_response()));
+    }
     let response = spelled_out(next.call(request).await?.map_into_boxed_body());
     if let (Some(state), Some(started)) = (state, started) {
         let took = state.engine.clock().monotonic().saturating_sub(started);

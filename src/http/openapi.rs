@@ -6,8 +6,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    amendments, authorizations, batches, bundles, cars, code_sets, keys, operations, registry,
-    revocations,
+    amendments, authorizations, batches, brake, bundles, cars, code_sets, explain, keys,
+    operations, registry, revocations, rules,
 };
 
 #[derive(OpenApi)]
@@ -30,6 +30,13 @@ use super::{
         revocations::revoke,
         revocations::suspend,
         revocations::resume,
+        rules::read,
+        rules::set,
+        explain::explain,
+        brake::read,
+        brake::freeze,
+        brake::release,
+        brake::approve,
         cars::reset,
         cars::sync,
         cars::sync_shown,

@@ -9,9 +9,10 @@ use utoipa::ToSchema;
 use super::body::decode;
 use super::lines::Line;
 use super::region::RegionArg;
-use super::shapes::{FunctionArg, max_uses, signing};
+use super::shapes::{FunctionArg, WeeklyShape, max_uses, signing};
 use crate::domain::function::FunctionRef;
-use crate::domain::json::{entries, object, optional_object};
+use crate::domain::json::{entries, object, objects, optional_object};
+use crate::domain::rules::{WeeklyText, recurring};
 use crate::domain::time::Time;
 use crate::domain::{IdentityId, Refusal, TerminalId, VehicleId};
 use crate::engine::orders::{Order, OrderSpec};
@@ -29,7 +30,7 @@ pub(super) struct OrderLine<'a> {
     /// The vehicle.
     #[serde(borrow)]
     vehicle: Cow<'a, str>,
-    /// Its functions, by name or code.
+    /// Its functions, by name or code, or `preset:NAME`.
     functions: Vec<FunctionArg>,
     /// From when the keys may be used.
     #[schema(value_type = String, format = DateTime)]
@@ -43,6 +44,10 @@ pub(super) struct OrderLine<'a> {
     /// Where they may be used.
     #[serde(default, deserialize_with = "optional_object")]
     region: Option<RegionArg>,
+    /// At which hours of the week; at all of them where absent.
+    #[serde(default, deserialize_with = "objects")]
+    #[schema(value_type = Vec<WeeklyShape>)]
+    recurring: Vec<WeeklyText>,
     /// How often each function may be used, by its name or code.
     #[serde(default, deserialize_with = "entries")]
     #[schema(value_type = BTreeMap<String, u32>)]
@@ -107,6 +112,7 @@ impl OrderLine<'_> {
             not_before: self.not_before.0,
             not_after: self.not_after.0,
             region: self.region.as_ref().map(RegionArg::check).transpose()?,
+            recurring: recurring(&self.recurring)?,
             max_uses: max_uses(self.max_uses),
             identity: identity.map_err(|refusal| refusal.field("recipient.identity"))?,
             terminal: terminal.map_err(|refusal| refusal.field("recipient.terminal"))?,

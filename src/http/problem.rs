@@ -136,6 +136,10 @@ fn status(code: RefusalCode) -> StatusCode {
         | C::TerminalMismatch
         | C::RecipientMismatch
         | C::IdentitySuspended
+        | C::IdentityHeld
+        | C::LicenceMissing
+        | C::LicenceExpired
+        | C::IssuingFrozen
         | C::AuthorizationSuspended
         | C::PinRequired
         | C::PinWrong
@@ -149,6 +153,7 @@ fn status(code: RefusalCode) -> StatusCode {
         C::CodeSetExpired | C::CodeSetCancelled => StatusCode::GONE,
         C::VersionConflict => StatusCode::PRECONDITION_FAILED,
         C::FunctionNotOnVehicle | C::ProofInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+        C::RateLimited | C::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         C::Busy | C::HsmUnavailable | C::StoreUnavailable | C::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }

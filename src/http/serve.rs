@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::SockRef;
 
+use super::address::Addresses;
 use super::batches::Door;
 use super::{State, observe, round, routes};
 use crate::engine::Engine;
@@ -66,6 +67,10 @@ pub struct Limits {
     pub batches_max: usize,
     /// How long a batch call's client may send nothing while it is waited for.
     pub batch_idle: Duration,
+    /// The most requests a second from one address, a second's worth at once; 0 is no limit.
+    pub address_requests_per_s_max: u32,
+    /// A proxy in front says in `X-Forwarded-For` who asks.
+    pub forwarded: bool,
 }
 
 /// Why there is no server.
@@ -105,6 +110,7 @@ impl Server {
             round_max: config.round_max,
             exporter: (!own).then(|| exporter.clone()),
             door: Door::new(config.limits.batches_max, config.limits.batch_idle),
+            addresses: Addresses::new(&engine, &config.limits),
         });
         // A listener made by the standard library has room for 128. Listening again changes that.
         SockRef::from(&listener).listen(BACKLOG)?;

@@ -1,16 +1,16 @@
 //! The shapes of requests and answers in JSON.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Error, Visitor};
+use fob_verify::window::Recurring;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::region::RegionArg;
 use crate::domain::function::FunctionRef;
-use crate::domain::json::{entries, object, optional_object};
+use crate::domain::json::{entries, object, objects, optional_object};
+use crate::domain::rules::{WeeklyText, recurring};
 use crate::domain::time::Time;
 use crate::domain::{
     Authorization, Catalogue, IdentityId, KeyId, Recipient, Refusal, RefusalCode, Signing,
@@ -33,27 +33,10 @@ pub(super) enum FunctionArg {
 
 impl<'de> Deserialize<'de> for FunctionArg {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct CodeOrName;
-
-        impl Visitor<'_> for CodeOrName {
-            type Value = FunctionArg;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a function's code or name")
-            }
-
-            fn visit_u64<E: Error>(self, code: u64) -> Result<FunctionArg, E> {
-                let code = u16::try_from(code);
-                code.map(FunctionArg::Code)
-                    .map_err(|_| E::custom("a function's code is 65535 at most"))
-            }
-
-            fn visit_str<E: Error>(self, name: &str) -> Result<FunctionArg, E> {
-                Ok(FunctionArg::Name(name.into()))
-            }
-        }
-
-        deserializer.deserialize_any(CodeOrName)
+        Ok(match FunctionRef::deserialize(deserializer)? {
+            FunctionRef::Code(code) => Self::Code(code),
+            FunctionRef::Name(name) => Self::Name(name),
+        })
     }
 }
 
@@ -84,13 +67,41 @@ impl RecipientArg {
     }
 }
 
+/// On these days, from this hour to that.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape, for the document; domain/rules reads it"
+)]
+pub(super) struct WeeklyShape {
+    /// `mon` to `sun`: the days on which it begins.
+    days: Vec<String>,
+    /// From when, `HH:MM`.
+    from: String,
+    /// Until when, `HH:MM`; not after `from`, on the day after.
+    until: String,
+    /// Minutes by which these hours are ahead of UTC, -720 to 840; 0 where absent.
+    utc_offset_min: Option<i16>,
+}
+
+/// Hours of the week as they are shown.
+pub(super) fn weekly(authorization: &Authorization) -> Vec<WeeklyText> {
+    let windows = authorization.recurring().map(Recurring::windows);
+    windows
+        .unwrap_or_default()
+        .iter()
+        .map(WeeklyText::from)
+        .collect()
+}
+
 /// An authorization command.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuthorizationCommand {
     /// The vehicle.
     vehicle: String,
-    /// Its functions, by name or code.
+    /// Its functions, by name or code; `preset:NAME` stands for those of one of the fleet's
+    /// presets, with its limits.
     functions: Vec<FunctionArg>,
     /// From when the keys may be used.
     #[schema(value_type = String, format = DateTime)]
@@ -101,6 +112,10 @@ pub(super) struct AuthorizationCommand {
     /// Where they may be used.
     #[serde(default, deserialize_with = "optional_object")]
     region: Option<RegionArg>,
+    /// At which hours of the week; at all of them where absent.
+    #[serde(default, deserialize_with = "objects")]
+    #[schema(value_type = Vec<WeeklyShape>)]
+    recurring: Vec<WeeklyText>,
     /// How often each function may be used, by its name or code.
     #[serde(default, deserialize_with = "entries")]
     #[schema(value_type = BTreeMap<String, u32>)]
@@ -138,6 +153,7 @@ impl AuthorizationCommand {
             not_before: self.not_before.0,
             not_after: self.not_after.0,
             region: self.region.as_ref().map(RegionArg::check).transpose()?,
+            recurring: recurring(&self.recurring)?,
             max_uses: max_uses(self.max_uses),
             recipient: Recipient {
                 identity: identity.map_err(|refusal| refusal.field("recipient.identity"))?,
@@ -164,6 +180,8 @@ pub(super) struct ChangeCommand {
     not_after: Option<Time>,
     /// Where they may be used; null is everywhere.
     region: Option<RegionArg>,
+    /// At which hours of the week: all of them; null is always.
+    recurring: Option<Vec<WeeklyShape>>,
     /// How often each function may be used, by its name or code; null is without limit.
     max_uses: Option<BTreeMap<String, Option<u32>>>,
     /// Until when the code set may be redeemed.
@@ -237,6 +255,9 @@ pub(super) struct AuthorizationView {
     not_after: Time,
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<RegionArg>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<WeeklyShape>)]
+    recurring: Vec<WeeklyText>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     max_uses: BTreeMap<String, u32>,
     #[serde(skip_serializing_if = "RecipientArg::is_anybody")]
@@ -296,6 +317,7 @@ impl AuthorizationView {
             not_before: Time(authorization.window.not_before),
             not_after: Time(authorization.window.not_after),
             region: authorization.region().map(RegionArg::from),
+            recurring: weekly(authorization),
             max_uses: authorization
                 .use_limits()
                 .iter()
@@ -371,6 +393,9 @@ pub(super) struct Preview {
     #[schema(value_type = String, format = DateTime)]
     not_after: Time,
     region: Option<RegionArg>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<WeeklyShape>)]
+    recurring: Vec<WeeklyText>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     max_uses: BTreeMap<String, u32>,
     pin_required: bool,
@@ -387,6 +412,7 @@ impl Preview {
             not_before: view.not_before,
             not_after: view.not_after,
             region: view.region,
+            recurring: view.recurring,
             max_uses: view.max_uses,
             pin_required: authorization.pin,
             redeem_by: view.redeem_by,

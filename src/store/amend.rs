@@ -15,8 +15,8 @@ use crate::domain::{
 /// Conditions, all of them or [`super::Applied::Stale`]: the authorization is at version, state and
 /// revision `from`; the terminal `by` and its identity, where one is named, are active; with
 /// `reissue` those of a redemption, apart from the authorization's own, and but for this: identity
-/// and vehicle may be suspended, if `marks` suspend every key of the new bundle for that reason,
-/// and for neither reason where it does not hold. An order's authorization has no row until its
+/// may be held, and it and the vehicle suspended, if `marks` suspend every key of the new bundle for
+/// that reason, and for neither reason where it does not hold. An order's authorization has no row until its
 /// first amendment makes one; its revision is 0.
 ///
 /// Where `request` was answered before, nothing is written: [`super::Applied::Repeated`] for the

@@ -16,12 +16,14 @@ mod amend;
 mod encoding;
 pub mod postgres;
 mod renew;
+mod ruling;
 pub mod sqlite;
 
 pub use amend::{
     AmendRequest, Amendment, Contact, Following, Listed, Reissue, Reset, Sent, Suspension,
 };
 pub use renew::{Cursor, Renewal, SignedBy};
+pub use ruling::{Frozen, QuotaDay, Ruled, Ruling, Rulings};
 
 /// A durable store.
 ///
@@ -137,6 +139,8 @@ pub enum Write {
     Listed(Arc<[Listed]>),
     /// What a car was sent and has acknowledged; [`Applied::Stale`] where there is no such vehicle.
     Contact(FleetId, VehicleId, Contact),
+    /// What a fleet rules from now on, and who said so.
+    Rule(Box<Rulings>),
     /// The end of everything that was over before this time: authorizations (with their bundles,
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
     /// so many in one go, and tokens that expired or were revoked before it.
@@ -220,7 +224,7 @@ pub struct TreeProof {
 ///
 /// Conditions, all of them or [`Applied::Stale`]: the epoch is not revoked; the vehicle is active
 /// and at `signed.bundle.vehicle_epoch`; fleet and identity are active, and so is `terminal` where
-/// one is named. [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's counter
+/// one is named; the identity is not held. [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's counter
 /// of status indexes becomes at least `status_next`.
 ///
 /// Without `order`: the authorization is open and at `signed.bundle.version`, and becomes redeemed.
@@ -324,6 +328,8 @@ pub enum Row {
     Contact(FleetId, VehicleId, Contact),
     /// How many amendments there were.
     Revision(u64),
+    /// What a fleet rules.
+    Ruled(FleetId, Ruled),
 }
 
 /// The names a bundle can be found by.

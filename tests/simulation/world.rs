@@ -69,6 +69,7 @@ impl<'a> World<'a> {
             not_before: now() - 60,
             not_after: now() + hours * 3600,
             region: None,
+            recurring: None,
             max_uses: Vec::new(),
             recipient: Recipient::default(),
             pin: false,

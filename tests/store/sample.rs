@@ -80,6 +80,7 @@ pub(super) fn identity(id: &str) -> Identity {
         fleet: FLEET,
         id: identity_id(id),
         status: Status::Active,
+        hold: None,
         licences: vec![Licence {
             class: "C1E".into(),
             expires: 4_070_908_800,

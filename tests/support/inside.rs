@@ -447,6 +447,8 @@ fn listen(
             import_timeout: Duration::from_secs(60),
             batches_max: 8,
             batch_idle: Duration::from_secs(30),
+            address_requests_per_s_max: 100_000,
+            forwarded: false,
         },
         connections_max: 1_000,
         round_max: Duration::from_millis(25),

@@ -278,6 +278,7 @@ impl World {
             not_before: now - 60,
             not_after: now + 3600,
             region: None,
+            recurring: None,
             max_uses: Vec::new(),
             recipient: Recipient::default(),
             pin: false,

@@ -53,6 +53,7 @@ pub(super) fn orders(
                 not_before: now,
                 not_after: now + 86_400,
                 region: None,
+                recurring: None,
                 max_uses: Vec::new(),
                 identity: IdentityId::parse(&format!("renter-{registered}"))?,
                 terminal: TerminalId::parse(&format!("phone-{registered}"))?,
@@ -142,6 +143,7 @@ fn registered(
         fleet: fleet.id,
         id: IdentityId::parse(&format!("renter-{n}"))?,
         status: Status::Active,
+        hold: None,
         licences: Vec::new(),
     };
     let terminal = Terminal {

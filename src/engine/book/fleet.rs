@@ -1,4 +1,4 @@
-//! One fleet's part of the book: its registry, and the status lists its keys are counted onto.
+//! One fleet's part of the book: its registry, its rules, and the status lists its keys are counted onto.
 //!
 //! The book writes it, as it does the rest; what stands here reads, and counts out status indexes.
 
@@ -15,6 +15,8 @@ use crate::domain::{
 };
 use crate::store::Contact;
 
+use super::super::rulebook::Rulebook;
+
 /// One fleet's part of the book.
 pub struct FleetBook {
     /// The fleet, as created.
@@ -25,6 +27,8 @@ pub struct FleetBook {
     pub(super) terminals: Map<TerminalId, Arc<Terminal>>,
     pub(super) terminals_of: Map<IdentityId, Arc<[Arc<Terminal>]>>,
     pub(super) contacts: Map<VehicleId, Contact>,
+    /// What it rules.
+    pub ruled: Rulebook,
     pub(super) status_next: AtomicU64,
     shard: ArcSwapOption<Shard>,
     /// What keys of the functions in use stand for, by a hash of them: the bundles of a batch
@@ -60,6 +64,7 @@ impl FleetBook {
             terminals: Map::new(),
             terminals_of: Map::new(),
             contacts: Map::new(),
+            ruled: Rulebook::default(),
             shard: ArcSwapOption::empty(),
             subjects: std::array::from_fn(|_| ArcSwapOption::empty()),
         }
@@ -112,6 +117,11 @@ impl FleetBook {
     /// Whether `number` is one of its status lists.
     pub fn has_list(&self, number: u64) -> bool {
         number <= self.status_next.load(Ordering::Relaxed) / SHARD_LEN
+    }
+
+    /// How many keys were counted out so far.
+    pub fn status_count(&self) -> u64 {
+        self.status_next.load(Ordering::Relaxed)
     }
 
     /// Counts out `count` status indexes and returns the counter before them.

@@ -8,6 +8,7 @@ pub(in crate::store) mod bundle_parts;
 pub(in crate::store) mod cbor;
 pub(in crate::store) mod context;
 pub(in crate::store) mod registry;
+pub(in crate::store) mod rulings;
 pub(in crate::store) mod words;
 
 use super::StoreError;

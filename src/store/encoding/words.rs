@@ -2,7 +2,7 @@
 //! keeps its meaning.
 
 use super::corrupt;
-use crate::domain::{AuthorizationState, EpochState, Signing, Status};
+use crate::domain::{AuthorizationState, EpochState, Hold, Signing, Status};
 use crate::store::StoreError;
 
 pub(in crate::store) const ACTIVE: i64 = 0;
@@ -25,6 +25,18 @@ pub(in crate::store) fn read_status(number: i64) -> Result<Status, StoreError> {
         1 => Ok(Status::Suspended),
         _ => Err(corrupt("an unknown status")),
     }
+}
+
+pub(in crate::store) fn hold(hold: Hold) -> i64 {
+    match hold {
+        Hold::Payment => 1,
+        Hold::Insurance => 2,
+    }
+}
+
+pub(in crate::store) fn read_hold(number: i64) -> Result<Hold, StoreError> {
+    let known = Hold::ALL.into_iter().find(|known| hold(*known) == number);
+    known.ok_or_else(|| corrupt("an unknown hold"))
 }
 
 pub(in crate::store) fn state(state: AuthorizationState) -> i64 {

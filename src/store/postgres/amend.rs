@@ -139,10 +139,10 @@ pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
     match &suspension.of {
         Followed::Identity(id) => {
             let name = (fleet, id.clone());
-            let Some(active) = ground.identities.get_mut(&name) else {
+            let Some(row) = ground.identities.get_mut(&name) else {
                 return Applied::Stale;
             };
-            *active = status == words::ACTIVE;
+            row.active = status == words::ACTIVE;
             ground.changes.identities_stand.insert(name);
         }
         Followed::Vehicle(id) => {
@@ -163,7 +163,10 @@ pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
 pub(super) fn follow(ground: &mut Ground, following: &Following) -> Applied {
     let fleet = following.fleet;
     let active = match &following.of {
-        Followed::Identity(id) => ground.identities.get(&(fleet, id.clone())).copied(),
+        Followed::Identity(id) => ground
+            .identities
+            .get(&(fleet, id.clone()))
+            .map(|row| row.active),
         Followed::Vehicle(id) => ground
             .vehicles
             .get(&(fleet, id.clone()))

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::ground::{EpochRow, Ground, TerminalRow, TokenRow, VehicleRow};
-use super::{amend, issue};
+use super::ground::{EpochRow, Ground, IdentityRow, TerminalRow, TokenRow, VehicleRow};
+use super::{amend, issue, rulings};
 use crate::domain::{
     Epoch, EpochId, Fleet, FleetId, FunctionCode, Identity, Terminal, Token, TokenId, UnixTime,
     Vehicle,
@@ -56,6 +56,7 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
             ground.changes.contacts.insert(name, *contact);
             Applied::Done
         }
+        Write::Rule(ruled) => rulings::rule(ground, ruled),
         Write::Purge(..) => {
             return Err(StoreError::Failed("a purge is no single row".into()));
         }
@@ -131,9 +132,12 @@ fn put_identity(ground: &mut Ground, identity: &Identity) -> Applied {
         return Applied::Stale;
     }
     let name = (identity.fleet, identity.id.clone());
-    let active = words::status(identity.status) == words::ACTIVE;
-    let before = ground.identities.insert(name.clone(), active);
-    if before.is_some_and(|before| before != active) {
+    let now = IdentityRow {
+        active: words::status(identity.status) == words::ACTIVE,
+        held: identity.hold.is_some(),
+    };
+    let before = ground.identities.insert(name.clone(), now);
+    if before.is_some_and(|before| before != now) {
         ground.changes.standings.insert(identity.fleet);
     }
     ground.changes.identities.insert(name, identity.clone());

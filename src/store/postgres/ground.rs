@@ -11,7 +11,9 @@ use crate::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FunctionCode, Held,
     Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{AmendRequest, Contact, Listed, Renewal, Request, SignedBundle};
+use crate::store::{
+    AmendRequest, Contact, Frozen, Listed, QuotaDay, Renewal, Request, Rulings, SignedBundle,
+};
 
 /// An order's call and its reference there.
 pub(super) type OrderPlace = ([u8; 32], [u8; 16]);
@@ -29,8 +31,7 @@ pub(super) struct Ground {
     pub(super) fleets_taken: (HashSet<FleetId>, HashSet<String>, HashSet<u32>),
     pub(super) functions: HashMap<(FleetId, FunctionCode), Arc<str>>,
     pub(super) vehicles: HashMap<(FleetId, VehicleId), VehicleRow>,
-    /// Whether an identity is active.
-    pub(super) identities: HashMap<(FleetId, IdentityId), bool>,
+    pub(super) identities: HashMap<(FleetId, IdentityId), IdentityRow>,
     pub(super) terminals: HashMap<(FleetId, TerminalId), TerminalRow>,
     pub(super) tokens: HashMap<TokenId, TokenRow>,
     pub(super) epochs: HashMap<EpochId, EpochRow>,
@@ -47,6 +48,7 @@ pub(super) struct Ground {
     /// What was done to keys, and when they expire.
     pub(super) held: HashMap<KeyPlace, (Held, UnixTime)>,
     pub(super) amendments: u64,
+    pub(super) ruled: HashMap<FleetId, RuledRow>,
     pub(super) changes: Changes,
 }
 
@@ -57,6 +59,23 @@ pub(super) type KeyPlace = (u32, u64, u32);
 pub(super) struct VehicleRow {
     pub(super) status: i64,
     pub(super) epoch: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct IdentityRow {
+    pub(super) active: bool,
+    pub(super) held: bool,
+}
+
+/// What of a fleet's rulings stands.
+#[derive(Default)]
+pub(super) struct RuledRow {
+    /// The version of its newest rules, and the number of its last decision; 0 is none.
+    pub(super) version: u32,
+    pub(super) acts: u64,
+    /// What is frozen, as its column has it.
+    pub(super) frozen: HashSet<String>,
+    pub(super) day: Option<QuotaDay>,
 }
 
 pub(super) struct TerminalRow {
@@ -154,6 +173,14 @@ pub(super) struct Changes {
     pub(super) lists: BTreeMap<(u32, u64), (UnixTime, UnixTime)>,
     pub(super) renewals: Vec<Arc<Renewal>>,
     pub(super) contacts: BTreeMap<(FleetId, VehicleId), Contact>,
+    /// Rules that were set: fleet, version and text.
+    pub(super) rules: Vec<(FleetId, u32, Arc<str>)>,
+    /// Decisions, each with its number in its fleet.
+    pub(super) acts: Vec<(u64, Rulings)>,
+    /// What is frozen from now on, and what not any more (`None`).
+    pub(super) brakes: BTreeMap<(FleetId, String), Option<Frozen>>,
+    /// Fleets whose day of the quota is another.
+    pub(super) days: BTreeSet<FleetId>,
     pub(super) amended: bool,
 }
 
@@ -221,6 +248,10 @@ impl Ground {
                 && c.renewals.is_empty()
                 && c.vehicles_stand.is_empty()
                 && c.identities_stand.is_empty()
+                && c.rules.is_empty()
+                && c.acts.is_empty()
+                && c.brakes.is_empty()
+                && c.days.is_empty()
                 && c.contacts.is_empty())
             || authorizations
                 .into_iter()

@@ -84,7 +84,11 @@ pub(super) fn may_command(ground: &Ground, fleet: FleetId, by: Option<&TerminalI
         return false;
     };
     let identity = (fleet, terminal.identity.clone());
-    terminal.status == words::ACTIVE && ground.identities.get(&identity) == Some(&true)
+    terminal.status == words::ACTIVE
+        && ground
+            .identities
+            .get(&identity)
+            .is_some_and(|row| row.active)
 }
 
 /// The answer to a request whose scope has been used.
@@ -205,10 +209,15 @@ fn is_open(ground: &Ground, bundle: &Bundle) -> bool {
 /// Whether what a bundle rests on stands: the conditions that [`Redemption`] documents, apart from
 /// those on its authorization.
 fn stands(ground: &Ground, bundle: &Bundle, terminal: Option<&TerminalId>) -> bool {
-    with_suspended(ground, bundle, terminal) == Some(Reasons::NONE)
+    let identity = ground
+        .identities
+        .get(&(bundle.fleet, bundle.identity.clone()));
+    identity.is_some_and(|row| !row.held)
+        && with_suspended(ground, bundle, terminal) == Some(Reasons::NONE)
 }
 
-/// The same where vehicle or identity may be suspended; and which of them are.
+/// The same where vehicle or identity may be suspended, and the identity held; and which of them
+/// are suspended.
 pub(super) fn with_suspended(
     ground: &Ground,
     bundle: &Bundle,
@@ -231,7 +240,7 @@ pub(super) fn with_suspended(
     if vehicle.status != words::ACTIVE {
         suspended = suspended.with(Reason::Vehicle);
     }
-    if !identity {
+    if !identity.active {
         suspended = suspended.with(Reason::Identity);
     }
     stands.then_some(suspended)

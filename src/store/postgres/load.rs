@@ -10,6 +10,7 @@ use tokio_postgres::Row as SqlRow;
 use super::error::Trouble;
 use super::read::{ALL_AUTHORIZATIONS, authorization};
 use super::rows::{bytes, get, id, name, named, number, small, text, time};
+use super::rulings;
 use super::session::Session;
 use crate::domain::{
     Author, Authorization, Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity,
@@ -21,14 +22,14 @@ use crate::store::{Contact, Listed, Row, Sent, StoreError};
 
 /// Names that later rows repeat: there may be millions of them, held for long.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     vehicles: HashSet<VehicleId>,
     identities: HashSet<IdentityId>,
     terminals: HashSet<TerminalId>,
 }
 
 /// Makes a row of the book of one of the database's.
-type Read = fn(&SqlRow, &mut Names) -> Result<Row, StoreError>;
+pub(super) type Read = fn(&SqlRow, &mut Names) -> Result<Row, StoreError>;
 
 /// What is read, in the order it is handed on.
 const TABLES: [(&str, Read); 15] = [
@@ -53,7 +54,7 @@ const TABLES: [(&str, Read); 15] = [
         vehicle,
     ),
     (
-        "SELECT fleet, id, status, licences FROM identities",
+        "SELECT fleet, id, status, licences, hold FROM identities",
         identity,
     ),
     (
@@ -124,7 +125,7 @@ pub(super) async fn load(session: &Session, each: &mut dyn FnMut(Row)) -> Result
 
 async fn tables(session: &Session, each: &mut dyn FnMut(Row)) -> Result<(), Trouble> {
     let mut names = Names::default();
-    for (sql, read) in TABLES {
+    for (sql, read) in TABLES.into_iter().chain(rulings::TABLES) {
         let mut rows = pin!(session.stream(sql).await?);
         while let Some(row) = rows.next().await {
             let row = row.map_err(|error| Trouble::of(&error))?;
@@ -205,6 +206,9 @@ fn identity(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
         fleet: FleetId(id(row, 0)?),
         id: id_of,
         status: words::read_status(get(row, 2)?)?,
+        hold: get::<Option<i64>>(row, 4)?
+            .map(words::read_hold)
+            .transpose()?,
         licences: registry::read_licences(get(row, 3)?)?,
     }))
 }

@@ -7,9 +7,8 @@
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
 //! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
 //! `needs` says what its writes rest on, `survey` locks and reads that into a `ground`, on which
-//! `decide`, `issue` and `amend` decide each write, and `write` (with `write_registry` and
-//! `write_issued`) writes what was decided; `purge`
-//! ends what is over. `load` and `read` answer questions over the connections of `readers`.
+//! `decide`, `issue`, `amend` and `rulings` decide each write, and `write` (with `write_registry`,
+//! `write_issued` and `rulings`) writes what was decided; `purge` ends what is over. `load` and `read` answer questions over the connections of `readers`.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
 //! common.
 //!
@@ -30,6 +29,7 @@ mod purge;
 mod read;
 mod readers;
 mod rows;
+mod rulings;
 mod schema;
 mod session;
 mod survey;

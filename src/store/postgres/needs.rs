@@ -41,6 +41,8 @@ pub(super) struct Needs {
     pub(super) renewed: BTreeSet<BundleId>,
     /// Keys that are marked, by fleet tag, list and index.
     pub(super) marks: BTreeSet<(u32, u64, u32)>,
+    /// Fleets whose rulings are read.
+    pub(super) ruled: BTreeSet<FleetId>,
     /// Whether amendments are counted.
     pub(super) amendments: bool,
 }
@@ -113,6 +115,10 @@ impl Needs {
             Write::Contact(fleet, vehicle, _) => {
                 self.fleets.insert(*fleet);
                 self.vehicles.insert((*fleet, vehicle.clone()));
+            }
+            Write::Rule(ruled) => {
+                self.fleets_alone.insert(ruled.fleet);
+                self.ruled.insert(ruled.fleet);
             }
             Write::Purge(..) => {}
         }

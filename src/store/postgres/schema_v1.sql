@@ -49,12 +49,14 @@ CREATE TABLE vehicles (
     PRIMARY KEY (fleet, id)
 );
 
--- `licences`: CBOR array of [class, expiry].
+-- `licences`: CBOR array of [class, expiry]. `hold`: why it gets no keys for now, 1 payment,
+-- 2 insurance; null where it does.
 CREATE TABLE identities (
     fleet UUID NOT NULL,
     id TEXT NOT NULL,
     status BIGINT NOT NULL,
     licences BYTEA NOT NULL,
+    hold BIGINT,
     PRIMARY KEY (fleet, id)
 );
 
@@ -244,6 +246,46 @@ CREATE TABLE contacts (
     acked_revision BIGINT,
     acked_at BIGINT,
     PRIMARY KEY (fleet, vehicle)
+);
+
+-- What each fleet rules, every version of it, as JSON. The newest holds.
+CREATE TABLE rules (
+    fleet UUID NOT NULL,
+    version BIGINT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (fleet, version)
+);
+
+-- What those who administer a fleet have decided: who, when and why. Rows are added and never
+-- changed. `act`: what it was, in a word; `object`: of what.
+CREATE TABLE acts (
+    fleet UUID NOT NULL,
+    number BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    by TEXT NOT NULL,
+    act TEXT NOT NULL,
+    object TEXT NOT NULL,
+    why TEXT,
+    PRIMARY KEY (fleet, number)
+);
+
+-- What is frozen: a vehicle, or the whole fleet where it is empty.
+CREATE TABLE brakes (
+    fleet UUID NOT NULL,
+    vehicle TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    by TEXT NOT NULL,
+    why TEXT,
+    PRIMARY KEY (fleet, vehicle)
+);
+
+-- The day of each fleet's quota: days since 1970, the fleet's counter of keys when it began, and
+-- what was approved beyond the quota.
+CREATE TABLE quotas (
+    fleet UUID PRIMARY KEY,
+    day BIGINT NOT NULL,
+    base BIGINT NOT NULL,
+    approved BIGINT NOT NULL
 );
 
 -- Who serves from this store: the last that took over, by a number that grows. A transaction of a

@@ -11,7 +11,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::ground::{
-    AuthorizationRow, EpochRow, FirstIssue, Ground, TerminalRow, TokenRow, VehicleRow, Written,
+    AuthorizationRow, EpochRow, FirstIssue, Ground, IdentityRow, TerminalRow, TokenRow, VehicleRow,
+    Written,
 };
 use super::needs::Needs;
 use super::rows::{bytes, id, name, names, number, small, text, uuids};
@@ -24,7 +25,7 @@ use crate::store::StoreError;
 use crate::store::encoding::{corrupt, words};
 
 /// Takes a statement's rows in.
-type Take = fn(&mut Ground, &Row) -> Result<(), StoreError>;
+pub(super) type Take = fn(&mut Ground, &Row) -> Result<(), StoreError>;
 
 /// A round that reads: its statements, and what takes in the rows of each.
 pub(super) struct Survey<'a> {
@@ -59,6 +60,7 @@ impl<'a> Survey<'a> {
         survey.registry(needs);
         survey.members(needs);
         survey.issued(needs);
+        survey.ruled(needs);
         survey
     }
 
@@ -73,7 +75,13 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    fn ask(&mut self, wanted: bool, sql: &'static str, values: Vec<Value<'a>>, take: Take) {
+    pub(super) fn ask(
+        &mut self,
+        wanted: bool,
+        sql: &'static str,
+        values: Vec<Value<'a>>,
+        take: Take,
+    ) {
         if wanted {
             self.asks.push(Ask::Query(sql, values));
             self.takes.push(Some(take));
@@ -236,19 +244,20 @@ impl<'a> Survey<'a> {
         let (fleets, identities) = names(&needs.identities, IdentityId::as_str);
         self.ask(
             !fleets.is_empty(),
-            "SELECT i.fleet, i.id, i.status FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
+            "SELECT i.fleet, i.id, i.status, i.hold FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
              JOIN identities i ON i.fleet = k.fleet AND i.id = k.id",
             values![fleets, identities],
             |ground, row| {
                 let place = (FleetId(id(row, 0)?), name(row, 1, IdentityId::parse)?);
-                ground.identities.insert(place, row_is_active(row, 2)?);
+                let of = identity_row(row, super::rows::get(row, 2)?, 3)?;
+                ground.identities.insert(place, of);
                 Ok(())
             },
         );
         let (fleets, terminals) = names(&needs.terminals, TerminalId::as_str);
         self.ask(
             !fleets.is_empty(),
-            "SELECT t.fleet, t.id, t.status, t.identity, i.status
+            "SELECT t.fleet, t.id, t.status, t.identity, i.status, i.hold
              FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
              JOIN terminals t ON t.fleet = k.fleet AND t.id = k.id
              LEFT JOIN identities i ON i.fleet = t.fleet AND i.id = t.identity",
@@ -376,14 +385,23 @@ fn vehicle(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// How an identity of this status stands; its hold is in column `hold`.
+fn identity_row(row: &Row, status: i64, hold: usize) -> Result<IdentityRow, StoreError> {
+    let hold: Option<i64> = super::rows::get(row, hold)?;
+    Ok(IdentityRow {
+        active: status == words::ACTIVE,
+        held: hold.is_some(),
+    })
+}
+
 /// A terminal, with the identity it belongs to.
 fn terminal(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
     let fleet = FleetId(id(row, 0)?);
     let identity = name(row, 3, IdentityId::parse)?;
     let status: Option<i64> = super::rows::get(row, 4)?;
     if let Some(status) = status {
-        let active = status == words::ACTIVE;
-        ground.identities.insert((fleet, identity.clone()), active);
+        let of = identity_row(row, status, 5)?;
+        ground.identities.insert((fleet, identity.clone()), of);
     }
     let of = TerminalRow {
         status: super::rows::get(row, 2)?,

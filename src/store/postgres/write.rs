@@ -65,6 +65,7 @@ impl<'a> Writing<'a> {
         writing.answers(ground)?;
         writing.renewals(ground)?;
         writing.statuses(ground)?;
+        writing.rulings(ground)?;
         Ok(writing)
     }
 

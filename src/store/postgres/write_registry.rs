@@ -66,22 +66,24 @@ impl<'a> Writing<'a> {
         if !changes.identities.is_empty() {
             let rows = changes.identities.values();
             self.put(
-                "INSERT INTO identities (fleet, id, status, licences)
-                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[])
+                "INSERT INTO identities (fleet, id, status, licences, hold)
+                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[],
+                 $5::bigint[])
                  ON CONFLICT (fleet, id) DO UPDATE SET status = excluded.status,
-                 licences = excluded.licences",
+                 licences = excluded.licences, hold = excluded.hold",
                 vec![
                     each(rows.clone(), |it| uuid(&it.fleet.0)),
                     each(rows.clone(), |it| it.id.as_str()),
                     each(rows.clone(), |it| words::status(it.status)),
-                    try_each(rows, |it| registry::licences(&it.licences))?,
+                    try_each(rows.clone(), |it| registry::licences(&it.licences))?,
+                    each(rows, |it| it.hold.map(words::hold)),
                 ],
             );
         }
         if !changes.identities_stand.is_empty() {
             let rows = &changes.identities_stand;
             let status = |name| match ground.identities.get(name) {
-                Some(true) => words::ACTIVE,
+                Some(row) if row.active => words::ACTIVE,
                 _ => words::status(crate::domain::Status::Suspended),
             };
             self.put(

@@ -6,11 +6,11 @@
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
 //! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
-//! `redeem`, `amend`, `renew`, `statuses` or `purge`; `load`, `read` and `orders` answer questions.
-//! `bundle_body` is the format of what is kept as one piece, `packs` where bundles lie together,
-//! `contexts` what many of them have in common, `segments` what keeps index writes together,
-//! `checkpoint` what keeps the log short. `standings` and `calls` are what the writer remembers, so
-//! that it need not ask for it.
+//! `redeem`, `amend`, `renew`, `statuses`, `rulings` or `purge`; `load`, `read` and `orders` answer
+//! questions. `bundle_body` is the format of what is kept as one piece, `packs` where bundles lie
+//! together, `contexts` what many of them have in common, `segments` what keeps index writes
+//! together, `checkpoint` what keeps the log short. `standings` and `calls` are what the writer
+//! remembers, so that it need not ask for it.
 //!
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
 //! change outside the writer, and backups.
@@ -34,6 +34,7 @@ mod registry;
 mod registry_rows;
 mod reissues;
 mod renew;
+mod rulings;
 mod schema;
 mod segments;
 mod standings;

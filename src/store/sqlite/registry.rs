@@ -101,14 +101,16 @@ pub(super) fn identity(
         return Ok(Applied::Stale);
     };
     let licences = encoding::registry::licences(&identity.licences)?;
-    let sql = "INSERT INTO identities (fleet, id, status, licences) VALUES (?1, ?2, ?3, ?4)
+    let sql = "INSERT INTO identities (fleet, id, status, licences, hold)
+               VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (fleet, id) DO UPDATE SET status = excluded.status,
-               licences = excluded.licences";
+               licences = excluded.licences, hold = excluded.hold";
     let status = words::status(identity.status);
+    let hold = identity.hold.map(words::hold);
     changed(
         connection,
         sql,
-        params![fleet, identity.id.as_str(), status, licences],
+        params![fleet, identity.id.as_str(), status, licences, hold],
     )?;
     Ok(Applied::Done)
 }

@@ -100,7 +100,7 @@ pub(super) fn identities(
 ) -> Result<(), StoreError> {
     rows(
         connection,
-        "SELECT fleet, id, status, licences FROM identities ORDER BY number",
+        "SELECT fleet, id, status, licences, hold FROM identities ORDER BY number",
         [],
         |row| {
             let licences = encoding::registry::read_licences(blob(row, 3)?)?;
@@ -110,6 +110,10 @@ pub(super) fn identities(
                 fleet: names.fleet(row.get(0)?)?,
                 id,
                 status: words::read_status(row.get(2)?)?,
+                hold: row
+                    .get::<_, Option<i64>>(4)?
+                    .map(words::read_hold)
+                    .transpose()?,
                 licences,
             }));
             Ok(())

@@ -40,6 +40,15 @@ struct Standing {
     active: bool,
     /// A vehicle's epoch.
     epoch: u32,
+    /// Whether an identity is held.
+    held: bool,
+}
+
+/// What a bundle rests on.
+struct Ground {
+    numbers: Numbers,
+    suspended: Reasons,
+    held: bool,
 }
 
 /// Numbers of what a bundle rests on.
@@ -74,18 +83,29 @@ impl Standings {
         bundle: &Bundle,
         terminal: Option<&TerminalId>,
     ) -> Result<Option<Numbers>, StoreError> {
-        let found = self.with_suspended(connection, bundle, terminal)?;
-        let active = found.filter(|(_, suspended)| *suspended == Reasons::NONE);
-        Ok(active.map(|(numbers, _)| numbers))
+        let found = self.ground(connection, bundle, terminal)?;
+        let free = found.filter(|it| it.suspended == Reasons::NONE && !it.held);
+        Ok(free.map(|it| it.numbers))
     }
 
-    /// The same where vehicle or identity may be suspended; and which of them are.
+    /// The same where vehicle or identity may be suspended, and the identity held; and which of
+    /// them are suspended.
     pub(super) fn with_suspended(
         &mut self,
         connection: &Connection,
         bundle: &Bundle,
         terminal: Option<&TerminalId>,
     ) -> Result<Option<(Numbers, Reasons)>, StoreError> {
+        let found = self.ground(connection, bundle, terminal)?;
+        Ok(found.map(|it| (it.numbers, it.suspended)))
+    }
+
+    fn ground(
+        &mut self,
+        connection: &Connection,
+        bundle: &Bundle,
+        terminal: Option<&TerminalId>,
+    ) -> Result<Option<Ground>, StoreError> {
         let Some((epoch, true)) = self.epoch(connection, &bundle.epoch)? else {
             return Ok(None);
         };
@@ -119,7 +139,11 @@ impl Standings {
             identity: identity.number,
             epoch,
         };
-        Ok(Some((numbers, suspended)))
+        Ok(Some(Ground {
+            numbers,
+            suspended,
+            held: identity.held,
+        }))
     }
 
     /// Forgets a vehicle that is written.
@@ -206,7 +230,7 @@ impl OfFleet {
         connection: &Connection,
         id: &VehicleId,
     ) -> Result<Option<Standing>, StoreError> {
-        let sql = "SELECT number, status = ?3, epoch FROM vehicles WHERE fleet = ?1 AND id = ?2";
+        let sql = "SELECT number, status = ?3, epoch, 0 FROM vehicles WHERE fleet = ?1 AND id = ?2";
         standing(&mut self.vehicles, id, || {
             ask(connection, sql, self.number, id.as_str())
         })
@@ -217,14 +241,15 @@ impl OfFleet {
         connection: &Connection,
         id: &IdentityId,
     ) -> Result<Option<Standing>, StoreError> {
-        let sql = "SELECT number, status = ?3, 0 FROM identities WHERE fleet = ?1 AND id = ?2";
+        let sql = "SELECT number, status = ?3, 0, hold IS NOT NULL FROM identities
+                   WHERE fleet = ?1 AND id = ?2";
         standing(&mut self.identities, id, || {
             ask(connection, sql, self.number, id.as_str())
         })
     }
 
     fn terminal(&mut self, connection: &Connection, id: &TerminalId) -> Result<bool, StoreError> {
-        let sql = "SELECT 0, status = ?3, 0 FROM terminals WHERE fleet = ?1 AND id = ?2";
+        let sql = "SELECT 0, status = ?3, 0, 0 FROM terminals WHERE fleet = ?1 AND id = ?2";
         let active = standing(&mut self.terminals, id, || {
             Ok(ask(connection, sql, self.number, id.as_str())?.map(|found| found.active))
         })?;
@@ -264,6 +289,7 @@ fn ask(
                 number: row.get(0)?,
                 active: row.get(1)?,
                 epoch: row.get(2)?,
+                held: row.get(3)?,
             })
         })
         .optional()?;

@@ -10,7 +10,9 @@ use super::contexts::Contexts;
 use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
-use super::{amend, authorize, error, purge, redeem, registry, renew, statuses, steps, suspend};
+use super::{
+    amend, authorize, error, purge, redeem, registry, renew, rulings, statuses, steps, suspend,
+};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
@@ -204,6 +206,7 @@ impl Transaction<'_> {
             Write::Contact(fleet, vehicle, contact) => {
                 statuses::contact(connection, fleet, vehicle, contact)
             }
+            Write::Rule(ruled) => rulings::rule(connection, ruled),
             Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fob::domain::{
-    Author, Authorization, AuthorizationState, EpochState, Fleet, Identity, Status, Terminal,
+    Author, Authorization, AuthorizationState, EpochState, Fleet, Hold, Identity, Status, Terminal,
     Vehicle,
 };
 use fob::store::{Applied, BundleKey, Redemption, Store, Write};
@@ -123,6 +123,10 @@ fn broken_by_writes() -> Vec<Broken> {
         status: Status::Suspended,
         ..identity("ben")
     };
+    let held = Identity {
+        hold: Some(Hold::Payment),
+        ..identity("ben")
+    };
     let phone = Terminal {
         status: Status::Suspended,
         ..terminal("off", "ben")
@@ -150,6 +154,7 @@ fn broken_by_writes() -> Vec<Broken> {
             |_| (),
         ),
         ("identity active", with(Write::Identity(ben)), |_| ()),
+        ("identity not held", with(Write::Identity(held)), |_| ()),
         ("vehicle active", with(suspend_vehicle("V-1")), |_| ()),
         (
             "terminal active",

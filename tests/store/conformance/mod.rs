@@ -16,6 +16,7 @@ pub(super) mod read;
 pub(super) mod redeem;
 pub(super) mod registry;
 pub(super) mod renew;
+pub(super) mod rulings;
 pub(super) mod steps;
 pub(super) mod suspend;
 
@@ -66,6 +67,8 @@ macro_rules! conformance {
             orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;
+            rulings: rules_follow_each_other, what_is_frozen_stays_so_until_it_is_released,
+                days_of_a_quota_begin_once_and_in_order;
             read: pages_follow_each_other, filters, fleets_do_not_see_each_other,
                 what_is_not_there;
             purge: only_what_was_over_before, at_most_so_many, nothing_is_left_of_it,

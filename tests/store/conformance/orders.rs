@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fob::domain::{
-    AuthorizationId, AuthorizationState, BundleId, Epoch, EpochState, Identity, Status,
+    AuthorizationId, AuthorizationState, BundleId, Epoch, EpochState, Hold, Identity, Status,
 };
 use fob::store::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Redemption, Row, Store, Write,
@@ -186,12 +186,17 @@ pub(crate) fn each_condition_counts<P: Place>() {
         status: Status::Suspended,
         ..identity("ben")
     });
+    let held = Write::Identity(Identity {
+        hold: Some(Hold::Insurance),
+        ..identity("ben")
+    });
     let revoked = Write::Epoch(Epoch {
         state: EpochState::Revoked,
         ..epoch(9, EpochState::Active)
     });
-    let broken: [Broken; 5] = [
+    let broken: [Broken; 6] = [
         ("identity", Some(suspended), |_| ()),
+        ("identity not held", Some(held), |_| ()),
         ("epoch", Some(revoked), |_| ()),
         ("vehicle epoch", None, |order| {
             order.signed.bundle.vehicle_epoch = 3;

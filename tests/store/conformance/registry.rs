@@ -1,6 +1,6 @@
 //! The registry's and the operators' writes.
 
-use fob::domain::{EpochState, Licence, Status, TokenId};
+use fob::domain::{EpochState, Hold, Licence, Status, TokenId};
 use fob::store::{Applied, Row, Write};
 use fob_verify::HolderKey;
 
@@ -110,12 +110,15 @@ pub(crate) fn an_identity_is_replaced_whole<P: Place>() {
             expires: 0,
         },
     ];
-    done(&store, &[Write::Identity(anna.clone())]);
-    let found = loaded(&store).into_iter().find_map(|row| match row {
-        Row::Identity(identity) if identity.id == anna.id => Some(identity),
-        _ => None,
-    });
-    assert_eq!(found, Some(anna));
+    for hold in [Some(Hold::Payment), Some(Hold::Insurance), None] {
+        anna.hold = hold;
+        done(&store, &[Write::Identity(anna.clone())]);
+        let found = loaded(&store).into_iter().find_map(|row| match row {
+            Row::Identity(identity) if identity.id == anna.id => Some(identity),
+            _ => None,
+        });
+        assert_eq!(found.as_ref(), Some(&anna));
+    }
 }
 
 pub(crate) fn a_terminal_keeps_its_status<P: Place>() {

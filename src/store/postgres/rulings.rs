@@ -1,0 +1,271 @@
+//! What fleets rule: floor 2, `store/postgres`. Whoever rules holds the fleet alone, so that
+//! decisions follow each other.
+
+use tokio_postgres::Row as SqlRow;
+
+use super::ground::{Ground, RuledRow};
+use super::load::{Names, Read};
+use super::needs::Needs;
+use super::rows::{get, id, number, small, text, uuids};
+use super::session::values;
+use super::survey::Survey;
+use super::write::{Writing, each, try_each, uuid};
+use crate::domain::FleetId;
+use crate::store::encoding::column;
+use crate::store::encoding::rulings::{act, name, read_name};
+use crate::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
+
+/// What stands, in the order it is handed on.
+pub(super) const TABLES: [(&str, Read); 3] = [
+    (
+        "SELECT DISTINCT ON (fleet) fleet, version, body FROM rules ORDER BY fleet, version DESC",
+        rules,
+    ),
+    (
+        "SELECT fleet, vehicle, since, by, why FROM brakes ORDER BY fleet, vehicle",
+        frozen,
+    ),
+    (
+        "SELECT fleet, day, base, approved FROM quotas ORDER BY fleet",
+        |row, _| Ok(Row::Ruled(FleetId(id(row, 0)?), Ruled::Day(day(row)?))),
+    ),
+];
+
+fn rules(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    let ruled = Ruled::Rules(small(row, 1)?, text(row, 2)?.into());
+    Ok(Row::Ruled(FleetId(id(row, 0)?), ruled))
+}
+
+fn frozen(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    let vehicle = read_name(text(row, 1)?)?;
+    let frozen = Frozen {
+        since: number(row, 2)?,
+        by: text(row, 3)?.into(),
+        why: get(row, 4)?,
+    };
+    Ok(Row::Ruled(
+        FleetId(id(row, 0)?),
+        Ruled::Frozen(vehicle, frozen),
+    ))
+}
+
+fn day(row: &SqlRow) -> Result<QuotaDay, StoreError> {
+    Ok(QuotaDay {
+        day: number(row, 1)?,
+        base: number(row, 2)?,
+        approved: number(row, 3)?,
+    })
+}
+
+impl<'a> Survey<'a> {
+    /// What stands of fleets that rule.
+    pub(super) fn ruled(&mut self, needs: &'a Needs) {
+        let wanted = !needs.ruled.is_empty();
+        let fleets = || uuids(needs.ruled.iter().map(|id| &id.0));
+        self.ask(
+            wanted,
+            "SELECT f.id, (SELECT coalesce(max(version), 0) FROM rules WHERE fleet = f.id),
+                    (SELECT coalesce(max(number), 0) FROM acts WHERE fleet = f.id)
+             FROM unnest($1::uuid[]) f (id)",
+            values![fleets()],
+            |ground, row| {
+                let known = of(ground, row)?;
+                (known.version, known.acts) = (small(row, 1)?, number(row, 2)?);
+                Ok(())
+            },
+        );
+        self.ask(
+            wanted,
+            "SELECT fleet, vehicle FROM brakes WHERE fleet = ANY($1)",
+            values![fleets()],
+            |ground, row| {
+                of(ground, row)?.frozen.insert(text(row, 1)?.into());
+                Ok(())
+            },
+        );
+        self.ask(
+            wanted,
+            "SELECT fleet, day, base, approved FROM quotas WHERE fleet = ANY($1)",
+            values![fleets()],
+            |ground, row| {
+                of(ground, row)?.day = Some(day(row)?);
+                Ok(())
+            },
+        );
+    }
+}
+
+fn of<'a>(ground: &'a mut Ground, row: &SqlRow) -> Result<&'a mut RuledRow, StoreError> {
+    Ok(ground.ruled.entry(FleetId(id(row, 0)?)).or_default())
+}
+
+/// Decides a ruling, and numbers what is kept of the decision.
+pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
+    let fleet = ruled.fleet;
+    if !ground.fleets.contains_key(&fleet) {
+        return Applied::Stale;
+    }
+    let known = ground.ruled.entry(fleet).or_default();
+    let changes = &mut ground.changes;
+    let stands = match &ruled.what {
+        Ruling::Rules(version, body) => {
+            let follows = known.version.checked_add(1) == Some(*version);
+            if follows {
+                known.version = *version;
+                changes.rules.push((fleet, *version, body.clone()));
+            }
+            follows
+        }
+        Ruling::Freeze(vehicle) => {
+            let place = name(vehicle.as_ref()).to_owned();
+            let frozen = Frozen {
+                since: ruled.at,
+                by: ruled.by.clone(),
+                why: ruled.why.clone(),
+            };
+            let is_new = known.frozen.insert(place.clone());
+            if is_new {
+                changes.brakes.insert((fleet, place), Some(frozen));
+            }
+            is_new
+        }
+        Ruling::Release(vehicle) => {
+            let place = name(vehicle.as_ref());
+            let was = known.frozen.remove(place);
+            if was {
+                changes.brakes.insert((fleet, place.to_owned()), None);
+            }
+            was
+        }
+        Ruling::Day(day, base) => {
+            let begins = known.day.is_none_or(|known| known.day < *day);
+            if begins {
+                known.day = Some(QuotaDay {
+                    day: *day,
+                    base: *base,
+                    approved: 0,
+                });
+                changes.days.insert(fleet);
+            }
+            begins
+        }
+        Ruling::Approve(day, base, approved) => {
+            let allowed = known.day.is_none_or(|known| known.day <= *day);
+            if allowed {
+                let same = known.day.filter(|known| known.day == *day);
+                known.day = Some(QuotaDay {
+                    day: *day,
+                    base: same.map_or(*base, |known| known.base),
+                    approved: *approved,
+                });
+                changes.days.insert(fleet);
+            }
+            allowed
+        }
+    };
+    if !stands {
+        return Applied::Stale;
+    }
+    if act(&ruled.what).is_some() {
+        known.acts += 1;
+        changes.acts.push((known.acts, ruled.clone()));
+    }
+    Applied::Done
+}
+
+impl<'a> Writing<'a> {
+    /// Rulings, and what is kept of the decisions.
+    pub(super) fn rulings(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let changes = &ground.changes;
+        if !changes.rules.is_empty() {
+            let rows = &changes.rules;
+            self.put(
+                "INSERT INTO rules (fleet, version, body)
+                 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[])",
+                vec![
+                    each(rows, |(fleet, ..)| uuid(&fleet.0)),
+                    each(rows, |(_, version, _)| i64::from(*version)),
+                    each(rows, |(.., body)| &**body),
+                ],
+            );
+        }
+        self.brakes(ground)?;
+        if !changes.days.is_empty() {
+            let days = changes.days.iter().filter_map(|fleet| {
+                let day = ground.ruled.get(fleet).and_then(|known| known.day);
+                day.map(|day| (fleet, day))
+            });
+            self.put(
+                "INSERT INTO quotas (fleet, day, base, approved)
+                 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[])
+                 ON CONFLICT (fleet) DO UPDATE SET day = excluded.day, base = excluded.base,
+                 approved = excluded.approved",
+                vec![
+                    each(days.clone(), |(fleet, _)| uuid(&fleet.0)),
+                    try_each(days.clone(), |(_, it)| column(it.day))?,
+                    try_each(days.clone(), |(_, it)| column(it.base))?,
+                    try_each(days, |(_, it)| column(it.approved))?,
+                ],
+            );
+        }
+        self.acts(ground)
+    }
+
+    fn brakes(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let brakes = &ground.changes.brakes;
+        let released = brakes.iter().filter(|(_, frozen)| frozen.is_none());
+        if released.clone().next().is_some() {
+            self.put(
+                "DELETE FROM brakes b USING unnest($1::uuid[], $2::text[]) k (fleet, vehicle)
+                 WHERE b.fleet = k.fleet AND b.vehicle = k.vehicle",
+                vec![
+                    each(released.clone(), |((fleet, _), _)| uuid(&fleet.0)),
+                    each(released, |((_, vehicle), _)| vehicle.as_str()),
+                ],
+            );
+        }
+        let frozen = brakes
+            .iter()
+            .filter_map(|(place, frozen)| frozen.as_ref().map(|frozen| (place, frozen)));
+        if frozen.clone().next().is_some() {
+            // One that was released and frozen again within its transaction is there already.
+            self.put(
+                "INSERT INTO brakes (fleet, vehicle, since, by, why)
+                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+                 ON CONFLICT (fleet, vehicle) DO UPDATE SET since = excluded.since,
+                 by = excluded.by, why = excluded.why",
+                vec![
+                    each(frozen.clone(), |((fleet, _), _)| uuid(&fleet.0)),
+                    each(frozen.clone(), |((_, vehicle), _)| vehicle.as_str()),
+                    try_each(frozen.clone(), |(_, it)| column(it.since))?,
+                    each(frozen.clone(), |(_, it)| it.by.as_str()),
+                    each(frozen, |(_, it)| it.why.as_deref()),
+                ],
+            );
+        }
+        Ok(())
+    }
+
+    fn acts(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let decided = ground.changes.acts.iter();
+        let rows = decided.filter_map(|(number, ruled)| Some((number, ruled, act(&ruled.what)?)));
+        if ground.changes.acts.is_empty() {
+            return Ok(());
+        }
+        self.put(
+            "INSERT INTO acts (fleet, number, at, by, act, object, why)
+             SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[],
+             $6::text[], $7::text[])",
+            vec![
+                each(rows.clone(), |(_, it, _)| uuid(&it.fleet.0)),
+                try_each(rows.clone(), |(number, ..)| column(*number))?,
+                try_each(rows.clone(), |(_, it, _)| column(it.at))?,
+                each(rows.clone(), |(_, it, _)| it.by.as_str()),
+                each(rows.clone(), |(.., (act, _))| act),
+                each(rows.clone(), |(.., (_, object))| object),
+                each(rows, |(_, it, _)| it.why.as_deref()),
+            ],
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! What a fleet rules, as it is written and read: floor 2.
+
+use std::sync::Arc;
+
+use crate::domain::{FleetId, UnixTime, VehicleId};
+
+/// A decision of those who administer a fleet. It is kept with who took it and why, whatever
+/// becomes of what was decided.
+///
+/// [`crate::store::Applied::Stale`] where the fleet is not there, or what the ruling says must
+/// stand does not.
+#[derive(Clone, Debug)]
+pub struct Rulings {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// When.
+    pub at: UnixTime,
+    /// Who: a token's id, or an operator's name.
+    pub by: String,
+    /// Why, as they put it.
+    pub why: Option<String>,
+    /// What is ruled.
+    pub what: Ruling,
+}
+
+/// What is ruled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// The fleet's rules at this version, as JSON. The newest must be of the version before.
+    Rules(u32, Arc<str>),
+    /// Issuing freezes, for one vehicle or the whole fleet; it must not be frozen.
+    Freeze(Option<VehicleId>),
+    /// Issuing goes on; it must be frozen.
+    Release(Option<VehicleId>),
+    /// A day of the quota begins, with the fleet's counter of keys as it stands. The day before
+    /// must be an earlier one. Nobody decides that, and it is not kept as a decision.
+    Day(u64, u64),
+    /// So many keys (last) are approved for this day beyond the quota, in place of what was
+    /// approved for it before. Where the day has not begun, it begins, as with `Day`.
+    Approve(u64, u64, u64),
+}
+
+/// What stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruled {
+    /// The fleet's newest rules: version and JSON.
+    Rules(u32, Arc<str>),
+    /// Issuing is frozen, for one vehicle or the whole fleet.
+    Frozen(Option<VehicleId>, Frozen),
+    /// The day of the quota.
+    Day(QuotaDay),
+}
+
+/// Since when something is frozen, by whom and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// Since when.
+    pub since: UnixTime,
+    /// Who: a token's id, or `brake`.
+    pub by: String,
+    /// Why, as they put it.
+    pub why: Option<String>,
+}
+
+/// A day (UTC) of a fleet's quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaDay {
+    /// Days since 1970-01-01.
+    pub day: u64,
+    /// The fleet's counter of keys when it began.
+    pub base: u64,
+    /// Keys approved for it beyond the quota.
+    pub approved: u64,
+}

@@ -1,0 +1,205 @@
+//! Guessing and stealing: a wrong guess says nothing, and a code set alone opens nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fob::clock::{Clock, SystemClock};
+use fob::domain::{
+    Author, Authorization, AuthorizationId, AuthorizationState, TokenId, VehicleId, Window,
+};
+use fob::store::{Applied, NewAuthorization, Write};
+use fob_verify::code_set::CodeSet;
+use serde_json::{Value, json};
+
+use super::rental::{Rental, text};
+use crate::support::inside::Inside;
+use crate::support::{Phone, now, redemption, time};
+
+/// Guesses in all, where nothing else is said: enough to compare what is answered. With
+/// `FOB_GUESSES=10000000` they are enough to compare how long it takes, too.
+const GUESSES: usize = 30_000;
+
+/// How far from a coin's toss a single guess' time may tell two kinds apart. Compared from this many
+/// guesses on.
+const TELLS_MAX: f64 = 0.05;
+const COMPARED_FROM: usize = 1_000_000;
+
+/// Times are kept by steps of so many nanoseconds, up to so many steps.
+const STEP_NS: u128 = 10;
+const STEPS: usize = 10_000;
+
+/// An authorization of the demo fleet, open from `from` until `until`.
+fn authorization(inside: &Inside, number: u8, until: u64) -> Arc<Authorization> {
+    let fleet = inside.engine.book().fleet_named("demo").unwrap();
+    let mut id = [0x5a; 16];
+    (id[6], id[8], id[15]) = (0x70, 0x80, number);
+    Arc::new(Authorization {
+        id: AuthorizationId(id),
+        fleet: fleet.fleet.id,
+        version: 1,
+        vehicle: VehicleId::parse("DEMO-0001").unwrap(),
+        functions: [1, 3].into(),
+        window: Window {
+            not_before: until - 7200,
+            not_after: until,
+        },
+        redeem_by: until,
+        restrictions: None,
+        pin: false,
+        signing: None,
+        state: AuthorizationState::Open,
+        redeemed: false,
+        created_at: until - 7200,
+        author: Author::Token(TokenId([0; 16])),
+    })
+}
+
+/// A code set of this id with a secret that changes with `n`, and never is the right one.
+fn guess(id: [u8; 16], n: usize) -> String {
+    let mut secret = [0xa5; 16];
+    secret[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    CodeSet::new(id, secret, &[1, 3]).unwrap().encode()
+}
+
+/// How often a value of `a` is above one of `b`, equal ones counted half.
+fn above(a: &[u64], b: &[u64]) -> f64 {
+    let (mut below, mut wins) = (0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (*a as f64, *b as f64);
+        wins += a * (below + b / 2.0);
+        below += b;
+    }
+    let all = |counts: &[u64]| counts.iter().sum::<u64>() as f64;
+    wins / (all(a) * all(b))
+}
+
+#[test]
+fn wrong_guesses_are_told_apart_neither_by_text_nor_by_time() {
+    let inside = Inside::start("guessing", |_| {});
+    let open = authorization(&inside, 1, now() + 3600);
+    let expired = authorization(&inside, 2, now() - 60);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let new = |authorization: &Arc<Authorization>| {
+        Write::Authorize(Box::new(NewAuthorization {
+            authorization: Arc::clone(authorization),
+            request: None,
+            command: None,
+        }))
+    };
+    let writes = vec![new(&open), new(&expired)];
+    let applied = runtime.block_on(inside.engine.write(writes)).unwrap();
+    assert_eq!(applied, [Applied::Done, Applied::Done]);
+    // The right ones are known: one would pass, and one is expired to whoever holds it.
+    let right = |authorization| inside.engine.code_set(authorization).unwrap();
+    assert!(inside.engine.preview(&right(&open)).is_ok());
+    let told = inside.engine.preview(&right(&expired)).unwrap_err();
+    assert_eq!(told.code.code(), "code_set_expired");
+    let ids = [[0x3c; 16], open.id.0, expired.id.0];
+    let guesses: usize = std::env::var("FOB_GUESSES").map_or(GUESSES, |it| it.parse().unwrap());
+    let clock = SystemClock;
+    let mut times = vec![vec![0_u64; STEPS]; ids.len()];
+    let expected = inside.engine.preview(&guess(ids[0], 0)).unwrap_err();
+    assert_eq!(expected.code.code(), "code_set_unknown");
+    for n in 0..guesses {
+        // Each kind comes after each other as often.
+        let kind = (n * 7 + n / 3) % 3;
+        let text = guess(ids[kind], n);
+        let began = clock.monotonic();
+        let told = inside.engine.preview(&text);
+        let took: Duration = clock.monotonic() - began;
+        assert_eq!(told.unwrap_err(), expected);
+        let step = (took.as_nanos() / STEP_NS) as usize;
+        times[kind][step.min(STEPS - 1)] += 1;
+    }
+    let pairs = [(0, 1), (0, 2), (1, 2)];
+    let tells = pairs.map(|(a, b)| (above(&times[a], &times[b]) - 0.5).abs());
+    println!("{guesses} guesses; a single one tells apart, beyond chance: {tells:.4?}");
+    if guesses >= COMPARED_FROM {
+        assert!(tells.iter().all(|tell| *tell < TELLS_MAX), "{tells:.4?}");
+    }
+}
+
+#[test]
+fn a_redemption_says_the_same_of_every_wrong_guess() {
+    let rental = Rental::new();
+    let made = rental.authorize("CAR", &["doors.unlock"]);
+    let whole = CodeSet::decode(text(&made["code_set"])).unwrap();
+    let asked = json!({ "vehicle": "CAR", "functions": ["doors.unlock"],
+        "not_before": time(now() - 10), "not_after": time(now() + 1) });
+    let brief = rental.send("POST", "/v1/authorizations", &asked).value();
+    let brief = CodeSet::decode(text(&brief["code_set"])).unwrap();
+    std::thread::sleep(Duration::from_millis(2100));
+    let secret = |of: &CodeSet, secret: [u8; 16]| {
+        let guess = CodeSet::new(*of.id(), secret, of.codes()).unwrap();
+        guess.encode()
+    };
+    let unknown = CodeSet::new([0x3c; 16], *whole.secret(), whole.codes()).unwrap();
+    let other_codes = CodeSet::new(*whole.id(), *whole.secret(), &[1, 2]).unwrap();
+    let answers = [
+        unknown.encode(),
+        secret(&whole, [7; 16]),
+        secret(&brief, [7; 16]),
+        other_codes.encode(),
+    ]
+    .map(|guess| {
+        let body = redemption(&rental.server.url, &guess, "anna", &rental.phone);
+        rental.server.json("POST", "/v1/redemptions", &body)
+    });
+    for answer in &answers {
+        answer.refused(404, "code_set_unknown");
+        assert_eq!(answer.body, answers[0].body);
+    }
+}
+
+#[test]
+fn a_stolen_code_set_alone_yields_nothing() {
+    let rental = Rental::new();
+    rental.put("/v1/identities/ben", &json!({}));
+    let thief = Phone::new();
+    let make = |extra: Value| {
+        let mut asked = json!({ "vehicle": "CAR", "functions": ["doors.unlock"],
+            "not_before": time(now()), "not_after": time(now() + 3600) });
+        for (name, value) in extra.as_object().unwrap() {
+            asked[name] = value.clone();
+        }
+        let made = rental.send("POST", "/v1/authorizations", &asked);
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.value()
+    };
+    let steal = |made: &Value, identity: &str, pin: Option<&str>| {
+        let code_set = text(&made["code_set"]);
+        let mut body = redemption(&rental.server.url, code_set, identity, &thief);
+        if let Some(pin) = pin {
+            body["pin"] = json!(pin);
+        }
+        rental.server.json("POST", "/v1/redemptions", &body)
+    };
+    // Anna has a terminal, Ben has none.
+    let open = make(json!({}));
+    steal(&open, "anna", None).refused(403, "terminal_mismatch");
+    steal(&open, "ben", None).refused(403, "terminal_mismatch");
+    steal(&open, "thief", None).refused(404, "unknown_identity");
+    let bound = make(json!({ "recipient": { "terminal": "annas" } }));
+    steal(&bound, "anna", None).refused(403, "terminal_mismatch");
+    steal(&bound, "ben", None).refused(403, "terminal_mismatch");
+    let meant = make(json!({ "recipient": { "identity": "anna" } }));
+    steal(&meant, "ben", None).refused(403, "recipient_mismatch");
+    let with_pin = make(json!({ "pin": true }));
+    steal(&with_pin, "anna", Some("000000")).refused(403, "terminal_mismatch");
+    steal(&with_pin, "ben", None).refused(403, "pin_required");
+    let right = text(&with_pin["pin"]);
+    let wrong = |n: u32| format!("{:06}", (right.parse::<u32>().unwrap() + n) % 1_000_000);
+    for n in 1..=5 {
+        steal(&with_pin, "ben", Some(&wrong(n))).refused(403, "pin_wrong");
+    }
+    steal(&with_pin, "ben", Some(right)).refused(403, "pin_locked");
+    // And whoever they are for still gets what nobody has locked.
+    for made in [&open, &bound, &meant] {
+        let code_set = text(&made["code_set"]);
+        let redeemed = rental.server.redeem(code_set, "anna", &rental.phone);
+        assert_eq!(redeemed.status, 201, "{}", redeemed.text());
+    }
+}

@@ -1,0 +1,10 @@
+//! Fleets among each other, and what each of them may rule: nothing crosses from one to another.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod crossing;
+mod eligibility;
+mod explain;
+mod guessing;
+mod limits;
+mod presets;
+mod rental;
