@@ -51,7 +51,8 @@ impl Engine {
         request: Option<Request>,
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Token(caller.token.id);
-        let drafted = self.draft(&caller.fleet, spec, author);
+        let draft = || self.draft(&caller.fleet, spec.clone(), author.clone());
+        let drafted = self.look(draft).await;
         self.commit_authorization(drafted, request, None).await
     }
 
@@ -65,8 +66,11 @@ impl Engine {
         spec: AuthorizationSpec,
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Terminal(caller.terminal.id.clone());
-        let drafted =
-            check_owner(caller, &spec).and_then(|()| self.draft(&caller.fleet, spec, author));
+        let draft = || {
+            check_owner(caller, &spec)?;
+            self.draft(&caller.fleet, spec.clone(), author.clone())
+        };
+        let drafted = self.look(draft).await;
         self.commit_authorization(drafted, Some(caller.request), Some(caller.evidence.clone()))
             .await
     }
@@ -185,12 +189,12 @@ impl Engine {
         Ok(())
     }
 
-    fn made_before(&self, id: AuthorizationId) -> Result<Arc<Authorization>, Failure> {
-        self.book().authorization(id).ok_or_else(|| {
-            Refusal::new(RefusalCode::NotFound)
-                .detail("what this request made is over and gone")
-                .into()
-        })
+    async fn made_before(&self, id: AuthorizationId) -> Result<Arc<Authorization>, Failure> {
+        let gone = || {
+            Refusal::new(RefusalCode::NotFound).detail("what this request made is over and gone")
+        };
+        let look = || self.book().authorization(id).ok_or_else(gone);
+        Ok(self.look(look).await?)
     }
 
     /// Commits what was drafted. A request that was answered before is answered so again, even
@@ -207,7 +211,7 @@ impl Engine {
             (Err(refusal), Some(request)) => {
                 let applied = self.write(vec![Write::Recall(request)]).await?;
                 return match applied.first() {
-                    Some(Applied::Repeated(id)) => self.made_before(*id),
+                    Some(Applied::Repeated(id)) => self.made_before(*id).await,
                     _ => Err(refusal.into()),
                 };
             }
@@ -220,7 +224,7 @@ impl Engine {
         let applied = self.write(vec![Write::Authorize(Box::new(new))]).await?;
         match applied.first() {
             Some(Applied::Done) => Ok(made),
-            Some(Applied::Repeated(id)) => self.made_before(*id),
+            Some(Applied::Repeated(id)) => self.made_before(*id).await,
             Some(Applied::Conflict) => Err(Refusal::new(RefusalCode::CommandReplayed)
                 .detail("its jti or Idempotency-Key was used with other content")
                 .into()),

@@ -5,23 +5,20 @@
 //! whoever changes them holds it alone. Statements read what was committed before each of them, so
 //! what comes after the locks is read as it is.
 
-use std::collections::HashMap;
-
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::ground::{
-    AuthorizationRow, EpochRow, FirstIssue, Ground, TerminalRow, TokenRow, VehicleRow, Written,
-};
+use super::ground::{Ground, TokenRow};
 use super::needs::Needs;
 use super::rows::{bytes, id, name, names, number, small, text, uuids};
 use super::session::{Ask, Value, values};
+use super::surveyed::{
+    authorization, bundle, epoch, fleet, held, row_is_active, terminal, vehicle,
+};
 use crate::domain::{
-    AuthorizationId, BundleId, EpochId, FleetId, Held, IdentityId, Reasons, TerminalId, TokenId,
-    VehicleId,
+    AuthorizationId, BundleId, EpochId, FleetId, IdentityId, TerminalId, TokenId, VehicleId,
 };
 use crate::store::StoreError;
-use crate::store::encoding::{corrupt, words};
 
 /// Takes a statement's rows in.
 type Take = fn(&mut Ground, &Row) -> Result<(), StoreError>;
@@ -33,9 +30,8 @@ pub(super) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    /// Asks for everything in `needs`. With `begin` it begins the transaction; with `lease` the
-    /// next answer is the number of whoever serves, held until the transaction ends.
-    pub(super) fn of(needs: &'a Needs, begin: bool, lease: bool) -> Self {
+    /// Asks for everything in `needs`. With `begin` it begins the transaction.
+    pub(super) fn of(needs: &'a Needs, begin: bool) -> Self {
         let mut survey = Self {
             asks: Vec::with_capacity(16),
             takes: Vec::with_capacity(16),
@@ -48,12 +44,7 @@ impl<'a> Survey<'a> {
                 .push(Ask::Plain("BEGIN ISOLATION LEVEL READ COMMITTED"));
             survey.takes.push(None);
         }
-        survey.ask(
-            lease,
-            "SELECT number FROM leases WHERE name = 'serving' FOR SHARE",
-            values![],
-            |_, _| Ok(()),
-        );
+        survey.leases(needs);
         survey.locks(needs);
         survey.keys(needs);
         survey.registry(needs);
@@ -78,6 +69,22 @@ impl<'a> Survey<'a> {
             self.asks.push(Ask::Query(sql, values));
             self.takes.push(Some(take));
         }
+    }
+
+    /// Leases that are held, by the database's clock; nobody else takes them until the transaction
+    /// ends.
+    fn leases(&mut self, needs: &'a Needs) {
+        let leases: Vec<&str> = needs.leases.iter().map(|task| task.name()).collect();
+        self.ask(
+            !leases.is_empty(),
+            "SELECT name, number FROM leases WHERE name = ANY($1) AND ends > clock_timestamp()
+             ORDER BY name FOR SHARE",
+            values![leases],
+            |ground, row| {
+                ground.leases.insert(text(row, 0)?.into(), number(row, 1)?);
+                Ok(())
+            },
+        );
     }
 
     fn locks(&mut self, needs: &'a Needs) {
@@ -132,6 +139,17 @@ impl<'a> Survey<'a> {
             values![uuids(needs.authorizations.iter().map(|id| &id.0))],
             authorization,
         );
+        self.ask(
+            !needs.counters.is_empty(),
+            "SELECT fleet, next FROM status_counters WHERE fleet = ANY($1)
+             ORDER BY fleet FOR UPDATE",
+            values![uuids(needs.counters.iter().map(|id| &id.0))],
+            |ground, row| {
+                let fleet = FleetId(id(row, 0)?);
+                ground.counters.insert(fleet, number(row, 1)?);
+                Ok(())
+            },
+        );
     }
 
     /// What of keys and their bundles is written over.
@@ -171,13 +189,7 @@ impl<'a> Survey<'a> {
             ],
             |ground, row| {
                 let place = (small(row, 0)?, number(row, 1)?, small(row, 2)?);
-                let reasons = Reasons::from_bits(small(row, 4)?)
-                    .ok_or_else(|| corrupt("an unknown reason"))?;
-                let held = match super::rows::get::<i64>(row, 3)? {
-                    words::KEY_REVOKED => Held::ForGood,
-                    _ => Held::By(reasons),
-                };
-                ground.held.insert(place, (held, number(row, 5)?));
+                ground.held.insert(place, (held(row, 3)?, number(row, 5)?));
                 Ok(())
             },
         );
@@ -326,88 +338,4 @@ impl<'a> Survey<'a> {
             },
         );
     }
-}
-
-fn row_is_active(row: &Row, column: usize) -> Result<bool, StoreError> {
-    let status: i64 = super::rows::get(row, column)?;
-    Ok(status == words::ACTIVE)
-}
-
-fn fleet(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let active = row_is_active(row, 1)?;
-    ground.fleets.insert(FleetId(id(row, 0)?), active);
-    Ok(())
-}
-
-fn epoch(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let epoch = EpochRow {
-        state: super::rows::get(row, 1)?,
-        token_serial: text(row, 2)?.into(),
-        place: super::rows::get(row, 3)?,
-    };
-    ground.epochs.insert(EpochId(bytes(row, 0)?), epoch);
-    Ok(())
-}
-
-fn authorization(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let bundle: Option<Uuid> = super::rows::get(row, 6)?;
-    let of = AuthorizationId(id(row, 0)?);
-    let row = AuthorizationRow {
-        fleet: FleetId(id(row, 1)?),
-        vehicle: name(row, 2, VehicleId::parse)?,
-        version: small(row, 3)?,
-        state: super::rows::get(row, 4)?,
-        pin_attempts: small(row, 5)?,
-        revision: number(row, 7)?,
-        bundle: bundle.map(|bundle| BundleId(bundle.into_bytes())),
-        written: Written::No,
-    };
-    ground.authorizations.insert(of, row);
-    Ok(())
-}
-
-fn vehicle(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let place = (FleetId(id(row, 0)?), name(row, 1, VehicleId::parse)?);
-    let row = VehicleRow {
-        status: super::rows::get(row, 2)?,
-        epoch: small(row, 3)?,
-    };
-    ground.vehicles.insert(place, row);
-    Ok(())
-}
-
-/// A terminal, with the identity it belongs to.
-fn terminal(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let fleet = FleetId(id(row, 0)?);
-    let identity = name(row, 3, IdentityId::parse)?;
-    let status: Option<i64> = super::rows::get(row, 4)?;
-    if let Some(status) = status {
-        let active = status == words::ACTIVE;
-        ground.identities.insert((fleet, identity.clone()), active);
-    }
-    let of = TerminalRow {
-        status: super::rows::get(row, 2)?,
-        identity,
-    };
-    let place = (fleet, name(row, 1, TerminalId::parse)?);
-    ground.terminals.insert(place, of);
-    Ok(())
-}
-
-/// A version of a bundle; the first of it counts.
-fn bundle(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let author: Option<Uuid> = super::rows::get(row, 4)?;
-    let terminal: Option<&str> = super::rows::get(row, 5)?;
-    let first = FirstIssue {
-        version: small(row, 1)?,
-        fleet: FleetId(id(row, 2)?),
-        vehicle: name(row, 3, VehicleId::parse)?,
-        author: author.map(|author| TokenId(author.into_bytes())),
-        terminal: terminal
-            .map(|terminal| super::rows::named(TerminalId::parse(terminal)))
-            .transpose()?,
-    };
-    let known: &mut HashMap<_, _> = &mut ground.bundles;
-    known.entry(BundleId(id(row, 0)?)).or_insert(first);
-    Ok(())
 }
