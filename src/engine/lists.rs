@@ -167,6 +167,9 @@ impl Engine {
     pub(super) async fn all_lists_fresh(&self) -> Result<(), Refusal> {
         let mut lists = self.book().statuses.marked();
         lists.extend(self.lists.published.pin().keys());
+        lists.extend(self.book().statuses.all_given_out());
+        lists.sort_unstable();
+        lists.dedup();
         self.lists_fresh(lists).await
     }
 

@@ -96,6 +96,11 @@ impl Statuses {
         self.latest.load(Ordering::Acquire)
     }
 
+    /// Lists that are given out by whichever node.
+    pub(super) fn all_given_out(&self) -> Vec<ShardId> {
+        self.given_out.pin().keys().copied().collect()
+    }
+
     /// A list as it was given out last, where other nodes give it out too.
     pub(super) fn signed(&self, id: ShardId) -> Option<Arc<SignedList>> {
         self.given_out.pin().get(&id).cloned()
@@ -400,6 +405,23 @@ mod tests {
         statuses.become_as(&loaded);
         assert_eq!(statuses.held(SHARD, 7), loaded.held(SHARD, 7));
         assert_eq!(statuses.held(SHARD, 8), Held::default());
+    }
+
+    #[test]
+    fn what_another_node_has_amended_is_not_claimed_before_it_is_here() {
+        let statuses = Statuses::default();
+        let counts = || (statuses.revision(), statuses.latest());
+        statuses.amended(1);
+        assert_eq!(counts(), (1, 1));
+        // The second and the third are somebody else's.
+        statuses.amended(4);
+        statuses.amended(5);
+        assert_eq!(counts(), (1, 5));
+        statuses.complete(4);
+        assert_eq!(counts(), (4, 5));
+        statuses.complete(5);
+        statuses.amended(6);
+        assert_eq!(counts(), (6, 6));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod lease;
 mod outage;
 mod pair;
 mod race;
+mod standing;
 mod together;
 
 use std::process::Command;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -80,14 +80,18 @@ fn load(client: &Client, node: usize, owner: &Phone, seen: &Seen) {
     }
 }
 
-/// Waits until both nodes have answered something more.
-fn go_on(seen: &Seen, nodes: &[usize]) {
+/// Waits until these nodes have answered something more; how long that took.
+#[expect(clippy::disallowed_methods, reason = "tests use the time of the day")]
+fn go_on(seen: &Seen, nodes: &[usize]) -> Duration {
+    let began = Instant::now();
     let count = |node: &usize| seen.of_node[*node].load(Ordering::Relaxed);
     let before: Vec<_> = nodes.iter().map(count).collect();
     super::until(|| {
         let now = nodes.iter().map(count).zip(&before);
+        // The first may have been on its way before.
         now.into_iter().all(|(now, before)| now > before + 2)
     });
+    began.elapsed()
 }
 
 fn rounds() -> usize {
@@ -121,6 +125,9 @@ fn answered_once_whatever_is_killed() {
         // Whatever fails, the threads end.
         let _over = Over(&seen.over);
         go_on(&seen, &[0, 1]);
+        // How long it took until both were there again: after the database was, its connections
+        // were cut, and the other after a node was killed.
+        let mut back = [Duration::ZERO; 3];
         for round in 0..rounds() {
             database.kill();
             super::until(|| {
@@ -130,17 +137,18 @@ fn answered_once_whatever_is_killed() {
                     .contains_key("store_unavailable")
             });
             database.start_again();
-            go_on(&seen, &[0, 1]);
+            back[0] = back[0].max(go_on(&seen, &[0, 1]));
             cut(&schema);
-            go_on(&seen, &[0, 1]);
+            back[1] = back[1].max(go_on(&seen, &[0, 1]));
             let node = round % 2;
             let server: Server = servers[node].take().unwrap();
             let address = server.url.strip_prefix("http://").unwrap().to_owned();
             server.kill();
-            go_on(&seen, &[1 - node]);
+            back[2] = back[2].max(go_on(&seen, &[1 - node]));
             servers[node] = Some(pair.serve_on(node, &address));
             go_on(&seen, &[0, 1]);
         }
+        println!("back within {back:?}");
     });
     check(&seen, &servers.map(Option::unwrap), &schema);
 }
