@@ -31,6 +31,19 @@ const NOT_LATER: &str = "
     SELECT count(*) FROM seen a JOIN seen b USING (tag, shard)
     WHERE a.number < b.number AND a.issued_at >= b.issued_at";
 
+const TASKS: [&str; 2] = ["lists", "keeping"];
+
+/// How often a node is put to sleep.
+const ROUNDS: usize = 3;
+
+/// Whether a node waits for what the test holds.
+fn blocked(schema: &Schema) -> bool {
+    let sql = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+               WHERE NOT l.granted AND a.query LIKE '%amendments%FOR UPDATE%'
+               AND a.query NOT LIKE '%pg_locks%'";
+    schema.execute(sql).unwrap() != "0"
+}
+
 fn holder(schema: &Schema, task: &str) -> Option<String> {
     schema.execute(&format!(
         "SELECT holder FROM leases WHERE name = '{task}' AND ends > now() AND holder IS NOT NULL"
@@ -46,46 +59,59 @@ fn revoke(server: &Server, owner: &Phone, token: &str) -> u16 {
     act(server, token, "revocations", ("authorization", &id)).status
 }
 
+/// A list that was never signed, asked for on one node.
+fn ask_for_list(schema: &Schema, server: &Server, round: usize) -> u16 {
+    let tag = format!("SELECT tag FROM fleets WHERE name = 'fleet-{round}'");
+    let tag: u32 = schema.execute(&tag).unwrap().parse().unwrap();
+    server.get(&format!("/v1/status/{tag:08x}-0"), &[]).status
+}
+
 #[test]
 fn a_node_that_slept_past_its_lease_does_nothing_with_it() {
     let schema = Schema::new();
     let pair = Pair::over(&schema);
     let owner = pair.owner();
     let token = pair.issuers[0].token("revoke,read");
+    for round in 0..ROUNDS {
+        pair.issuers[0].fob(&["fleet", "create", &format!("fleet-{round}")]);
+    }
     let mut servers = Vec::from([pair.serve(0)]);
-    until(|| holder(&schema, "lists").is_some() && holder(&schema, "keeping").is_some());
+    until(|| TASKS.iter().all(|task| holder(&schema, task).is_some()));
     servers.push(pair.serve(1));
     schema.execute(WITNESS);
-    for round in 0..3 {
+    for round in 0..ROUNDS {
         let (asleep, awake) = (&servers[round % 2], &servers[(round + 1) % 2]);
         assert_eq!(revoke(asleep, &owner, &token), 200);
         let before = holder(&schema, "lists").unwrap();
         thread::scope(|scope| {
-            // It is put to sleep while it has lists to sign.
-            let under_way = scope.spawn(|| {
-                let revoked = (0..3).map(|_| revoke(asleep, &owner, &token));
-                revoked.collect::<Vec<_>>()
-            });
-            thread::sleep(Duration::from_millis(20 + 30 * round as u64));
+            // Its next transaction waits, and behind that, signed and to be given out, a list.
+            let waits = "SELECT value FROM counters WHERE name = 'amendments' FOR UPDATE";
+            let waits = schema.hold(waits);
+            let revoking = scope.spawn(|| revoke(asleep, &owner, &token));
+            until(|| blocked(&schema));
+            let asking = scope.spawn(|| ask_for_list(&schema, asleep, round));
+            thread::sleep(Duration::from_millis(300));
             signal("STOP", asleep);
             until(|| {
-                let tasks = ["lists", "keeping"].map(|task| holder(&schema, task));
-                tasks
-                    .iter()
-                    .all(|now| now.as_ref().is_some_and(|now| *now != before))
+                let now = TASKS.map(|task| holder(&schema, task));
+                now.iter()
+                    .all(|it| it.as_ref().is_some_and(|it| *it != before))
             });
-            // The other goes on with it meanwhile.
+            drop(waits);
+            // The other goes on meanwhile, whatever the one asleep has locked.
             for _ in 0..3 {
                 assert_eq!(revoke(awake, &owner, &token), 200);
             }
             let number = || schema.execute("SELECT number FROM leases WHERE name = 'lists'");
             let taken = number();
             signal("CONT", asleep);
-            for status in under_way.join().unwrap() {
-                assert_eq!(status, 200, "{}", pair.issuers[round % 2].log());
+            for status in [revoking.join().unwrap(), asking.join().unwrap()] {
+                assert!([200, 503].contains(&status), "{status}");
             }
             assert_eq!(number(), taken, "nobody has taken it back");
         });
+        assert_eq!(revoke(asleep, &owner, &token), 200);
+        assert_eq!(ask_for_list(&schema, asleep, round), 200);
     }
     let count = |sql: &str| schema.execute(sql).unwrap();
     assert_ne!(count("SELECT count(*) FROM seen"), "0");

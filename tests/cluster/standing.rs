@@ -12,7 +12,7 @@ use crate::support::garage::{keys, statuses};
 use crate::support::{Phone, Server};
 
 /// Calls that each of the threads makes.
-const CALLS: usize = 24;
+const CALLS: usize = 8;
 
 /// Numbers that look random and are the same each time.
 struct Dice(u64);

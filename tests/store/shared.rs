@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -288,4 +288,50 @@ fn nodes_have_numbers_of_their_own() {
     });
     assert_eq!(numbers.len(), 4);
     assert_eq!(nodes(&stores[0]).beat(LONG).unwrap(), 4);
+}
+
+/// Those who hold a fleet shared overlap all the time: whoever is to hold it alone would wait for
+/// as long as they go on.
+#[test]
+fn a_suspension_gets_its_turn_among_those_who_issue() {
+    let place = place();
+    let stores: Vec<_> = (0..3).map(|_| place.open()).collect();
+    done(&stores[0], &world());
+    place.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM pg_sleep(0.03); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE INSERT ON commands FOR EACH ROW EXECUTE FUNCTION slow();",
+    );
+    let over = AtomicBool::new(false);
+    let made = AtomicU32::new(0);
+    let commanded = |n: u32| {
+        let mut authorization = authorization(1);
+        authorization.id.0[8..12].copy_from_slice(&n.to_be_bytes());
+        Write::Authorize(Box::new(fob::store::NewAuthorization {
+            authorization: Arc::new(authorization),
+            request: None,
+            command: Some("header.command.signature".into()),
+        }))
+    };
+    thread::scope(|scope| {
+        for store in &stores[1..] {
+            let (over, made, commanded) = (&over, &made, &commanded);
+            scope.spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    done(store, &[commanded(made.fetch_add(1, Ordering::SeqCst))]);
+                }
+            });
+        }
+        while made.load(Ordering::SeqCst) < 10 {
+            thread::yield_now();
+        }
+        for _ in 0..3 {
+            let before = made.load(Ordering::SeqCst);
+            done(&stores[0], &[suspend_vehicle("V-2")]);
+            let passed = made.load(Ordering::SeqCst) - before;
+            assert!(passed < 40, "{passed} went before");
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(place.execute("SELECT count(*) FROM turns").unwrap(), "0");
 }

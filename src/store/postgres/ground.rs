@@ -51,6 +51,8 @@ pub(super) struct Ground {
     pub(super) amendments: u64,
     /// Fleets' counters of status indexes.
     pub(super) counters: HashMap<FleetId, u64>,
+    /// Whether somebody waits for his turn at a fleet.
+    pub(super) turn_of_another: bool,
     /// Leases that are held now, by whomever.
     pub(super) leases: HashMap<String, u64>,
     pub(super) changes: Changes,

@@ -40,6 +40,7 @@ mod surveyed;
 mod tls;
 mod touched;
 mod transaction;
+mod turn;
 mod write;
 mod write_issued;
 mod write_registry;

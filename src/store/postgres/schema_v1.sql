@@ -263,6 +263,12 @@ CREATE TABLE leases (
 
 INSERT INTO leases (name, number, ends) VALUES ('keeping', 0, now()), ('lists', 0, now());
 
+-- Fleets that somebody waits to hold alone, and until when others step back.
+CREATE TABLE turns (
+    fleet UUID PRIMARY KEY,
+    ends TIMESTAMPTZ NOT NULL
+);
+
 -- Nodes that serve, and when each was there last.
 CREATE TABLE nodes (
     id UUID PRIMARY KEY,

@@ -30,18 +30,14 @@ pub(super) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    /// Asks for everything in `needs`. With `begin` it begins the transaction.
-    pub(super) fn of(needs: &'a Needs, begin: bool) -> Self {
+    /// Asks for everything in `needs`; `begin` begins the transaction.
+    pub(super) fn of(needs: &'a Needs, begin: Option<&'static str>) -> Self {
         let mut survey = Self {
             asks: Vec::with_capacity(16),
             takes: Vec::with_capacity(16),
         };
-        if begin {
-            // Whatever the server's default: statements after the locks must see what the locks
-            // were waited for.
-            survey
-                .asks
-                .push(Ask::Plain("BEGIN ISOLATION LEVEL READ COMMITTED"));
+        if let Some(begin) = begin {
+            survey.asks.push(Ask::Plain(begin));
             survey.takes.push(None);
         }
         survey.leases(needs);
@@ -89,6 +85,16 @@ impl<'a> Survey<'a> {
 
     fn locks(&mut self, needs: &'a Needs) {
         let alone = &needs.fleets_alone;
+        // Before anything is locked that another waits for.
+        self.ask(
+            alone.is_empty() && !needs.fleets.is_empty(),
+            "SELECT 1 FROM turns WHERE fleet = ANY($1) AND ends > clock_timestamp()",
+            values![uuids(needs.fleets.iter().map(|id| &id.0))],
+            |ground, _| {
+                ground.turn_of_another = true;
+                Ok(())
+            },
+        );
         self.ask(
             !alone.is_empty(),
             "SELECT id, status FROM fleets WHERE id = ANY($1) ORDER BY id FOR UPDATE",

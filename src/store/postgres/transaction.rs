@@ -23,6 +23,7 @@ use super::purge;
 use super::session::{Address, Ask, Session, Unanswered, values};
 use super::survey::Survey;
 use super::touched::Touched;
+use super::turn::{self, STEP_BACK, STEPS_BACK_MAX};
 use super::write::Writing;
 use crate::store::{Applied, Lease, StoreError, Write};
 
@@ -38,6 +39,10 @@ pub(super) struct Writer {
     number: i64,
     /// Whether nobody knows what became of it.
     in_doubt: bool,
+    /// Fleets at which a turn was asked for.
+    turn: Vec<Uuid>,
+    /// How often this transaction has stepped back for others.
+    stepped_back: u32,
     contexts: Contexts,
 }
 
@@ -45,6 +50,8 @@ pub(super) struct Writer {
 enum Ended {
     /// Taken back; it may be tried again.
     Again(StoreError),
+    /// Taken back: it is somebody else's turn.
+    SteppedBack,
     /// Taken back.
     Failed(StoreError),
     /// The connection was lost before anything could be committed.
@@ -82,6 +89,8 @@ impl Writer {
             process,
             number: 0,
             in_doubt: false,
+            turn: Vec::new(),
+            stepped_back: 0,
             contexts: Contexts::default(),
         }
     }
@@ -104,12 +113,22 @@ impl Writer {
     ) -> Result<Vec<Applied>, StoreError> {
         let mut connected_anew = false;
         let mut attempt = 0;
+        (self.turn, self.stepped_back) = (Vec::new(), 0);
         loop {
             attempt += 1;
             let why = match self.attempt(address, writes).await {
                 Ok(applied) => return Ok(applied),
                 Err(Ended::Failed(why)) => return Err(why),
-                Err(Ended::Again(why)) => why,
+                Err(Ended::SteppedBack) => {
+                    attempt -= 1;
+                    self.stepped_back += 1;
+                    tokio::time::sleep(STEP_BACK).await;
+                    continue;
+                }
+                Err(Ended::Again(why)) => {
+                    self.ask_for_turn(writes).await;
+                    why
+                }
                 // An idle connection may have been cut long ago.
                 Err(Ended::Lost(why)) if connected_anew => return Err(why),
                 Err(Ended::Lost(why)) => {
@@ -149,9 +168,21 @@ impl Writer {
         match &ended {
             Ok(_) => self.contexts.committed(),
             Err(Ended::Lost(_) | Ended::InDoubt(..)) => self.session = None,
-            Err(Ended::Again(_) | Ended::Failed(_)) => self.take_back().await,
+            Err(Ended::Again(_) | Ended::SteppedBack | Ended::Failed(_)) => self.take_back().await,
         }
         ended
+    }
+
+    /// Asks for a turn, where fleets are to be held alone.
+    async fn ask_for_turn(&mut self, writes: &[Write]) {
+        let fleets = turn::alone(writes);
+        if let Some(session) = &self.session
+            && !fleets.is_empty()
+            // Not asked for now, it is after the next attempt.
+            && turn::ask(session, &fleets).await.is_ok()
+        {
+            self.turn = fleets;
+        }
     }
 
     async fn run(&mut self, writes: &[Write]) -> Result<Vec<Applied>, Ended> {
@@ -168,7 +199,16 @@ impl Writer {
             match part {
                 Part::Writes(writes) => {
                     let needs = Needs::of(writes);
-                    survey(session, &needs, !begun, &mut ground).await?;
+                    let impatient = self.turn.is_empty() && !needs.fleets_alone.is_empty();
+                    let begin = match impatient {
+                        true => turn::BEGIN_IMPATIENT,
+                        false => turn::BEGIN,
+                    };
+                    let begin = (!begun).then_some(begin);
+                    survey(session, &needs, begin, &mut ground).await?;
+                    if ground.turn_of_another && self.stepped_back < STEPS_BACK_MAX {
+                        return Err(Ended::SteppedBack);
+                    }
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
                     }
@@ -183,7 +223,8 @@ impl Writer {
                 Part::Purge(before, at_most, lease) => {
                     let mut needs = Needs::default();
                     needs.leases.extend(lease.map(|lease| lease.task));
-                    survey(session, &needs, !begun, &mut ground).await?;
+                    let begin = (!begun).then_some(turn::BEGIN);
+                    survey(session, &needs, begin, &mut ground).await?;
                     if lease.is_some_and(|lease| !ground.holds(lease)) {
                         applied.push(Applied::Stale);
                     } else {
@@ -223,6 +264,9 @@ impl Writer {
                  ON CONFLICT (process) DO UPDATE SET number = excluded.number, at = excluded.at",
                 values![self.process, self.number],
             ));
+        }
+        if !self.turn.is_empty() {
+            asks.push(turn::end(&self.turn));
         }
         asks.push(Ask::Plain("COMMIT"));
         Ok(())
@@ -313,7 +357,7 @@ async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Res
 async fn survey(
     session: &Session,
     needs: &Needs,
-    begin: bool,
+    begin: Option<&'static str>,
     ground: &mut Ground,
 ) -> Result<(), Ended> {
     let survey = Survey::of(needs, begin);
