@@ -541,7 +541,8 @@ mod parking {
 
     use std::sync::{Mutex, PoisonError};
 
-    use super::{JoinHandle, Sender};
+    use super::JoinHandle;
+    use super::nodes::KeeperThread;
 
     /// The pipeline's threads, in the order in which a batch goes through them, and those beside
     /// it.
@@ -551,8 +552,8 @@ mod parking {
         pub(super) signing: Vec<JoinHandle<()>>,
         pub(super) committer: JoinHandle<()>,
         pub(super) lister: JoinHandle<()>,
-        /// The one that minds leases, and what ends it; among several nodes.
-        pub(super) keeper: Option<(Sender<()>, JoinHandle<()>)>,
+        /// The one that minds leases; among several nodes.
+        pub(super) keeper: Option<KeeperThread>,
     }
 
     pub(super) struct Threads(Mutex<Option<All>>);

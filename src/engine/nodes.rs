@@ -338,10 +338,11 @@ impl Keeper {
     }
 }
 
+/// What ends the keeper, and its thread.
+pub(super) type KeeperThread = (Sender<()>, concurrent::thread::JoinHandle<()>);
+
 /// The keeper's thread, where the store is one that nodes share.
-pub(super) fn keeper(
-    shared: &Arc<Shared>,
-) -> Result<Option<(Sender<()>, concurrent::thread::JoinHandle<()>)>, Failure> {
+pub(super) fn keeper(shared: &Arc<Shared>) -> Result<Option<KeeperThread>, Failure> {
     if shared.nodes.is_none() {
         return Ok(None);
     }

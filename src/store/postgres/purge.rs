@@ -8,6 +8,15 @@ use super::session::{Ask, Session, values};
 use crate::domain::UnixTime;
 use crate::store::encoding::column;
 
+/// What processes have left. Nobody asks after transactions once their process knows, and whoever has
+/// not heard of changes by then loads everything (`news::KEPT_MS`).
+const PROCESSES: [&str; 4] = [
+    "DELETE FROM transactions WHERE at < now() - interval '1 day'",
+    "DELETE FROM changes WHERE at < now() - interval '1 hour'",
+    "DELETE FROM writers WHERE at < now() - interval '1 day'",
+    "DELETE FROM nodes WHERE seen < now() - interval '1 day'",
+];
+
 /// Which of the statements below deletes tokens.
 const TOKENS: usize = 4;
 
@@ -73,24 +82,10 @@ pub(super) async fn purge(
             values![before],
         ),
         Ask::Query("DELETE FROM answered WHERE ends < $1", values![before]),
-        // Nobody asks after them once their process knows.
-        Ask::Query(
-            "DELETE FROM transactions WHERE at < now() - interval '1 day'",
-            values![],
-        ),
-        // Who has not heard of them by now loads everything (`news::KEPT_MS`).
-        Ask::Query(
-            "DELETE FROM changes WHERE at < now() - interval '1 hour'",
-            values![],
-        ),
-        Ask::Query(
-            "DELETE FROM writers WHERE at < now() - interval '1 day'",
-            values![],
-        ),
-        Ask::Query(
-            "DELETE FROM nodes WHERE seen < now() - interval '1 day'",
-            values![],
-        ),
+        Ask::Query(PROCESSES[0], values![]),
+        Ask::Query(PROCESSES[1], values![]),
+        Ask::Query(PROCESSES[2], values![]),
+        Ask::Query(PROCESSES[3], values![]),
     ];
     let gone = session.round(&gone).await.map_err(|it| it.trouble())?;
     let tokens = gone.get(TOKENS).is_some_and(|rows| !rows.is_empty());

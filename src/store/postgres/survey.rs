@@ -30,8 +30,9 @@ pub(super) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    /// Asks for everything in `needs`; `begin` begins the transaction.
-    pub(super) fn of(needs: &'a Needs, begin: Option<&'static str>) -> Self {
+    /// Asks for everything in `needs`; `begin` begins the transaction. With `heed` it steps back
+    /// where it is the turn of another ([`Ground::turn_of_another`]).
+    pub(super) fn of(needs: &'a Needs, begin: Option<&'static str>, heed: bool) -> Self {
         let mut survey = Self {
             asks: Vec::with_capacity(16),
             takes: Vec::with_capacity(16),
@@ -41,6 +42,7 @@ impl<'a> Survey<'a> {
             survey.takes.push(None);
         }
         survey.leases(needs);
+        survey.fleets(needs, heed);
         survey.locks(needs);
         survey.keys(needs);
         survey.registry(needs);
@@ -83,18 +85,10 @@ impl<'a> Survey<'a> {
         );
     }
 
-    fn locks(&mut self, needs: &'a Needs) {
+    /// Fleets. One at which it is the turn of another is not locked, where turns are heeded, and is
+    /// found out by that.
+    fn fleets(&mut self, needs: &'a Needs, heed: bool) {
         let alone = &needs.fleets_alone;
-        // Before anything is locked that another waits for.
-        self.ask(
-            alone.is_empty() && !needs.fleets.is_empty(),
-            "SELECT 1 FROM turns WHERE fleet = ANY($1) AND ends > clock_timestamp()",
-            values![uuids(needs.fleets.iter().map(|id| &id.0))],
-            |ground, _| {
-                ground.turn_of_another = true;
-                Ok(())
-            },
-        );
         self.ask(
             !alone.is_empty(),
             "SELECT id, status FROM fleets WHERE id = ANY($1) ORDER BY id FOR UPDATE",
@@ -103,12 +97,29 @@ impl<'a> Survey<'a> {
         );
         let shared = needs.fleets.difference(alone);
         let shared = uuids(shared.map(|id| &id.0));
+        // Who holds another alone has had his turn, and does not step back while he has it.
+        let heed = heed && alone.is_empty();
         self.ask(
             !shared.is_empty(),
-            "SELECT id, status FROM fleets WHERE id = ANY($1) ORDER BY id FOR SHARE",
-            values![shared],
+            "SELECT id, status FROM fleets WHERE id = ANY($1) AND NOT ($2 AND EXISTS (
+                 SELECT 1 FROM turns WHERE fleet = ANY($1) AND ends > clock_timestamp()))
+             ORDER BY id FOR SHARE",
+            values![shared.clone(), heed],
             fleet,
         );
+        self.ask(
+            heed && !shared.is_empty(),
+            "SELECT id FROM fleets WHERE id = ANY($1)",
+            values![shared],
+            |ground, row| {
+                // Fleets are never deleted.
+                ground.turn_of_another |= !ground.fleets.contains_key(&FleetId(id(row, 0)?));
+                Ok(())
+            },
+        );
+    }
+
+    fn locks(&mut self, needs: &'a Needs) {
         self.ask(
             needs.steps,
             "SELECT value FROM counters WHERE name = 'epochs' FOR UPDATE",

@@ -205,8 +205,9 @@ impl Writer {
                         false => turn::BEGIN,
                     };
                     let begin = (!begun).then_some(begin);
-                    survey(session, &needs, begin, &mut ground).await?;
-                    if ground.turn_of_another && self.stepped_back < STEPS_BACK_MAX {
+                    let heed = self.stepped_back < STEPS_BACK_MAX;
+                    survey(session, &needs, begin, heed, &mut ground).await?;
+                    if ground.turn_of_another {
                         return Err(Ended::SteppedBack);
                     }
                     for write in writes {
@@ -224,7 +225,7 @@ impl Writer {
                     let mut needs = Needs::default();
                     needs.leases.extend(lease.map(|lease| lease.task));
                     let begin = (!begun).then_some(turn::BEGIN);
-                    survey(session, &needs, begin, &mut ground).await?;
+                    survey(session, &needs, begin, false, &mut ground).await?;
                     if lease.is_some_and(|lease| !ground.holds(lease)) {
                         applied.push(Applied::Stale);
                     } else {
@@ -358,9 +359,10 @@ async fn survey(
     session: &Session,
     needs: &Needs,
     begin: Option<&'static str>,
+    heed: bool,
     ground: &mut Ground,
 ) -> Result<(), Ended> {
-    let survey = Survey::of(needs, begin);
+    let survey = Survey::of(needs, begin, heed);
     let answers = session.round(&survey.asks).await;
     let answers = answers.map_err(|unanswered| unanswered.trouble())?;
     survey.take(ground, &answers)?;
