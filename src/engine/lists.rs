@@ -15,20 +15,25 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::commit::WriteJob;
 use super::nodes::{NotHeld, under};
 use super::{Engine, Shared, hsm_unavailable, shutting_down, sign, store_unavailable};
 use crate::concurrent::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use crate::concurrent::{self, Map, oneshot};
-use crate::domain::{Epoch, EpochId, EpochState, Refusal, RefusalCode, ShardId, UnixTime};
+use crate::concurrent::{self, oneshot};
+use crate::domain::{Epoch, Refusal, RefusalCode, ShardId, UnixTime};
 use crate::hsm::Signature;
 use crate::store::{Applied, Lease, Listed, SignedList, Task, Write};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use fob_verify::sign1::ToBeSigned;
 use fob_verify::status::{Draft, to_be_signed};
+
+mod given_out;
+#[cfg(test)]
+mod tests;
+
+pub use given_out::StatusList;
+use given_out::{Published, behind, due, is_old, newest, sha256};
 
 /// Callers that may wait for lists at once.
 const ASKS_MAX: usize = 4096;
@@ -47,24 +52,6 @@ const TICK_SHARED: Duration = Duration::from_millis(100);
 
 /// How long a list that was asked for is not asked for again.
 const ASKED: Duration = Duration::from_secs(1);
-
-/// A signed status list.
-pub struct StatusList {
-    /// Its token, as cars get it.
-    pub bytes: Arc<[u8]>,
-    /// Its `iat`.
-    pub issued_at: UnixTime,
-    /// How often the list here had changed when it was the same as this; `None` where it never was,
-    /// as far as is known.
-    changes: Option<u64>,
-    epoch: EpochId,
-    /// It says what every amendment up to this one has marked.
-    revision: u64,
-    /// SHA-256 of its entries, where other nodes give it out too.
-    content: [u8; 32],
-}
-
-type Published = Map<ShardId, Arc<StatusList>>;
 
 /// Where lists are asked for.
 pub(super) struct Desk {
@@ -198,75 +185,6 @@ impl Engine {
             (_, list) => Ok(list),
         }
     }
-}
-
-/// A list as it was signed last, here or by another node.
-fn newest(shared: &Shared, published: &Published, id: ShardId) -> Option<Arc<StatusList>> {
-    let known = published.pin().get(&id).cloned();
-    if shared.nodes.is_none() {
-        return known;
-    }
-    let shard = shared.book.statuses.shard(id);
-    // Before the copy: what changes meanwhile is looked at again.
-    let changes = shard.changes();
-    let is_known = |signed: &SignedList| {
-        let known = known.as_ref();
-        known.is_some_and(|known| known.issued_at >= signed.listed.issued_at)
-    };
-    let list = match (shared.book.statuses.signed(id), &known) {
-        (Some(signed), _) if !is_known(&signed) => StatusList {
-            bytes: Arc::clone(&signed.bytes),
-            issued_at: signed.listed.issued_at,
-            changes: None,
-            epoch: signed.epoch,
-            revision: signed.revision,
-            content: signed.content,
-        },
-        (_, Some(known)) if known.changes != Some(changes) => StatusList {
-            bytes: Arc::clone(&known.bytes),
-            ..**known
-        },
-        _ => return known,
-    };
-    let same = list.content == sha256(&shard.octets());
-    let list = Arc::new(StatusList {
-        changes: same.then_some(changes),
-        ..list
-    });
-    published.pin().insert(id, Arc::clone(&list));
-    Some(list)
-}
-
-/// Whether a list has to be signed: it was not, has changed since, is not fresh for much longer, or
-/// was signed by an epoch that is over.
-fn due(shared: &Shared, published: &Published, id: ShardId) -> bool {
-    let list = newest(shared, published, id);
-    list.is_none_or(|list| !says_all(shared, &list, id) || is_old(shared, &list))
-}
-
-/// The same, but that a list another node has signed may say no more than is asked.
-fn behind(shared: &Shared, published: &Published, id: ShardId, revision: u64) -> bool {
-    let enough = |list: &StatusList| {
-        let from_all = shared.nodes.is_some() && list.revision >= revision;
-        from_all || says_all(shared, list, id)
-    };
-    let list = newest(shared, published, id);
-    list.is_none_or(|list| !enough(&list) || is_old(shared, &list))
-}
-
-/// Whether it says what is known here.
-fn says_all(shared: &Shared, list: &StatusList, id: ShardId) -> bool {
-    list.changes == Some(shared.book.statuses.shard(id).changes())
-}
-
-fn is_old(shared: &Shared, list: &StatusList) -> bool {
-    let epochs = shared.book.epochs();
-    let mut active = epochs
-        .iter()
-        .filter(|epoch| epoch.state == EpochState::Active)
-        .peekable();
-    let over = active.peek().is_some() && active.all(|epoch| epoch.id != list.epoch);
-    list.issued_at + u64::from(shared.settings.list_ttl_s / 2) <= shared.clock.unix() || over
 }
 
 impl Lister {
@@ -474,85 +392,10 @@ impl Drafted {
     }
 }
 
-fn sha256(octets: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, octets).as_ref());
-    hash
-}
-
 /// A zlib stream (RFC 1950), as small as it gets.
 fn compress(octets: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     // Writing into memory cannot fail.
     let _ = encoder.write_all(octets);
     encoder.finish().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::status::{Permutation, SHARD_LEN};
-
-    /// draft-ietf-oauth-status-list-17, appendix "Size Comparison": entries of one bit, those that
-    /// are revoked in ten thousand, and the size of the compressed list in KB of 1024 octets (half
-    /// of a hundred thousand entries revoked are 12.2 there, and cannot be compressed).
-    const TABLE: [(usize, usize, f64); 6] = [
-        (100_000, 100, 1.4),
-        (100_000, 500, 4.5),
-        (1_000_000, 10, 2.2),
-        (1_000_000, 100, 13.7),
-        (1_000_000, 200, 23.0),
-        (1_000_000, 500, 43.9),
-    ];
-
-    /// Whether `len` is no more than 10 % above `kilobytes`.
-    fn small(len: usize, kilobytes: f64) -> bool {
-        len as f64 / 1024.0 <= kilobytes * 1.1
-    }
-
-    /// `count` of so many entries, as a car's indexes are: without any order.
-    fn any(entries: usize, count: usize) -> BTreeSet<usize> {
-        let mut state = 7_u64;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005);
-            state = state.wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % entries
-        };
-        let mut chosen = BTreeSet::new();
-        while chosen.len() < count {
-            chosen.insert(next());
-        }
-        chosen
-    }
-
-    #[test]
-    fn the_drafts_own_lists_come_out_as_small_as_in_its_table() {
-        for (entries, in_10_000, kilobytes) in TABLE {
-            let mut octets = vec![0; entries / 8];
-            for at in any(entries, entries / 10_000 * in_10_000) {
-                octets[at / 8] |= 1 << (at % 8);
-            }
-            let len = compress(&octets).len();
-            assert!(small(len, kilobytes), "{entries}, {in_10_000}: {len}");
-        }
-    }
-
-    /// Ours has two bits for an entry and not one, and fewer entries: it is held to the table's size
-    /// for a million entries, in proportion.
-    #[test]
-    fn a_list_is_as_small_as_in_the_drafts_table() {
-        let permutation = Permutation::new(&[3; 32], 0);
-        for (entries, in_10_000, kilobytes) in &TABLE[3..] {
-            let mut octets = vec![0; fob_verify::status::LIST_LEN_MAX];
-            let revoked = fob_verify::status::Status::Revoked;
-            for counter in 0..SHARD_LEN * *in_10_000 as u64 / 10_000 {
-                let index = permutation.index(counter);
-                assert!(fob_verify::status::set(&mut octets, index, revoked));
-            }
-            let len = compress(&octets).len();
-            let share = SHARD_LEN as f64 / *entries as f64;
-            assert!(small(len, kilobytes * share), "{in_10_000}: {len}");
-        }
-        assert!(compress(&vec![0; fob_verify::status::LIST_LEN_MAX]).len() < 100);
-    }
 }

@@ -10,8 +10,6 @@
 //! it can be inserted, and the transaction never can be any more, wherever it was under way. Only
 //! then is anything answered.
 
-use std::time::Duration;
-
 use uuid::Uuid;
 
 use super::contexts::Contexts;
@@ -23,13 +21,9 @@ use super::purge;
 use super::session::{Address, Ask, Session, Unanswered, values};
 use super::survey::Survey;
 use super::touched::Touched;
-use super::turn::{self, STEP_BACK, STEPS_BACK_MAX};
+use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
 use super::write::Writing;
 use crate::store::{Applied, Lease, StoreError, Write};
-
-/// The first wait before a transaction is tried again, doubling up to the last; each is jittered.
-const WAIT_MIN_MS: u64 = 2;
-const WAIT_MAX_MS: u64 = 200;
 
 /// The connection that writes, and what its process knows.
 pub(super) struct Writer {
@@ -392,16 +386,4 @@ fn purge_of(write: &Write) -> Option<Part<'_>> {
         },
         _ => None,
     }
-}
-
-/// How long to wait before the next attempt: up to a bound that doubles.
-fn wait(attempt: u32) -> Duration {
-    let bound = (WAIT_MIN_MS << attempt.min(16)).min(WAIT_MAX_MS);
-    let mut random = [0; 8];
-    // Without a random number it waits for as long as it may.
-    let fraction = match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => u64::from_be_bytes(random) % 1000,
-        Err(_) => 1000,
-    };
-    Duration::from_micros(bound * fraction)
 }

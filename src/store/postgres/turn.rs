@@ -1,4 +1,4 @@
-//! Turns at a fleet's row: floor 2, `store/postgres`.
+//! Who waits for whom: turns at a fleet's row, and the next attempt. Floor 2, `store/postgres`.
 //!
 //! Rows are held shared by many at once, and the database lets more of them in while somebody waits
 //! to hold one alone: where several nodes issue without a pause he would wait for ever. So whoever
@@ -27,6 +27,10 @@ pub(super) const BEGIN_IMPATIENT: &str =
 pub(super) const STEP_BACK: Duration = Duration::from_millis(5);
 pub(super) const STEPS_BACK_MAX: u32 = 100;
 
+/// The first wait before a transaction is tried again, doubling up to the last; each is jittered.
+const WAIT_MIN_MS: u64 = 2;
+const WAIT_MAX_MS: u64 = 200;
+
 /// The fleets that writes hold alone.
 pub(super) fn alone(writes: &[Write]) -> Vec<Uuid> {
     uuids(Needs::of(writes).fleets_alone.iter().map(|id| &id.0))
@@ -52,4 +56,16 @@ pub(super) fn end(fleets: &[Uuid]) -> Ask<'static> {
         "DELETE FROM turns WHERE fleet = ANY($1)",
         values![fleets.to_vec()],
     )
+}
+
+/// How long to wait before the next attempt: up to a bound that doubles.
+pub(super) fn wait(attempt: u32) -> Duration {
+    let bound = (WAIT_MIN_MS << attempt.min(16)).min(WAIT_MAX_MS);
+    let mut random = [0; 8];
+    // Without a random number it waits for as long as it may.
+    let fraction = match aws_lc_rs::rand::fill(&mut random) {
+        Ok(()) => u64::from_be_bytes(random) % 1000,
+        Err(_) => 1000,
+    };
+    Duration::from_micros(bound * fraction)
 }
