@@ -22,7 +22,7 @@
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
-//! | [`nodes`] | this node among others over one store: what they have committed, leases, blocks |
+//! | `nodes` | this node among others over one store: what they have committed, leases, blocks |
 //! | [`keep`] | what has to happen with time: epochs, purging |
 //! | [`found`], [`trust`] | a new issuer: keys, first epoch, first trust list |
 //!
