@@ -512,6 +512,7 @@ impl EngineSection {
                     1..=36_525,
                 )?,
             answer_within: Duration::from_millis(within_ms),
+            lease: Duration::from_secs(within("store.lease_s", store.lease_s, 10, 1..=3_600)?),
             prepare_threads: within(
                 "engine.prepare_threads",
                 self.prepare_threads,

@@ -92,19 +92,6 @@ pub(super) fn store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     })
 }
 
-/// Opens the store to serve from it: a database has one server at a time, the last that began.
-pub(super) fn serving_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    match &config.store {
-        // The directory's lock says the same of a file.
-        StoreConfig::Sqlite(_) => store(config),
-        StoreConfig::Postgres { at, password_file } => {
-            let store = database(at, password_file.as_deref())?;
-            store.take_over().context("the database ([store] url)")?;
-            Ok(Arc::new(store))
-        }
-    }
-}
-
 fn database(at: &PostgresConfig, password_file: Option<&Path>) -> anyhow::Result<Postgres> {
     let at = with_password(at, password_file)?;
     Postgres::open(at).context("the database ([store] url)")

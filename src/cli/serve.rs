@@ -78,7 +78,7 @@ pub(super) fn close(engine: Arc<Engine>, tokens: &Arc<Tokens>) {
 
 /// Opens store, tokens and keys, and starts the engine.
 pub(super) fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<(Engine, Arc<Tokens>)> {
-    let store = place::serving_store(config)?;
+    let store = place::store(config)?;
     let code_set_key = place::code_set_key(config)?;
     let tokens = place::issuing_tokens(config)?;
     let custody = Arc::new(place::custody(config, &tokens));

@@ -134,6 +134,8 @@ async fn carry_out(
         let told = reissue::slice(engine, ask).await;
         return told.map(Answer::Renewed).map_err(|why| why.to_string());
     }
+    let abreast = engine.abreast().await;
+    abreast.map_err(|refusal| refusal.to_string())?;
     // The HSM may be slow; the server goes on meanwhile.
     let (deciding, custody) = (Arc::clone(engine), Arc::clone(custody));
     let decided = tokio::task::spawn_blocking(move || {

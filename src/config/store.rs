@@ -32,6 +32,7 @@ pub(super) struct StoreSection {
     statement_timeout_ms: Option<u32>,
     connect_timeout_ms: Option<u32>,
     pub(super) retain_for_days: Option<u64>,
+    pub(super) lease_s: Option<u64>,
 }
 
 impl StoreSection {

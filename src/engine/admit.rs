@@ -113,7 +113,7 @@ impl Engine {
     /// `shutting_down`, after which the same request may be sent again.
     pub async fn redeem(&self, asked: RedemptionRequest) -> Result<Arc<Redemption>, Failure> {
         let claimed = CodeSet::parse(&asked.code_set)?;
-        let believed = self.believe(&claimed)?;
+        let believed = self.look(|| self.believe(&claimed)).await?;
         // Before the proof is checked, which is most of the work.
         if believed.0.state != AuthorizationState::Redeemed {
             self.shared.check_queue()?;
@@ -134,7 +134,8 @@ impl Engine {
         identity: IdentityId,
         holder: HolderKey,
     ) -> Result<Arc<Redemption>, Failure> {
-        let believed = self.believe(&CodeSet::parse(code_set)?)?;
+        let claimed = CodeSet::parse(code_set)?;
+        let believed = self.look(|| self.believe(&claimed)).await?;
         self.carry_through(Presented::new(believed, identity, holder, None))
             .await
     }
@@ -144,7 +145,7 @@ impl Engine {
         let deadline = concurrent::sleep(self.shared.settings.answer_within);
         tokio::pin!(deadline);
         for _ in 0..=ADMISSIONS_MAX {
-            match self.admit(&presented)? {
+            match self.look(|| self.admit(&presented)).await? {
                 Admission::Redeemed => return self.read_back(&presented).await,
                 Admission::PinAsked => {
                     presented.pin_right = self.check_pin(&presented).await?;
@@ -157,8 +158,10 @@ impl Engine {
                     match outcome {
                         Outcome::Issued(redemption) => return Ok(redemption),
                         Outcome::Refused(refusal) => return Err(refusal.into()),
+                        // Another node may have been faster: look again when that is known.
+                        Outcome::Released => self.abreast().await?,
                         // Orders and renewals alone are answered so.
-                        Outcome::Released | Outcome::Answered(_) | Outcome::Renewed => {}
+                        Outcome::Answered(_) | Outcome::Renewed => {}
                     }
                 }
             }
@@ -192,10 +195,14 @@ impl Engine {
     ///
     /// # Errors
     /// `code_set_malformed`, `code_set_unknown`, and what [`Authorization::check_open`] refuses.
-    pub fn preview(&self, code_set: &str) -> Result<Arc<Authorization>, Refusal> {
-        let (authorization, _) = self.believe(&CodeSet::parse(code_set)?)?;
-        authorization.check_open(self.shared.clock.unix())?;
-        Ok(authorization)
+    pub async fn preview(&self, code_set: &str) -> Result<Arc<Authorization>, Refusal> {
+        let claimed = CodeSet::parse(code_set)?;
+        self.look(|| {
+            let (authorization, _) = self.believe(&claimed)?;
+            authorization.check_open(self.shared.clock.unix())?;
+            Ok(authorization)
+        })
+        .await
     }
 
     /// Checks the proof of whoever reads a bundle as its borrower, and returns the thumbprint of

@@ -4,6 +4,10 @@
 //! authorization still stands so when it is committed; where it does not, it is decided anew. One
 //! transaction has all of it: the authorization, the bundle at its new version, and the marks of
 //! keys that are to be refused. The lists that say so are signed before the caller is answered.
+//!
+//! How keys stand is read from the book, and an authorization says by its revision which changes of
+//! its keys it has seen. So among several nodes the book is brought abreast after an authorization
+//! was read and before its keys are looked at.
 
 use std::sync::Arc;
 
@@ -190,10 +194,14 @@ impl Engine {
     ) -> Result<Done, Failure> {
         let fleet = caller.fleet().fleet.id;
         for _ in 0..ATTEMPTS_MAX {
+            self.abreast().await?;
             let now = self.authorization(fleet, id).await?;
             let now = now.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
             caller.check_owns(&now.vehicle)?;
             let versions = self.versions_of(&now).await?;
+            // What was read from the store may be newer than the book's keys, which are looked at
+            // now.
+            self.abreast().await?;
             let plan = match plan(&now, &versions) {
                 Ok(Some(plan)) => plan,
                 Ok(None) => return self.unchanged(caller, now).await,

@@ -59,7 +59,8 @@ impl Engine {
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Token(caller.token.id);
         self.count_authorization(&caller.fleet, &spec.vehicle)?;
-        let drafted = self.draft(&caller.fleet, spec, author);
+        let draft = || self.draft(&caller.fleet, spec.clone(), author.clone());
+        let drafted = self.look(draft).await;
         self.commit_authorization(drafted, request, None).await
     }
 
@@ -74,8 +75,11 @@ impl Engine {
     ) -> Result<Arc<Authorization>, Failure> {
         let author = Author::Terminal(caller.terminal.id.clone());
         self.count_authorization(&caller.fleet, &spec.vehicle)?;
-        let drafted =
-            check_owner(caller, &spec).and_then(|()| self.draft(&caller.fleet, spec, author));
+        let draft = || {
+            check_owner(caller, &spec)?;
+            self.draft(&caller.fleet, spec.clone(), author.clone())
+        };
+        let drafted = self.look(draft).await;
         self.commit_authorization(drafted, Some(caller.request), Some(caller.evidence.clone()))
             .await
     }
@@ -216,12 +220,12 @@ impl Engine {
         Ok(())
     }
 
-    fn made_before(&self, id: AuthorizationId) -> Result<Arc<Authorization>, Failure> {
-        self.book().authorization(id).ok_or_else(|| {
-            Refusal::new(RefusalCode::NotFound)
-                .detail("what this request made is over and gone")
-                .into()
-        })
+    async fn made_before(&self, id: AuthorizationId) -> Result<Arc<Authorization>, Failure> {
+        let gone = || {
+            Refusal::new(RefusalCode::NotFound).detail("what this request made is over and gone")
+        };
+        let look = || self.book().authorization(id).ok_or_else(gone);
+        Ok(self.look(look).await?)
     }
 
     /// Commits what was drafted. A request that was answered before is answered so again, even
@@ -238,7 +242,7 @@ impl Engine {
             (Err(refusal), Some(request)) => {
                 let applied = self.write(vec![Write::Recall(request)]).await?;
                 return match applied.first() {
-                    Some(Applied::Repeated(id)) => self.made_before(*id),
+                    Some(Applied::Repeated(id)) => self.made_before(*id).await,
                     _ => Err(refusal.into()),
                 };
             }
@@ -251,7 +255,7 @@ impl Engine {
         let applied = self.write(vec![Write::Authorize(Box::new(new))]).await?;
         match applied.first() {
             Some(Applied::Done) => Ok(made),
-            Some(Applied::Repeated(id)) => self.made_before(*id),
+            Some(Applied::Repeated(id)) => self.made_before(*id).await,
             Some(Applied::Conflict) => Err(Refusal::new(RefusalCode::CommandReplayed)
                 .detail("its jti or Idempotency-Key was used with other content")
                 .into()),

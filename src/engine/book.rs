@@ -1,7 +1,8 @@
 //! The book: everything a decision needs, in memory, read without a lock.
 //!
 //! One thread writes it, the committer, and only what is durable; everybody reads it. On one node
-//! it is complete. It admits; the store's conditions decide.
+//! it is complete; among several it lacks what others have committed since they were heard last. It
+//! admits; the store's conditions decide.
 //!
 //! Deliberately not here: what is in flight (`reserve.rs`), and anything secret.
 
@@ -128,15 +129,39 @@ impl Book {
             Row::Record(number, text) => self.put_record(number, text),
             Row::Authorization(authorization) => self.put_authorization(authorization),
             Row::Status(mark) => self.statuses.mark(&[mark]),
+            Row::Held(shard, index, held) => self.statuses.put(shard, index, held),
             Row::Listed(list) => self.statuses.listed(&[list]),
+            Row::List(list) => self.statuses.given_out(list),
+            Row::Asked(shard) => self.statuses.ask(shard),
+            Row::Purged(before) => self.forget(before, 1),
             Row::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
-            Row::Revision(revision) => self.statuses.amended(revision),
+            Row::Revision(revision) => self.statuses.complete(revision),
             Row::Ruled(fleet, ruled) => self.put_ruled(fleet, ruled),
         }
     }
 
+    /// Takes in what others have changed, in the order it was told.
+    pub fn hear(&self, news: Vec<Row>) {
+        let mut epochs = Vec::new();
+        for row in news {
+            match row {
+                Row::Epoch(epoch) => epochs.push(epoch),
+                row => {
+                    if !epochs.is_empty() {
+                        self.put_epochs(std::mem::take(&mut epochs));
+                    }
+                    self.take(row);
+                }
+            }
+        }
+        self.put_epochs(epochs);
+    }
+
     /// Takes in one write that the store has answered.
     pub fn apply(&self, write: &Write, applied: Applied) {
+        if let Write::Under(_, write) = write {
+            return self.apply(write, applied);
+        }
         if let Applied::Amended(revision) = applied {
             return self.amend(write, revision);
         }
@@ -170,6 +195,12 @@ impl Book {
                 );
             }
             Write::Listed(lists) => self.statuses.listed(&lists),
+            Write::Lists(lists) => {
+                for list in &*lists {
+                    self.statuses.listed(&[list.listed]);
+                    self.statuses.given_out(Arc::new(list.clone()));
+                }
+            }
             Write::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
             Write::Rule(ruled) => self.rule(*ruled),
             Write::Suspend(suspension) => self.suspend(&suspension),
@@ -179,6 +210,9 @@ impl Book {
             | Write::PinAttempt(..)
             | Write::PinRight(..)
             | Write::Purge(..)
+            | Write::AskLists(_)
+            | Write::TakeIndexes(..)
+            | Write::Under(..)
             | Write::Amend(_)
             | Write::Follow(_)
             | Write::Reset(_) => {}

@@ -78,7 +78,7 @@ impl Engine {
         if keys > APPROVED_MAX {
             return refuse("at most 1000000000000 keys");
         }
-        let base = caller.fleet.status_count();
+        let base = self.counted(&caller.fleet);
         let today = caller.fleet.ruled.used(base, self.clock().unix()).day;
         let approve = Ruling::Approve(today, base, keys);
         match self.decide(caller, why, approve).await? {

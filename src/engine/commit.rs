@@ -5,15 +5,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use super::nodes::{HEAR_EVERY, HEAR_SOON, Told};
 use super::reserve::Outcome;
 use super::sign::{self, Signed, SignedBatch, What};
 use super::ticket::Ticket;
 use super::{Shared, limits, recover, store_unavailable};
-use crate::concurrent::channel::{Receiver, never, select};
+use crate::concurrent::channel::{Receiver, after, never, select};
 use crate::concurrent::oneshot;
 use crate::domain::{BundleId, Refusal, RefusalCode};
-use crate::store::{Applied, Redemption, Renewal, Write};
+use crate::store::{Applied, News, Redemption, Renewal, Write};
 
 /// The most callers whose other writes one transaction takes beside its batches and the write that
 /// began it.
@@ -74,6 +76,12 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     batches: Receiver<SignedBatch>,
     jobs: Receiver<WriteJob>,
+    /// Who wants the book to be abreast of other nodes.
+    asks: Receiver<Told>,
+    waiting: Vec<Told>,
+    /// When it was looked last what others have committed, and whether in vain.
+    heard_at: Duration,
+    deaf: bool,
 }
 
 impl Committer {
@@ -81,11 +89,16 @@ impl Committer {
         shared: Arc<Shared>,
         batches: Receiver<SignedBatch>,
         jobs: Receiver<WriteJob>,
+        asks: Receiver<Told>,
     ) -> Self {
         Self {
+            heard_at: shared.clock.monotonic(),
             shared,
             batches,
             jobs,
+            asks,
+            waiting: Vec::new(),
+            deaf: false,
         }
     }
 
@@ -93,7 +106,13 @@ impl Committer {
         let mut open = true;
         while open {
             let mut group = Group::default();
+            let due = self.hear_in().map_or_else(never, after);
             select! {
+                recv(self.asks) -> told => match told {
+                    Ok(told) => self.waiting.push(told),
+                    Err(_) => self.asks = never(),
+                },
+                recv(due) -> _ => self.hear(),
                 recv(self.batches) -> batch => match batch {
                     Ok(batch) => self.add_batch(&mut group, batch),
                     // The issuer has ended; jobs may still come.
@@ -103,12 +122,66 @@ impl Committer {
             }
             open = open && self.gather(&mut group);
             self.commit(group);
+            if self.hear_in() == Some(Duration::ZERO) {
+                self.hear();
+            }
         }
         // The issuer has ended before anybody says stop: what it signed last may still wait here.
         for batch in self.batches.try_iter() {
             let mut group = Group::default();
             self.add_batch(&mut group, batch);
             self.commit(group);
+        }
+    }
+
+    /// In how long it is to be heard what other nodes have committed; never on one node.
+    fn hear_in(&self) -> Option<Duration> {
+        self.shared.nodes.as_ref()?;
+        let pause = match self.waiting.is_empty() {
+            true => HEAR_EVERY,
+            false => HEAR_SOON,
+        };
+        let passed = self.shared.clock.monotonic().saturating_sub(self.heard_at);
+        Some(pause.saturating_sub(passed))
+    }
+
+    /// Takes in what other nodes have committed, between two commits of this one: so what is read
+    /// is never older than what is in the book. Whoever asked before is told.
+    fn hear(&mut self) {
+        let (Some(node), Some(store)) = (&self.shared.nodes, self.shared.store.nodes()) else {
+            return;
+        };
+        self.waiting.extend(self.asks.try_iter());
+        let began = self.shared.clock.monotonic();
+        let mut news = Vec::new();
+        let book = &self.shared.book;
+        let heard = store.news(&mut |row| news.push(row));
+        let heard = heard.and_then(|what| match what {
+            News::Told => {
+                book.hear(news);
+                Ok(())
+            }
+            News::TooMuch => book.load(&*self.shared.store),
+        });
+        self.heard_at = self.shared.clock.monotonic();
+        match heard {
+            Ok(()) => {
+                self.deaf = false;
+                node.heard(began);
+                for told in self.waiting.drain(..) {
+                    // Whoever does not wait any more has gone on without it.
+                    let _ = told.send(());
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what other nodes have committed is not heard");
+                // Whoever waits is told so as it is dropped.
+                self.waiting.clear();
+                if std::mem::replace(&mut self.deaf, true) {
+                    self.shared.health.store_down.store(true, Ordering::Relaxed);
+                    self.deaf = !recover::reopen(&self.shared);
+                }
+            }
         }
     }
 

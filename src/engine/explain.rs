@@ -132,7 +132,8 @@ impl Engine {
             .into_iter()
             .map(|(name, rule)| finding(name, rule(&case)));
         let mut findings: Vec<_> = asked.collect();
-        findings.push(finding("quota", quota(fleet, authorization, now)));
+        let issued = self.counted(fleet);
+        findings.push(finding("quota", quota(fleet, issued, authorization, now)));
         let keys = case.window(false);
         Explanation {
             findings,
@@ -150,12 +151,17 @@ fn finding(rule: &'static str, asked: Result<(), Refusal>) -> Finding {
     }
 }
 
-fn quota(fleet: &FleetBook, authorization: &Authorization, now: UnixTime) -> Result<(), Refusal> {
+fn quota(
+    fleet: &FleetBook,
+    issued: u64,
+    authorization: &Authorization,
+    now: UnixTime,
+) -> Result<(), Refusal> {
     let keys = authorization.functions.len() as u64;
     let Some(most) = fleet.ruled.rules().keys_per_day else {
         return Ok(());
     };
-    if fleet.ruled.has_room(most, fleet.status_count(), keys, now) {
+    if fleet.ruled.has_room(most, issued, keys, now) {
         return Ok(());
     }
     Err(super::limits::over_quota(now))

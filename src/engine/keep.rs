@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::nodes::{NotHeld, under};
 use super::rotate::Desk;
 use super::{Engine, Failure, registry};
 use crate::concurrent;
@@ -11,7 +12,7 @@ use crate::domain::rotation;
 use crate::domain::time::Time;
 use crate::domain::{Epoch, Refusal, UnixTime};
 use crate::hsm::Custody;
-use crate::store::{Applied, Write};
+use crate::store::{Applied, Lease, Task, Write};
 
 /// Authorizations purged in one transaction, so that no request waits long behind it.
 const PURGE_MAX: u32 = 1_000;
@@ -20,20 +21,30 @@ const PURGE_MAX: u32 = 1_000;
 const PURGE_STEP_S: u64 = 3_600;
 
 impl Engine {
-    /// Applies what is due now. Returns how many authorizations were purged; at most a bounded
-    /// number in one go, so call it again soon where it was many.
+    /// Applies what is due now; among several nodes, where this one holds the lease. Returns how
+    /// many authorizations were purged; at most a bounded number in one go, so call it again soon
+    /// where it was many.
     ///
     /// # Errors
     /// As [`Engine::write`]; calling it again is always right.
     pub async fn keep(&self, custody: &Arc<dyn Custody>) -> Result<u32, Refusal> {
-        self.follow_schedule(custody).await?;
+        self.abreast().await?;
+        let lease = self.shared.lease(Task::Keeping);
+        match &lease {
+            Ok(lease) => self.follow_schedule(custody, *lease).await?,
+            // Its token may be this node's alone. That a step was decided on what is there is its
+            // own condition.
+            Err(NotHeld) if self.is_overdue() => self.follow_schedule(custody, None).await?,
+            Err(NotHeld) => {}
+        }
         self.mind_epochs();
+        let Ok(lease) = lease else { return Ok(0) };
         let over = self
             .clock()
             .unix()
             .saturating_sub(self.settings().retain_for_s);
         let purge = Write::Purge(over - over % PURGE_STEP_S, PURGE_MAX);
-        let applied = self.write(vec![purge]).await?;
+        let applied = self.write(vec![under(lease, purge)]).await?;
         Ok(applied
             .iter()
             .map(|one| {
@@ -47,7 +58,11 @@ impl Engine {
     }
 
     /// Epochs that are due change. An HSM that does not sign leaves everything as it is.
-    async fn follow_schedule(&self, custody: &Arc<dyn Custody>) -> Result<(), Refusal> {
+    async fn follow_schedule(
+        &self,
+        custody: &Arc<dyn Custody>,
+        lease: Option<Lease>,
+    ) -> Result<(), Refusal> {
         let (shared, custody) = (Arc::clone(&self.shared), Arc::clone(custody));
         // The HSM may be slow to try new keys; whoever called has other things to do meanwhile.
         let decided = concurrent::spawn_blocking(move || {
@@ -63,7 +78,8 @@ impl Engine {
         match decided.await {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(step))) => {
-                let applied = self.write(vec![Write::Step(step)]).await?;
+                let step = under(lease, Write::Step(step));
+                let applied = self.write(vec![step]).await?;
                 registry::outcome(&applied)?;
             }
             Ok(Err(Failure::Refused(refusal))) => return Err(refusal),
@@ -73,6 +89,15 @@ impl Engine {
             Err(error) => tracing::error!(%error, "an epoch that is due does not change"),
         }
         Ok(())
+    }
+
+    /// Whether whoever keeps epochs has left a change undone for longer than it should.
+    fn is_overdue(&self) -> bool {
+        let settings = self.settings();
+        let before = self.clock().unix();
+        let before = before.saturating_sub(2 * settings.lease.as_secs());
+        let epochs = owned(&self.book().epochs());
+        !rotation::sweep(&epochs, before, settings.schedule.rotate_every_s).is_empty()
     }
 
     /// Until when epochs can go on as planned without the root, of all tokens the soonest.

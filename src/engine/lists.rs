@@ -5,22 +5,35 @@
 //! be no longer fresh, are signed. All that wait are signed in one call into the HSM, beside the
 //! batches and not among them. When a list was signed is durable before it is given out: the next
 //! is later, whatever the clock says.
+//!
+//! Of several nodes one signs, under a lease, and all give out what is in the store. The others ask
+//! it by a write, and wait until the list there says what they want it to. How far a list goes is
+//! told by the count of amendments: they are committed in its order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::WriteJob;
+use super::nodes::{NotHeld, under};
 use super::{Engine, Shared, hsm_unavailable, shutting_down, sign, store_unavailable};
 use crate::concurrent::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use crate::concurrent::{self, Map, oneshot};
-use crate::domain::{Epoch, EpochId, EpochState, Refusal, ShardId, UnixTime};
-use crate::store::{Listed, Write};
+use crate::concurrent::{self, oneshot};
+use crate::domain::{Epoch, Refusal, RefusalCode, ShardId, UnixTime};
+use crate::hsm::Signature;
+use crate::store::{Applied, Lease, Listed, SignedList, Task, Write};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use fob_verify::sign1::ToBeSigned;
 use fob_verify::status::{Draft, to_be_signed};
+
+mod given_out;
+#[cfg(test)]
+mod tests;
+
+pub use given_out::StatusList;
+use given_out::{Published, behind, due, is_old, newest, sha256};
 
 /// Callers that may wait for lists at once.
 const ASKS_MAX: usize = 4096;
@@ -34,18 +47,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often it is looked whether a list that waits for the clock may be signed.
 const SOON: Duration = Duration::from_millis(50);
 
-/// A signed status list.
-pub struct StatusList {
-    /// Its token, as cars get it.
-    pub bytes: Arc<[u8]>,
-    /// Its `iat`.
-    pub issued_at: UnixTime,
-    /// How often the list had changed by then.
-    changes: u64,
-    epoch: EpochId,
-}
+/// How often that is looked at among several nodes: others are to see what has changed.
+const TICK_SHARED: Duration = Duration::from_millis(100);
 
-type Published = Map<ShardId, Arc<StatusList>>;
+/// How long a list that was asked for is not asked for again.
+const ASKED: Duration = Duration::from_secs(1);
 
 /// Where lists are asked for.
 pub(super) struct Desk {
@@ -55,8 +61,15 @@ pub(super) struct Desk {
 
 type Reply = oneshot::Sender<Result<(), Refusal>>;
 
+/// Lists that somebody waits for, and the amendment up to which they have to say everything.
+struct Wanted {
+    lists: Vec<ShardId>,
+    revision: u64,
+    reply: Reply,
+}
+
 enum Ask {
-    Fresh(Vec<ShardId>, Reply),
+    Fresh(Wanted),
     Stop,
 }
 
@@ -66,6 +79,8 @@ pub(super) struct Lister {
     asks: Receiver<Ask>,
     writes: Sender<WriteJob>,
     published: Arc<Published>,
+    /// When another node was asked for which.
+    asked: BTreeMap<ShardId, Duration>,
 }
 
 /// A list that is about to be signed.
@@ -74,6 +89,8 @@ struct Drafted {
     changes: u64,
     issued_at: UnixTime,
     expires: UnixTime,
+    revision: u64,
+    content: [u8; 32],
     message: ToBeSigned,
 }
 
@@ -86,6 +103,7 @@ pub(super) fn desk(shared: Arc<Shared>, writes: Sender<WriteJob>) -> (Desk, List
         asks: asked,
         writes,
         published: Arc::clone(&published),
+        asked: BTreeMap::new(),
     };
     (Desk { asks, published }, lister)
 }
@@ -104,12 +122,18 @@ impl Engine {
     /// # Errors
     /// `hsm_unavailable` or `store_unavailable`: what is durable is so, and the lists follow.
     pub async fn lists_fresh(&self, mut lists: Vec<ShardId>) -> Result<(), Refusal> {
-        lists.retain(|id| due(&self.shared, &self.lists.published, *id));
+        let revision = self.book().statuses.latest();
+        lists.retain(|id| behind(&self.shared, &self.lists.published, *id, revision));
         if lists.is_empty() {
             return Ok(());
         }
         let (reply, answer) = oneshot::channel();
-        match self.lists.asks.try_send(Ask::Fresh(lists, reply)) {
+        let wanted = Wanted {
+            lists,
+            revision,
+            reply,
+        };
+        match self.lists.asks.try_send(Ask::Fresh(wanted)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 return Err(self.shared.busy("status lists are behind"));
@@ -130,6 +154,9 @@ impl Engine {
     pub(super) async fn all_lists_fresh(&self) -> Result<(), Refusal> {
         let mut lists = self.book().statuses.marked();
         lists.extend(self.lists.published.pin().keys());
+        lists.extend(self.book().statuses.all_given_out());
+        lists.sort_unstable();
+        lists.dedup();
         self.lists_fresh(lists).await
     }
 
@@ -138,13 +165,21 @@ impl Engine {
     /// # Errors
     /// As [`Engine::lists_fresh`], unless there is one that is still believed.
     pub async fn status_list(&self, id: ShardId) -> Result<Option<Arc<StatusList>>, Refusal> {
-        let fleets = self.book().fleets();
-        let fleet = fleets.iter().find(|book| book.fleet.tag == id.tag);
-        if !fleet.is_some_and(|fleet| fleet.has_list(id.number)) {
-            return Ok(None);
+        let known = || {
+            let fleets = self.book().fleets();
+            let fleet = fleets.iter().find(|book| book.fleet.tag == id.tag);
+            match fleet.is_some_and(|fleet| fleet.has_list(id.number)) {
+                true => Ok(()),
+                false => Err(RefusalCode::NotFound.into()),
+            }
+        };
+        match self.look(known).await {
+            Ok(()) => {}
+            Err(refusal) if refusal.code == RefusalCode::NotFound => return Ok(None),
+            Err(refusal) => return Err(refusal),
         }
         let signed = self.lists_fresh(vec![id]).await;
-        let list = self.lists.published.pin().get(&id).cloned();
+        let list = newest(&self.shared, &self.lists.published, id);
         match (signed, list) {
             (Err(refusal), None) => Err(refusal),
             (_, list) => Ok(list),
@@ -152,30 +187,17 @@ impl Engine {
     }
 }
 
-/// Whether a list has to be signed: it was not, has changed since, is not fresh for much longer, or
-/// was signed by an epoch that is over.
-fn due(shared: &Shared, published: &Published, id: ShardId) -> bool {
-    let pinned = published.pin();
-    let Some(list) = pinned.get(&id) else {
-        return true;
-    };
-    let epochs = shared.book.epochs();
-    let mut active = epochs
-        .iter()
-        .filter(|epoch| epoch.state == EpochState::Active)
-        .peekable();
-    let over = active.peek().is_some() && active.all(|epoch| epoch.id != list.epoch);
-    list.changes != shared.book.statuses.shard(id).changes()
-        || list.issued_at + u64::from(shared.settings.list_ttl_s / 2) <= shared.clock.unix()
-        || over
-}
-
 impl Lister {
     /// Signs until it is told to stop.
-    pub(super) fn run(self) {
-        let mut waiting: Vec<(Vec<ShardId>, Reply)> = Vec::new();
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let tick = match shared.nodes {
+            None => TICK,
+            Some(_) => TICK_SHARED,
+        };
+        let mut waiting: Vec<Wanted> = Vec::new();
         loop {
-            let wait = if waiting.is_empty() { TICK } else { SOON };
+            let wait = if waiting.is_empty() { tick } else { SOON };
             let first = self.asks.recv_timeout(wait);
             let scheduled = matches!(first, Err(RecvTimeoutError::Timeout));
             if matches!(first, Err(RecvTimeoutError::Disconnected)) {
@@ -183,36 +205,62 @@ impl Lister {
             }
             for ask in first.ok().into_iter().chain(self.asks.try_iter()) {
                 match ask {
-                    Ask::Fresh(lists, reply) => waiting.push((lists, reply)),
+                    Ask::Fresh(wanted) => waiting.push(wanted),
                     // Whoever waits is told so as the replies drop.
                     Ask::Stop => return,
                 }
             }
-            let mut wanted: BTreeSet<ShardId> = waiting
-                .iter()
-                .flat_map(|(lists, _)| lists)
-                .copied()
-                .collect();
-            if scheduled {
-                wanted.extend(self.shared.book.statuses.marked());
-                wanted.extend(self.published.pin().keys().copied());
-            }
-            wanted.retain(|id| due(&self.shared, &self.published, *id));
-            let failed = self.sign(wanted).err();
-            for (lists, reply) in std::mem::take(&mut waiting) {
-                let behind = |id: &ShardId| due(&self.shared, &self.published, *id);
+            waiting.retain(|it| !it.reply.is_closed());
+            let lists = waiting.iter().flat_map(|it| &it.lists);
+            let mut wanted: BTreeSet<ShardId> = lists.copied().collect();
+            let failed = match shared.lease(Task::Lists) {
+                Ok(lease) => {
+                    if scheduled {
+                        wanted.extend(shared.book.statuses.marked());
+                        wanted.extend(self.published.pin().keys().copied());
+                    }
+                    wanted.extend(shared.book.statuses.take_asked());
+                    wanted.retain(|id| due(&shared, &self.published, *id));
+                    self.sign(lease, wanted).err()
+                }
+                Err(NotHeld) => {
+                    self.ask_for(wanted);
+                    None
+                }
+            };
+            for it in std::mem::take(&mut waiting) {
+                let behind = |id: &ShardId| behind(&shared, &self.published, *id, it.revision);
                 match &failed {
-                    _ if !lists.iter().any(behind) => drop(reply.send(Ok(()))),
-                    Some(refusal) => drop(reply.send(Err(refusal.clone()))),
-                    // It waits for the clock.
-                    None => waiting.push((lists, reply)),
+                    _ if !it.lists.iter().any(behind) => drop(it.reply.send(Ok(()))),
+                    Some(refusal) => drop(it.reply.send(Err(refusal.clone()))),
+                    // It waits for the clock, or for another node.
+                    None => waiting.push(it),
                 }
             }
         }
     }
 
+    /// Asks whichever node signs lists for those that it does not sign by itself.
+    fn ask_for(&mut self, wanted: BTreeSet<ShardId>) {
+        let now = self.shared.clock.monotonic();
+        self.asked.retain(|_, at| now.saturating_sub(*at) < ASKED);
+        let mut lists = Vec::new();
+        for id in wanted {
+            let list = newest(&self.shared, &self.published, id);
+            if list.is_none_or(|list| is_old(&self.shared, &list)) && !self.asked.contains_key(&id)
+            {
+                self.asked.insert(id, now);
+                lists.push(id);
+            }
+        }
+        // Not told, they are asked for again.
+        if !lists.is_empty() {
+            let _ = self.write(Write::AskLists(lists.into()));
+        }
+    }
+
     /// Signs those of the lists whose time has come.
-    fn sign(&self, wanted: BTreeSet<ShardId>) -> Result<(), Refusal> {
+    fn sign(&self, lease: Option<Lease>, wanted: BTreeSet<ShardId>) -> Result<(), Refusal> {
         let now = self.shared.clock.unix();
         let next = |id: ShardId| {
             let last = self.shared.book.statuses.shard(id).issued_at();
@@ -223,12 +271,17 @@ impl Lister {
             .filter(|(_, at)| *at <= now + self.shared.settings.list_ahead_max_s)
             .collect();
         for lists in ready.chunks(LISTS_MAX) {
-            self.sign_some(lists, now)?;
+            self.sign_some(lease, lists, now)?;
         }
         Ok(())
     }
 
-    fn sign_some(&self, lists: &[(ShardId, UnixTime)], now: UnixTime) -> Result<(), Refusal> {
+    fn sign_some(
+        &self,
+        lease: Option<Lease>,
+        lists: &[(ShardId, UnixTime)],
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
         let draft = |epoch: &Epoch| {
             let each = lists.iter().map(|(id, at)| self.draft(*id, *at, epoch));
             each.collect::<Result<Vec<_>, Refusal>>()
@@ -236,22 +289,37 @@ impl Lister {
         let (epoch, drafted, signatures) = sign::few(&self.shared, now, draft, |drafted| {
             drafted.iter().map(|it| it.message.message()).collect()
         })?;
-        let listed = |it: &Drafted| Listed {
-            shard: it.shard,
-            issued_at: it.issued_at,
-            expires: it.expires,
+        let signed = drafted.into_iter().zip(&signatures);
+        let signed: Vec<_> = signed.map(|(it, by)| it.signed(by, &epoch)).collect();
+        let listed = |(list, _): &(SignedList, u64)| list.listed;
+        let write = match lease {
+            None => Write::Listed(signed.iter().map(listed).collect()),
+            Some(_) => Write::Lists(signed.iter().map(|(list, _)| list.clone()).collect()),
         };
-        self.write(drafted.iter().map(listed).collect())?;
-        metrics::counter!("fob_status_lists_signed_total").increment(drafted.len() as u64);
+        if self.write(under(lease, write))? != Some(Applied::Done) {
+            // The lease was lost on the way: what was signed is nobody's.
+            tracing::info!("status lists that were signed too late are not given out");
+            return Ok(());
+        }
+        metrics::counter!("fob_status_lists_signed_total").increment(signed.len() as u64);
         let published = self.published.pin();
-        for (it, signature) in drafted.into_iter().zip(&signatures) {
+        for (list, changes) in signed {
+            let SignedList {
+                listed,
+                epoch,
+                revision,
+                content,
+                bytes,
+            } = list;
             let list = StatusList {
-                bytes: it.message.assemble(signature).into(),
-                issued_at: it.issued_at,
-                changes: it.changes,
-                epoch: epoch.id,
+                bytes,
+                issued_at: listed.issued_at,
+                changes: Some(changes),
+                epoch,
+                revision,
+                content,
             };
-            published.insert(it.shard, Arc::new(list));
+            published.insert(listed.shard, Arc::new(list));
         }
         Ok(())
     }
@@ -260,8 +328,10 @@ impl Lister {
         let settings = &self.shared.settings;
         let shard = self.shared.book.statuses.shard(id);
         // Before the copy: what changes meanwhile is signed again.
+        let revision = self.shared.book.statuses.revision();
         let changes = shard.changes();
-        let compressed = compress(&shard.octets());
+        let octets = shard.octets();
+        let compressed = compress(&octets);
         let uri = id.uri(&settings.status_url);
         let expires = issued_at + settings.list_lifetime_s;
         let draft = Draft {
@@ -281,21 +351,44 @@ impl Lister {
             changes,
             issued_at,
             expires,
+            revision,
+            content: match self.shared.nodes {
+                Some(_) => sha256(&octets),
+                None => [0; 32],
+            },
             message,
         })
     }
 
-    /// Has it written when these lists were signed.
-    fn write(&self, lists: Vec<Listed>) -> Result<(), Refusal> {
+    /// Has something written about lists.
+    fn write(&self, write: Write) -> Result<Option<Applied>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let writes = vec![Write::Listed(lists.into())];
+        let writes = vec![write];
         self.writes
             .send(WriteJob::Commit { writes, reply })
             .map_err(|_| shutting_down())?;
         match concurrent::wait(answer) {
-            Ok(outcome) => outcome.map(drop),
+            Ok(outcome) => outcome.map(|applied| applied.first().copied()),
             Err(_) => Err(store_unavailable()),
         }
+    }
+}
+
+impl Drafted {
+    /// With its signature; and how often the list had changed.
+    fn signed(self, signature: &Signature, epoch: &Epoch) -> (SignedList, u64) {
+        let list = SignedList {
+            listed: Listed {
+                shard: self.shard,
+                issued_at: self.issued_at,
+                expires: self.expires,
+            },
+            epoch: epoch.id,
+            revision: self.revision,
+            content: self.content,
+            bytes: self.message.assemble(signature).into(),
+        };
+        (list, self.changes)
     }
 }
 
@@ -305,73 +398,4 @@ fn compress(octets: &[u8]) -> Vec<u8> {
     // Writing into memory cannot fail.
     let _ = encoder.write_all(octets);
     encoder.finish().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::status::{Permutation, SHARD_LEN};
-
-    /// draft-ietf-oauth-status-list-17, appendix "Size Comparison": entries of one bit, those that
-    /// are revoked in ten thousand, and the size of the compressed list in KB of 1024 octets (half
-    /// of a hundred thousand entries revoked are 12.2 there, and cannot be compressed).
-    const TABLE: [(usize, usize, f64); 6] = [
-        (100_000, 100, 1.4),
-        (100_000, 500, 4.5),
-        (1_000_000, 10, 2.2),
-        (1_000_000, 100, 13.7),
-        (1_000_000, 200, 23.0),
-        (1_000_000, 500, 43.9),
-    ];
-
-    /// Whether `len` is no more than 10 % above `kilobytes`.
-    fn small(len: usize, kilobytes: f64) -> bool {
-        len as f64 / 1024.0 <= kilobytes * 1.1
-    }
-
-    /// `count` of so many entries, as a car's indexes are: without any order.
-    fn any(entries: usize, count: usize) -> BTreeSet<usize> {
-        let mut state = 7_u64;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005);
-            state = state.wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % entries
-        };
-        let mut chosen = BTreeSet::new();
-        while chosen.len() < count {
-            chosen.insert(next());
-        }
-        chosen
-    }
-
-    #[test]
-    fn the_drafts_own_lists_come_out_as_small_as_in_its_table() {
-        for (entries, in_10_000, kilobytes) in TABLE {
-            let mut octets = vec![0; entries / 8];
-            for at in any(entries, entries / 10_000 * in_10_000) {
-                octets[at / 8] |= 1 << (at % 8);
-            }
-            let len = compress(&octets).len();
-            assert!(small(len, kilobytes), "{entries}, {in_10_000}: {len}");
-        }
-    }
-
-    /// Ours has two bits for an entry and not one, and fewer entries: it is held to the table's size
-    /// for a million entries, in proportion.
-    #[test]
-    fn a_list_is_as_small_as_in_the_drafts_table() {
-        let permutation = Permutation::new(&[3; 32], 0);
-        for (entries, in_10_000, kilobytes) in &TABLE[3..] {
-            let mut octets = vec![0; fob_verify::status::LIST_LEN_MAX];
-            let revoked = fob_verify::status::Status::Revoked;
-            for counter in 0..SHARD_LEN * *in_10_000 as u64 / 10_000 {
-                let index = permutation.index(counter);
-                assert!(fob_verify::status::set(&mut octets, index, revoked));
-            }
-            let len = compress(&octets).len();
-            let share = SHARD_LEN as f64 / *entries as f64;
-            assert!(small(len, kilobytes * share), "{in_10_000}: {len}");
-        }
-        assert!(compress(&vec![0; fob_verify::status::LIST_LEN_MAX]).len() < 100);
-    }
 }

@@ -69,7 +69,7 @@ impl Engine {
         let mut outcome = Outcome::nothing();
         let mut refused = Vec::new();
         let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
-        let knows = acked.is_some_and(|it| it.revision >= self.book().statuses.revision());
+        let knows = acked.is_some_and(|it| it.revision >= self.book().statuses.latest());
         for (id, mark) in marks {
             let before = self.book().statuses.held(mark.shard, mark.index);
             let (before, after) = (before.status(), before.after(mark.change).status());

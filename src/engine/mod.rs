@@ -25,6 +25,7 @@
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
+//! | `nodes` | this node among others over one store: what they have committed, leases, blocks |
 //! | [`keep`] | what has to happen with time: epochs, purging |
 //! | [`found`], [`trust`] | a new issuer: keys, first epoch, first trust list |
 //!
@@ -71,6 +72,7 @@ mod limits;
 pub mod lists;
 mod marks;
 pub mod meter;
+mod nodes;
 pub mod operate;
 pub mod orders;
 pub mod outcome;
@@ -178,6 +180,8 @@ pub(crate) struct Shared {
     pub(crate) queue: pace::Queue,
     pub(crate) health: Health,
     pub(crate) limits: limits::Limits,
+    /// Where others serve from the same store.
+    nodes: Option<nodes::Node>,
 }
 
 /// What the pipeline says of itself, beside its stations. `store_down` is written by the committer
@@ -244,6 +248,8 @@ impl Engine {
         let book = Book::default();
         book.load(&*store)?;
         let reservations = reserve::Reservations::new(settings.waiters_max);
+        let (writes, jobs) = bounded(settings.queue_len_max);
+        let (node, asks) = nodes::Node::new(&*store, &writes, clock.monotonic());
         let (stations, desks) = Stations::new(tokens);
         let limits = limits::Limits::new(Arc::clone(&clock));
         let shared = Arc::new(Shared {
@@ -260,12 +266,12 @@ impl Engine {
             queue: pace::Queue::default(),
             health: Health::default(),
             limits,
+            nodes: node,
         });
         let room = shared.settings.queue_len_max;
         let (walk_ins, items) = bounded(room);
         // Permits bound the orders, so there is room for every chunk.
         let (orders, chunks) = bounded(room);
-        let (writes, jobs) = bounded(room);
         // One batch may wait while another is worked at: enough to overlap, and back-pressure for
         // free.
         let (signed, batches) = bounded(1);
@@ -278,7 +284,7 @@ impl Engine {
             again,
         };
         let batcher = batch::Batcher::new(Arc::clone(&shared), sources, to_sign)?;
-        let committer = commit::Committer::new(Arc::clone(&shared), batches, jobs);
+        let committer = commit::Committer::new(Arc::clone(&shared), batches, jobs, asks);
         let (lists, lister) = lists::desk(Arc::clone(&shared), writes.clone());
         let mut signing = Vec::with_capacity(desks.len());
         for (at, desk) in desks.into_iter().enumerate() {
@@ -291,6 +297,7 @@ impl Engine {
             signing,
             committer: spawn("fob-commit", move || committer.run())?,
             lister: spawn("fob-lists", move || lister.run())?,
+            keeper: nodes::keeper(&shared)?,
         });
         Ok(Self {
             order_room: Arc::new(Semaphore::new(room)),
@@ -426,9 +433,13 @@ impl Engine {
                 tracing::error!("a thread of the engine has panicked");
             }
         };
-        // It has the committer write, so it ends before that does.
+        // Both have the committer write, so they end before that does.
         self.lists.stop();
         join(threads.lister);
+        if let Some((stop, keeper)) = threads.keeper {
+            drop(stop);
+            join(keeper);
+        }
         // In the order in which batches go: what one has finished must still find the next. Each
         // ends when the one before it has.
         drop(self.walk_ins.send(batch::Item::Stop));
@@ -455,7 +466,10 @@ impl Shared {
         if self.health.store_down.load(Ordering::Relaxed) {
             return Err(store_unavailable());
         }
-        Ok(())
+        match &self.nodes {
+            Some(node) => node.check(self.clock.monotonic()),
+            None => Ok(()),
+        }
     }
 
     /// Refuses redemptions while those let in wait longer than they should to be batched.
@@ -541,15 +555,18 @@ mod parking {
     use std::sync::{Mutex, PoisonError};
 
     use super::JoinHandle;
+    use super::nodes::KeeperThread;
 
-    /// The pipeline's threads, in the order in which a batch goes through them, and the one that
-    /// signs status lists.
+    /// The pipeline's threads, in the order in which a batch goes through them, and those beside
+    /// it.
     pub(super) struct All {
         pub(super) batcher: JoinHandle<()>,
         /// One for each token.
         pub(super) signing: Vec<JoinHandle<()>>,
         pub(super) committer: JoinHandle<()>,
         pub(super) lister: JoinHandle<()>,
+        /// The one that minds leases; among several nodes.
+        pub(super) keeper: Option<KeeperThread>,
     }
 
     pub(super) struct Threads(Mutex<Option<All>>);

@@ -152,7 +152,7 @@ impl Engine {
         let mut answers: Vec<Option<Answer>> = orders.iter().map(|_| None).collect();
         let mut left: Vec<usize> = (0..orders.len()).collect();
         let chunk_len = CHUNK_LEN_MAX.min(self.shared.settings.queue_len_max);
-        for _ in 0..=ADMISSIONS_MAX {
+        for admission in 0..=ADMISSIONS_MAX {
             let mut again = Vec::new();
             for part in left.chunks(chunk_len) {
                 let outcomes = self.issue_chunk(call, &orders, part).await;
@@ -162,16 +162,24 @@ impl Engine {
                         Ok(Outcome::Answered(bundle)) => {
                             answers[*at] = Some(self.answered_before(bundle).await);
                         }
+                        Err(refusal) if admission == 0 && self.is_early(&refusal) => {
+                            answers[*at] = Some(Err(refusal.into()));
+                            again.push(*at);
+                        }
                         Ok(Outcome::Refused(refusal)) | Err(refusal) => {
                             answers[*at] = Some(Err(refusal.into()));
                         }
                         // Renewals alone are answered so.
-                        Ok(Outcome::Released | Outcome::Renewed) => again.push(*at),
+                        Ok(Outcome::Released | Outcome::Renewed) => {
+                            answers[*at] = None;
+                            again.push(*at);
+                        }
                     }
                 }
             }
             left = again;
-            if left.is_empty() {
+            // Another node may have changed what they rest on: look again when that is known.
+            if left.is_empty() || self.abreast().await.is_err() {
                 break;
             }
         }

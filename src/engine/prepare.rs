@@ -248,16 +248,20 @@ pub(super) struct Issue<'a> {
 }
 
 impl Issue<'_> {
-    /// Everything the keys will say, and the fleet's counter of status indexes after them. Status
-    /// lists are under the address `status_url`.
+    /// Everything the keys will say, and the fleet's counter of status indexes after them
+    /// ([`Shared::count_out`]).
+    ///
+    /// # Errors
+    /// No indexes are to be had.
     pub(super) fn decide(
         self,
-        status_url: &str,
+        shared: &Shared,
         fleet: &FleetBook,
         authorization: &Authorization,
-    ) -> (Bundle, u64) {
+    ) -> Result<(Bundle, u64), Refusal> {
+        let status_url = &shared.settings.status_url;
         let count = authorization.functions.len() as u64;
-        let first = fleet.next_status(count);
+        let (first, status_next) = shared.count_out(fleet, count)?;
         let indexes = fleet.status_indexes(status_url, first, count);
         let keys = authorization.functions.iter().zip(indexes);
         let bundle = Bundle {
@@ -284,7 +288,7 @@ impl Issue<'_> {
                 })
                 .collect(),
         };
-        (bundle, first + count)
+        Ok((bundle, status_next))
     }
 }
 
@@ -297,9 +301,16 @@ impl Common<'_> {
         signing: Signing,
         at: u64,
     ) -> Option<(Prepared, Vec<Hash>)> {
-        let (bundle, status_next) = match &admitted.renews {
-            Some(stands) => (self.renew(stands), 0),
+        let decided = match &admitted.renews {
+            Some(stands) => Ok((self.renew(stands), 0)),
             None => self.decide(&admitted, at),
+        };
+        let (bundle, status_next) = match decided {
+            Ok(decided) => decided,
+            Err(refusal) => {
+                admitted.ticket.resolve(Outcome::Refused(refusal));
+                return None;
+            }
         };
         let encoded = match signing {
             Signing::Tree => self.leaves(&bundle).map(|leaves| {
@@ -331,7 +342,7 @@ impl Common<'_> {
         }
     }
 
-    fn decide(&self, admitted: &Admitted, at: u64) -> (Bundle, u64) {
+    fn decide(&self, admitted: &Admitted, at: u64) -> Result<(Bundle, u64), Refusal> {
         let id = BundleId::new(self.unix_ms, self.unique.wrapping_add(at));
         let issue = Issue {
             id,
@@ -347,8 +358,7 @@ impl Common<'_> {
             issuer: &self.issuer,
             issued_at: self.unix_ms / 1000,
         };
-        let status_url = &self.shared.settings.status_url;
-        issue.decide(status_url, &admitted.fleet, &admitted.authorization)
+        issue.decide(self.shared, &admitted.fleet, &admitted.authorization)
     }
 
     /// The bundle as it stands, to be signed by this epoch.

@@ -28,12 +28,16 @@ pub(super) fn reopen(shared: &Shared) -> bool {
     let mut draining_attempts = 0;
     let mut attempts = 0_u64;
     loop {
+        let began = shared.clock.monotonic();
         let opened = shared
             .store
             .reopen()
             .and_then(|()| shared.book.load(&*shared.store));
         match opened {
             Ok(()) => {
+                if let Some(node) = &shared.nodes {
+                    node.heard(began);
+                }
                 shared.health.store_down.store(false, Ordering::Relaxed);
                 tracing::info!("the store is open again");
                 return true;

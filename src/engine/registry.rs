@@ -78,7 +78,7 @@ impl Engine {
     /// What [`check`] refuses; `version_conflict` where another call has given a function code
     /// another meaning meanwhile; as [`Engine::followed`].
     pub async fn put(&self, fleet: &FleetBook, entry: Entry) -> Result<(), Failure> {
-        let checked = check(fleet, entry)?;
+        let checked = self.look(|| check(fleet, entry.clone())).await?;
         outcome(&self.write(checked.writes).await?)?;
         self.followed(fleet, checked.follows).await
     }

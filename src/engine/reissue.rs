@@ -84,8 +84,7 @@ fn draft(
             issuer,
             issued_at: now,
         };
-        let status_url = &shared.settings.status_url;
-        let (bundle, status_next) = issue.decide(status_url, fleet, &again.authorization);
+        let (bundle, status_next) = issue.decide(shared, fleet, &again.authorization)?;
         for (subject, record) in bundle.each_key() {
             let mut message = Vec::new();
             key::to_be_signed(&mut message, &protected, &bundle.claims(subject, record)).map_err(

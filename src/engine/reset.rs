@@ -63,6 +63,7 @@ impl Engine {
     ) -> Result<ResetDone, Failure> {
         let fleet = Arc::clone(caller.fleet());
         for _ in 0..ATTEMPTS_MAX {
+            self.abreast().await?;
             let known = fleet.vehicle(vehicle.as_str());
             let known = known.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
             caller.check_owns(vehicle)?;
@@ -230,6 +231,8 @@ impl Engine {
     ) -> Result<Vec<Arc<Authorization>>, Failure> {
         let now = self.clock().unix();
         let mut all = self.all_of_vehicle(caller.fleet(), vehicle).await?;
+        // Their keys are looked at next, and must not be older than they are.
+        self.abreast().await?;
         all.retain(|it| it.state != AuthorizationState::Cancelled && it.window.not_after > now);
         Ok(all)
     }

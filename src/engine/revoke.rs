@@ -151,9 +151,12 @@ impl Engine {
         action: Action,
         id: &VehicleId,
     ) -> Result<Vec<Part>, Failure> {
-        let known = caller.fleet().vehicle(id.as_str());
-        known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("vehicle"))?;
-        caller.check_owns(id)?;
+        let known = || {
+            let known = caller.fleet().vehicle(id.as_str());
+            known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("vehicle"))?;
+            caller.check_owns(id)
+        };
+        self.look(known).await?;
         let of = Followed::Vehicle(id.clone());
         if action != Action::Cancel {
             self.stand(caller, &of, action).await?;
@@ -180,10 +183,15 @@ impl Engine {
                 .into());
         }
         let fleet = caller.fleet();
-        let known = fleet.identity(id.as_str());
-        known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("identity"))?;
+        let known = || {
+            let known = fleet.identity(id.as_str());
+            known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("identity"))
+        };
+        self.look(known).await?;
         let of = Followed::Identity(id.clone());
         self.stand(caller, &of, action).await?;
+        // Those that are for it are looked up in the book.
+        self.abreast().await?;
         let mut all = self.held_by(fleet, id).await?;
         if action != Action::Cancel {
             let follower = |id| Part::Follower(id, of.clone());
@@ -216,10 +224,15 @@ impl Engine {
             .await?;
         match applied.first() {
             Some(Applied::Done) => Ok(()),
-            Some(Applied::Repeated(_)) if stands(fleet, of) == Some(status) => Ok(()),
-            Some(Applied::Repeated(_)) => Err(Refusal::new(RefusalCode::CommandReplayed)
-                .detail("it was carried out, and has been undone since")
-                .into()),
+            Some(Applied::Repeated(_)) => {
+                self.abreast().await?;
+                if stands(fleet, of) == Some(status) {
+                    return Ok(());
+                }
+                Err(Refusal::new(RefusalCode::CommandReplayed)
+                    .detail("it was carried out, and has been undone since")
+                    .into())
+            }
             Some(Applied::Conflict) => Err(replayed().into()),
             _ => Err(changed_meanwhile().into()),
         }
@@ -236,6 +249,9 @@ impl Engine {
         let now = self.authorization(fleet.fleet.id, id).await?;
         let now = now.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
         let versions = self.versions_of(&now).await?;
+        // Whatever was done to its keys before identity or vehicle were made to stand so, and
+        // nothing that contradicts that comes after.
+        self.abreast().await?;
         let marks = self.marks(&versions, action.on_keys(of.reason()), |_, _, _| true);
         if marks.is_empty() {
             let revision = self.book().statuses.revision();

@@ -257,6 +257,7 @@ impl Book {
             Ruled::Frozen(what, frozen) => {
                 ruled_by.change_frozen(|all| drop(all.insert(what, frozen)));
             }
+            Ruled::AllFrozen(all) => ruled_by.become_frozen(all.into_iter().collect()),
             Ruled::Day(day) => ruled_by.put_day(day),
         }
     }

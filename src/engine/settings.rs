@@ -49,6 +49,8 @@ pub struct EngineSettings {
     pub retain_for_s: u64,
     /// How long a caller waits before it is told to ask again.
     pub answer_within: Duration,
+    /// For how long a node takes what only one node does at a time, where several share a store.
+    pub lease: Duration,
     /// Threads that prepare batches.
     pub prepare_threads: usize,
 }
@@ -80,6 +82,7 @@ impl EngineSettings {
             dual_control: false,
             retain_for_s: 90 * 86_400,
             answer_within: super::ANSWER_WITHIN,
+            lease: Duration::from_secs(10),
             prepare_threads: std::thread::available_parallelism().map_or(2, usize::from),
         }
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use crate::concurrent::{Counter, Map};
 use crate::domain::status::SHARD_LEN;
 use crate::domain::{Bundle, Held, KeyChange, KeyStatus, Mark, Reasons, ShardId, UnixTime};
-use crate::store::Listed;
+use crate::store::{Listed, SignedList};
 
 /// Entries of two bits in one word.
 const PER_WORD: u32 = 32;
@@ -24,9 +24,15 @@ const WORDS: usize = SHARD_LEN as usize / PER_WORD as usize;
 #[derive(Default)]
 pub struct Statuses {
     shards: Map<ShardId, Arc<Shard>>,
-    /// The store's count of amendments. Raised (release) after what they mark is written above, so
-    /// whoever reads it (acquire) sees all of that.
+    /// Up to which amendment everything is here. Raised (release) after what they mark is written
+    /// above, so whoever reads it (acquire) sees all of that.
     revision: Counter,
+    /// The last amendment that has marked anything here.
+    latest: Counter,
+    /// Lists as they are given out, by whichever node signs them; none on one node.
+    given_out: Map<ShardId, Arc<SignedList>>,
+    /// Lists that other nodes ask for.
+    asked: Map<ShardId, ()>,
 }
 
 /// One list.
@@ -79,9 +85,49 @@ impl Statuses {
         standing
     }
 
-    /// The store's count of amendments; what they have marked can be read here.
+    /// The count of amendments up to which what they have marked can be read here.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// The last amendment of which something can be read here. Others before it may be missing
+    /// where other nodes have made them; on one node it is the same.
+    pub fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Acquire)
+    }
+
+    /// Lists that are given out by whichever node.
+    pub(super) fn all_given_out(&self) -> Vec<ShardId> {
+        self.given_out.pin().keys().copied().collect()
+    }
+
+    /// A list as it was given out last, where other nodes give it out too.
+    pub(super) fn signed(&self, id: ShardId) -> Option<Arc<SignedList>> {
+        self.given_out.pin().get(&id).cloned()
+    }
+
+    /// The lists that other nodes ask for, each told once.
+    pub(super) fn take_asked(&self) -> Vec<ShardId> {
+        let asked: Vec<_> = self.asked.pin().keys().copied().collect();
+        for id in &asked {
+            self.asked.pin().remove(id);
+        }
+        asked
+    }
+
+    /// Takes in that another node asks for a list.
+    pub(super) fn ask(&self, id: ShardId) {
+        self.asked.pin().insert(id, ());
+    }
+
+    /// Takes in how a key stands.
+    pub(super) fn put(&self, shard: ShardId, index: u32, held: Held) {
+        self.shard(shard).put(index, held);
+    }
+
+    /// Takes in what is given out of a list.
+    pub(super) fn given_out(&self, list: Arc<SignedList>) {
+        self.given_out.pin().insert(list.listed.shard, list);
     }
 
     /// Lists in which something has been marked since this process began, or was before.
@@ -125,8 +171,19 @@ impl Statuses {
         }
     }
 
-    /// Takes in that there were so many amendments.
+    /// Takes in that the amendment of this number was made. Where one before it is missing, it is
+    /// another node's, and will be heard of.
     pub(super) fn amended(&self, revision: u64) {
+        self.latest.fetch_max(revision, Ordering::Release);
+        // One thread writes.
+        if revision <= self.revision.load(Ordering::Relaxed) + 1 {
+            self.revision.fetch_max(revision, Ordering::Release);
+        }
+    }
+
+    /// Takes in that everything up to this amendment is here.
+    pub(super) fn complete(&self, revision: u64) {
+        self.latest.fetch_max(revision, Ordering::Release);
         self.revision.fetch_max(revision, Ordering::Release);
     }
 }
@@ -213,8 +270,11 @@ impl Shard {
 
     /// One thread writes, so reading and writing need not be one step.
     fn set(&self, index: u32, change: KeyChange) {
+        self.put(index, self.held(index).after(change));
+    }
+
+    fn put(&self, index: u32, after: Held) {
         let before = self.held(index);
-        let after = before.after(change);
         if after == before {
             return;
         }
@@ -345,6 +405,23 @@ mod tests {
         statuses.become_as(&loaded);
         assert_eq!(statuses.held(SHARD, 7), loaded.held(SHARD, 7));
         assert_eq!(statuses.held(SHARD, 8), Held::default());
+    }
+
+    #[test]
+    fn what_another_node_has_amended_is_not_claimed_before_it_is_here() {
+        let statuses = Statuses::default();
+        let counts = || (statuses.revision(), statuses.latest());
+        statuses.amended(1);
+        assert_eq!(counts(), (1, 1));
+        // The second and the third are somebody else's.
+        statuses.amended(4);
+        statuses.amended(5);
+        assert_eq!(counts(), (1, 5));
+        statuses.complete(4);
+        assert_eq!(counts(), (4, 5));
+        statuses.complete(5);
+        statuses.amended(6);
+        assert_eq!(counts(), (6, 6));
     }
 
     #[test]

@@ -52,7 +52,9 @@ impl Asked {
         let jws = std::str::from_utf8(&body.0)
             .map_err(|_| Refusal::malformed("body", "a compact JWS is ASCII"))?;
         let (method, path) = (request.method().as_str(), request.path());
-        let owner = state.engine.owner(jws.trim(), method, path)?;
+        let engine = &state.engine;
+        let known = engine.look(|| engine.owner(jws.trim(), method, path));
+        let owner = known.await?;
         let body = match &owner.command {
             Value::Null => Map::new(),
             Value::Object(command) => command.clone(),
@@ -70,7 +72,7 @@ impl Asked {
         payload: web::Payload,
         scope: Scope,
     ) -> Result<Self, Problem> {
-        let caller = caller::back_end(state, request, scope)?;
+        let caller = caller::back_end(state, request, scope).await?;
         let body = Body::read(request, payload).await?;
         let whole = format!("{} {}", request.method(), request.path());
         let repeatable = caller::header(request, "Idempotency-Key")?

@@ -49,9 +49,9 @@ async fn for_owner(
     let body = Body::read(request, payload).await?;
     let jws = std::str::from_utf8(&body.0)
         .map_err(|_| Refusal::malformed("body", "a compact JWS is ASCII"))?;
-    let caller = state
-        .engine
-        .owner(jws.trim(), request.method().as_str(), request.path())?;
+    let (engine, method) = (&state.engine, request.method().as_str());
+    let known = engine.look(|| engine.owner(jws.trim(), method, request.path()));
+    let caller = known.await?;
     let command: AuthorizationCommand = command(&caller.command)?;
     let made = state
         .engine
@@ -65,7 +65,7 @@ async fn for_fleet(
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(state, request, Scope::Authorize)?;
+    let caller = caller::back_end(state, request, Scope::Authorize).await?;
     let body = Body::read(request, payload).await?;
     let command: AuthorizationCommand = decode(&body.0)?;
     let repeatable = caller::header(request, "Idempotency-Key")?
@@ -112,7 +112,7 @@ pub(super) async fn read(
     request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Read)?;
+    let caller = caller::back_end(&state, &request, Scope::Read).await?;
     let engine = &state.engine;
     let id = AuthorizationId::parse(&id).ok_or_else(not_found)?;
     let found = engine.authorization(caller.fleet.fleet.id, id).await?;
@@ -155,7 +155,7 @@ pub(super) async fn list(
     state: Data<State>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Read)?;
+    let caller = caller::back_end(&state, &request, Scope::Read).await?;
     let query = Query::<ListQuery>::from_query(request.query_string())
         .map_err(|_| Refusal::malformed("query", "it takes vehicle, state, after and limit"))?;
     let filter = filter(

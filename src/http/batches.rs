@@ -97,7 +97,7 @@ pub(super) async fn issue(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Issue)?;
+    let caller = caller::back_end(&state, &request, Scope::Issue).await?;
     if kind(&request)? != Kind::NdJson {
         return Err(unsupported("this call takes application/x-ndjson"));
     }

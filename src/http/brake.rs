@@ -68,7 +68,7 @@ pub(super) async fn read(
     state: Data<State>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Read)?;
+    let caller = caller::back_end(&state, &request, Scope::Read).await?;
     Ok(answer(&state, &caller.fleet))
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn freeze(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Revoke)?;
+    let caller = caller::back_end(&state, &request, Scope::Revoke).await?;
     let command: BrakeCommand = decode_json(&request, &Body::read(&request, payload).await?)?;
     let vehicle = vehicle(command.vehicle.as_deref())?;
     state.engine.freeze(&caller, vehicle, command.why).await?;
@@ -97,7 +97,7 @@ pub(super) async fn release(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Approve)?;
+    let caller = caller::back_end(&state, &request, Scope::Approve).await?;
     let command: BrakeCommand = decode_json(&request, &Body::read(&request, payload).await?)?;
     let vehicle = vehicle(command.vehicle.as_deref())?;
     state.engine.release(&caller, vehicle, command.why).await?;
@@ -113,7 +113,7 @@ pub(super) async fn approve(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Approve)?;
+    let caller = caller::back_end(&state, &request, Scope::Approve).await?;
     let command: QuotaCommand = decode_json(&request, &Body::read(&request, payload).await?)?;
     let QuotaCommand { approved, why } = command;
     state.engine.approve_keys(&caller, approved, why).await?;
@@ -133,7 +133,7 @@ fn answer(state: &State, fleet: &FleetBook) -> HttpResponse {
         by: frozen.by.clone(),
         why: frozen.why.clone(),
     });
-    let used = ruled.used(fleet.status_count(), state.engine.clock().unix());
+    let used = ruled.used(state.engine.counted(fleet), state.engine.clock().unix());
     let view = BrakeView {
         frozen: frozen.collect(),
         keys_today: used.keys,

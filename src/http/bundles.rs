@@ -110,7 +110,7 @@ pub(super) async fn read(
                 .filter(|found| found.bundle.holder.thumbprint() == thumbprint)
         }
         None => {
-            let caller = caller::back_end(&state, &request, Scope::Read)?;
+            let caller = caller::back_end(&state, &request, Scope::Read).await?;
             let found = engine.bundle(id.ok_or_else(not_found)?).await?;
             found.filter(|found| found.bundle.fleet == caller.fleet.fleet.id)
         }

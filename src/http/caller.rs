@@ -8,7 +8,7 @@ use crate::domain::{Refusal, RefusalCode, Scope};
 use crate::engine::authenticate::BackEnd;
 
 /// The back end that sends this request, with `scope`.
-pub(super) fn back_end(
+pub(super) async fn back_end(
     state: &State,
     request: &HttpRequest,
     scope: Scope,
@@ -17,7 +17,8 @@ pub(super) fn back_end(
         Refusal::new(RefusalCode::Unauthenticated)
             .detail("send Authorization: Bearer fob_…; `fob token create` makes one")
     })?;
-    state.engine.back_end(bearer, scope)
+    let engine = &state.engine;
+    engine.look(|| engine.back_end(bearer, scope)).await
 }
 
 /// The bearer token, where there is one (RFC 6750 §2.1).

@@ -66,7 +66,7 @@ pub(super) async fn sync_shown(
     request: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Read)?;
+    let caller = caller::back_end(&state, &request, Scope::Read).await?;
     let synced = state.engine.sync_shown(&caller.fleet, &id).await?;
     written(&synced)
 }

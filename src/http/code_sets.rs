@@ -20,7 +20,7 @@ pub(super) async fn preview(
 ) -> Result<HttpResponse, Problem> {
     let body = Body::read(&request, payload).await?;
     let asked: PreviewRequest = json(&request, &body)?;
-    let found = state.engine.preview(&asked.code_set)?;
+    let found = state.engine.preview(&asked.code_set).await?;
     let fleet = state
         .engine
         .book()

@@ -88,7 +88,7 @@ pub(super) async fn explain(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Read)?;
+    let caller = caller::back_end(&state, &request, Scope::Read).await?;
     let command: ExplainCommand = decode_json(&request, &Body::read(&request, payload).await?)?;
     let (engine, fleet) = (&state.engine, &caller.fleet);
     let explanation = match (command.authorization, command.redemption) {

@@ -32,7 +32,7 @@ pub(super) async fn put_vehicle(
     id: Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
     let body = Body::read(&request, payload).await?;
     let entry = decode_json::<VehicleBody>(&request, &body)?.check(&id)?;
     put(&state, &caller.fleet, entry).await
@@ -48,7 +48,7 @@ pub(super) async fn put_identity(
     id: Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
     let body = Body::read(&request, payload).await?;
     let entry = decode_json::<IdentityBody>(&request, &body)?.check(&id)?;
     put(&state, &caller.fleet, entry).await
@@ -64,7 +64,7 @@ pub(super) async fn put_terminal(
     id: Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
     let body = Body::read(&request, payload).await?;
     let entry = decode_json::<TerminalBody>(&request, &body)?.check(&id)?;
     put(&state, &caller.fleet, entry).await
@@ -87,7 +87,7 @@ pub(super) async fn import(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
     if kind(&request)? == Kind::Jose {
         return Err(unsupported("this call takes application/x-ndjson"));
     }

@@ -163,7 +163,7 @@ async fn carry_out_lines(
     payload: web::Payload,
     action: Action,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(state, request, Scope::Revoke)?;
+    let caller = caller::back_end(state, request, Scope::Revoke).await?;
     let body = Body::read(request, payload).await?;
     let place = state.door.enter(&state.engine)?;
     let engine = (Arc::clone(&state.engine), action);

@@ -138,7 +138,7 @@ pub(super) async fn read(
     state: Data<State>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Read)?;
+    let caller = caller::back_end(&state, &request, Scope::Read).await?;
     let ruled = &caller.fleet.ruled;
     let (version, rules) = (ruled.rules().version, ruled.text());
     Ok(answer(RulesView {
@@ -161,7 +161,7 @@ pub(super) async fn set(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Admin)?;
+    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
     let body = Body::read(&request, payload).await?;
     let RulesCommand { rules, why } = decode_json(&request, &body)?;
     let dry_run = match request.query_string() {

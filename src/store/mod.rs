@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId, Fleet,
-    FleetId, FunctionCode, Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId,
-    UnixTime, Vehicle, VehicleId,
+    FleetId, FunctionCode, Held, Identity, IdentityId, Mark, ShardId, Terminal, TerminalId, Token,
+    TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::hsm::Signature;
 
 mod amend;
 mod encoding;
+mod nodes;
 pub mod postgres;
 mod renew;
 mod ruling;
@@ -22,6 +23,7 @@ pub mod sqlite;
 pub use amend::{
     AmendRequest, Amendment, Contact, Following, Listed, Reissue, Reset, Sent, Suspension,
 };
+pub use nodes::{Lease, News, Nodes, SignedList, Task};
 pub use renew::{Cursor, Renewal, SignedBy};
 pub use ruling::{Frozen, QuotaDay, Ruled, Ruling, Rulings};
 
@@ -82,6 +84,11 @@ pub trait Store: Send + Sync + 'static {
     /// Closes what is open and opens it anew, after a failed commit. Until it succeeds every
     /// other call fails.
     fn reopen(&self) -> Result<(), StoreError>;
+
+    /// What several nodes need of it; `None` where there is one node.
+    fn nodes(&self) -> Option<&dyn Nodes> {
+        None
+    }
 }
 
 /// One write of a transaction.
@@ -137,6 +144,17 @@ pub enum Write {
     Renew(Arc<Renewal>),
     /// Status lists are about to be given out.
     Listed(Arc<[Listed]>),
+    /// The same, and what is given out: other nodes give it out too.
+    Lists(Arc<[SignedList]>),
+    /// Somebody asks for these status lists; whoever signs them is told by [`Nodes::news`]. Writes
+    /// nothing else.
+    AskLists(Arc<[ShardId]>),
+    /// Counts out so many status indexes of a fleet, to be used by nobody else:
+    /// [`Applied::Indexes`]. [`Applied::Stale`] where there is no such fleet.
+    TakeIndexes(FleetId, u64),
+    /// A write that is done only while the lease of this number is held; [`Applied::Stale`] where
+    /// it is not. On one node every lease is held.
+    Under(Lease, Box<Write>),
     /// What a car was sent and has acknowledged; [`Applied::Stale`] where there is no such vehicle.
     Contact(FleetId, VehicleId, Contact),
     /// What a fleet rules from now on, and who said so.
@@ -293,9 +311,11 @@ pub enum Applied {
     Amended(u64),
     /// So many authorizations were purged.
     Purged(u32),
+    /// The first of the status indexes that were counted out.
+    Indexes(u64),
 }
 
-/// One row handed to the book at start.
+/// One row handed to the book, at start or as news.
 #[derive(Clone, Debug)]
 pub enum Row {
     /// A setting.
@@ -322,8 +342,16 @@ pub enum Row {
     Authorization(Authorization),
     /// What was done to a key that is not valid; one for each reason it is suspended for.
     Status(Mark),
+    /// How a key stands, all in all: news.
+    Held(ShardId, u32, Held),
     /// When a status list was last signed.
     Listed(Listed),
+    /// A status list as it was given out last.
+    List(Arc<SignedList>),
+    /// Somebody asks for a status list: news.
+    Asked(ShardId),
+    /// What was over before this time was purged: news.
+    Purged(UnixTime),
     /// What a car was sent and has acknowledged.
     Contact(FleetId, VehicleId, Contact),
     /// How many amendments there were.

@@ -47,6 +47,8 @@ pub enum Ruled {
     Rules(u32, Arc<str>),
     /// Issuing is frozen, for one vehicle or the whole fleet.
     Frozen(Option<VehicleId>, Frozen),
+    /// All that is frozen; anything else is not, or not any more.
+    AllFrozen(Vec<(Option<VehicleId>, Frozen)>),
     /// The day of the quota.
     Day(QuotaDay),
 }

@@ -8,4 +8,5 @@ mod full_disk;
 mod nodes;
 mod postgres;
 mod sample;
+mod shared;
 mod sqlite;

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use fob::domain::FleetId;
+use fob::store::StoreError;
 use fob::store::postgres::{Migrated, Postgres, PostgresConfig};
-use fob::store::{Store, StoreError, Write};
 
 use super::conformance::{Place, conformance};
 use super::sample::*;
@@ -87,25 +87,6 @@ fn a_transaction_is_two_rounds_however_many_writes_it_has() {
         done(&store, &writes(some));
         assert_eq!(store.round_trips() - before, 2);
     }
-}
-
-#[test]
-fn whoever_took_over_is_the_only_one_that_commits() {
-    let schema = <Schema as Place>::new();
-    let (first, second) = (schema.open(), schema.open());
-    first.take_over().unwrap();
-    done(&first, &world());
-    done(&first, &[authorize(authorization(1))]);
-    second.take_over().unwrap();
-    for writes in [vec![redeem(&authorization(1))], vec![Write::Purge(1, 1)]] {
-        let error = first.commit(&writes).unwrap_err();
-        assert!(!error.may_have_happened(), "{error}");
-        assert!(error.to_string().contains("taken over"), "{error}");
-    }
-    assert!(first.reopen().is_err(), "and it does not take it back");
-    done(&second, &[redeem(&authorization(1))]);
-    // Who does not serve is nobody's rival.
-    done(&schema.open(), &[authorize(authorization(2))]);
 }
 
 #[test]

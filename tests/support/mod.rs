@@ -42,6 +42,13 @@ impl Issuer {
         issuer
     }
 
+    /// A new directory with nothing in it yet.
+    pub fn empty() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -286,6 +293,25 @@ pub struct Client {
 }
 
 impl Client {
+    /// Sends text; `None` where the server went away.
+    pub fn text(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Option<Answer> {
+        send(
+            &self.agent,
+            &self.url,
+            method,
+            path,
+            headers,
+            body.as_bytes(),
+        )
+        .ok()
+    }
+
     /// Sends JSON; `None` where the server went away.
     pub fn json(
         &self,

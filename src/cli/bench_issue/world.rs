@@ -19,8 +19,8 @@ use crate::engine::ids::Ids;
 use crate::engine::orders::{Order, OrderSpec};
 use crate::engine::{Book, operate};
 use crate::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
-    Store, StoreError, Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row, SignedBundle,
+    SignedBy, Store, StoreError, Write,
 };
 
 /// Vehicles, identities and terminals of the scratch fleet, so many of each.
@@ -251,5 +251,9 @@ impl Store for Counted {
 
     fn reopen(&self) -> Result<(), StoreError> {
         self.store.reopen()
+    }
+
+    fn nodes(&self) -> Option<&dyn Nodes> {
+        self.store.nodes()
     }
 }

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use crate::concurrent::Map;
+use crate::concurrent::{Map, Mutex};
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
     Catalogue, Fleet, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId, Vehicle,
     VehicleId,
 };
+use crate::engine::nodes::Blocks;
 use crate::store::Contact;
 
 use super::super::rulebook::Rulebook;
@@ -29,7 +30,11 @@ pub struct FleetBook {
     pub(super) contacts: Map<VehicleId, Contact>,
     /// What it rules.
     pub ruled: Rulebook,
+    /// The counter of status indexes, as far as is known: this node's own, or among several nodes
+    /// the end of the last block that was heard of.
     pub(super) status_next: AtomicU64,
+    /// What this node counts out, among several.
+    pub(in crate::engine) blocks: Mutex<Blocks>,
     shard: ArcSwapOption<Shard>,
     /// What keys of the functions in use stand for, by a hash of them: the bundles of a batch
     /// share it.
@@ -58,6 +63,7 @@ impl FleetBook {
         Self {
             status_next: AtomicU64::new(fleet.status_next),
             fleet,
+            blocks: Mutex::default(),
             catalogue: ArcSwap::default(),
             vehicles: Map::new(),
             identities: Map::new(),
@@ -122,6 +128,11 @@ impl FleetBook {
     /// How many keys were counted out so far.
     pub fn status_count(&self) -> u64 {
         self.status_next.load(Ordering::Relaxed)
+    }
+
+    /// Takes in that indexes up to `next` are counted out, whoever has them.
+    pub(in crate::engine) fn counted_to(&self, next: u64) {
+        self.status_next.fetch_max(next, Ordering::Relaxed);
     }
 
     /// Counts out `count` status indexes and returns the counter before them.

@@ -48,6 +48,29 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
             ground.list(lists);
             Applied::Done
         }
+        Write::Lists(lists) => {
+            for list in &**lists {
+                ground.list(&[list.listed]);
+                let place = (list.listed.shard.tag, list.listed.shard.number);
+                ground.changes.signed_lists.insert(place, list.clone());
+            }
+            Applied::Done
+        }
+        Write::AskLists(lists) => {
+            let places = lists.iter().map(|shard| (shard.tag, shard.number));
+            ground.changes.asked_lists.extend(places);
+            Applied::Done
+        }
+        Write::TakeIndexes(fleet, count) => {
+            let first = ground.take_indexes(*fleet, *count);
+            first.map_or(Applied::Stale, Applied::Indexes)
+        }
+        Write::Under(lease, write) => {
+            if !ground.holds(*lease) {
+                return Ok(Applied::Stale);
+            }
+            decide(ground, write)?
+        }
         Write::Contact(fleet, vehicle, contact) => {
             let name = (*fleet, vehicle.clone());
             if !ground.vehicles.contains_key(&name) {
@@ -88,7 +111,9 @@ fn new_fleet(ground: &mut Ground, fleet: &Fleet) -> Applied {
     let active = words::status(fleet.status) == words::ACTIVE;
     ground.fleets.insert(fleet.id, active);
     ground.changes.fleets.push(fleet.clone());
-    ground.raise_status_next(fleet.id, fleet.status_next);
+    ground.counters.insert(fleet.id, fleet.status_next);
+    let status_next = &mut ground.changes.status_next;
+    status_next.insert(fleet.id, fleet.status_next);
     Applied::Done
 }
 

@@ -34,8 +34,11 @@ impl Trouble {
             // Serialization, deadlock, a lock not to be had, and a row that another has just
             // inserted: the next attempt sees it.
             "40001" | "40P01" | "55P03" | "23505" => Self::Again(StoreError::Failed(why)),
-            // Shutting down, and a completion nobody knows.
-            "57P01" | "57P02" | "57P03" | "57P05" | "40003" => Self::Lost(StoreError::Failed(why)),
+            // Shutting down, a transaction that waited for this process for too long, and a
+            // completion nobody knows.
+            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "40003" => {
+                Self::Lost(StoreError::Failed(why))
+            }
             "XX001" | "XX002" => Self::Failed(StoreError::Corrupt(why)),
             code if code.starts_with("08") => Self::Lost(StoreError::Failed(why)),
             _ => Self::Failed(StoreError::Failed(why)),

@@ -12,7 +12,8 @@ use crate::domain::{
     Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
-    AmendRequest, Contact, Frozen, Listed, QuotaDay, Renewal, Request, Rulings, SignedBundle,
+    AmendRequest, Contact, Frozen, Lease, Listed, QuotaDay, Renewal, Request, Rulings,
+    SignedBundle, SignedList,
 };
 
 /// An order's call and its reference there.
@@ -49,6 +50,12 @@ pub(super) struct Ground {
     pub(super) held: HashMap<KeyPlace, (Held, UnixTime)>,
     pub(super) amendments: u64,
     pub(super) ruled: HashMap<FleetId, RuledRow>,
+    /// Fleets' counters of status indexes.
+    pub(super) counters: HashMap<FleetId, u64>,
+    /// Whether somebody waits for his turn at a fleet.
+    pub(super) turn_of_another: bool,
+    /// Leases that are held now, by whomever.
+    pub(super) leases: HashMap<String, u64>,
     pub(super) changes: Changes,
 }
 
@@ -171,6 +178,9 @@ pub(super) struct Changes {
     pub(super) marks: BTreeSet<KeyPlace>,
     /// When lists were signed and end.
     pub(super) lists: BTreeMap<(u32, u64), (UnixTime, UnixTime)>,
+    /// What is given out of them.
+    pub(super) signed_lists: BTreeMap<(u32, u64), SignedList>,
+    pub(super) asked_lists: BTreeSet<(u32, u64)>,
     pub(super) renewals: Vec<Arc<Renewal>>,
     pub(super) contacts: BTreeMap<(FleetId, VehicleId), Contact>,
     /// Rules that were set: fleet, version and text.
@@ -225,6 +235,11 @@ pub(super) struct NewAnswer {
 }
 
 impl Ground {
+    /// Whether the lease of this number is held.
+    pub(super) fn holds(&self, lease: Lease) -> bool {
+        self.leases.get(lease.task.name()) == Some(&lease.number)
+    }
+
     /// Whether anything is to be written.
     pub(super) fn is_changed(&self) -> bool {
         let c = &self.changes;
@@ -244,7 +259,9 @@ impl Ground {
                 && c.records.is_empty()
                 && c.requests.is_empty()
                 && c.bundles.is_empty()
+                && c.status_next.is_empty()
                 && c.lists.is_empty()
+                && c.asked_lists.is_empty()
                 && c.renewals.is_empty()
                 && c.vehicles_stand.is_empty()
                 && c.identities_stand.is_empty()
@@ -278,10 +295,22 @@ impl Ground {
         }
     }
 
-    /// Notes that a fleet has counted out status indexes up to `next`.
+    /// Notes that a fleet has counted out status indexes up to `next`; 0 where they were taken
+    /// before.
     pub(super) fn raise_status_next(&mut self, fleet: FleetId, next: u64) {
-        let known = self.changes.status_next.entry(fleet).or_default();
-        *known = next.max(*known);
+        if next > 0 {
+            let known = self.changes.status_next.entry(fleet).or_default();
+            *known = next.max(*known);
+        }
+    }
+
+    /// Counts out status indexes of a fleet; the first of them.
+    pub(super) fn take_indexes(&mut self, fleet: FleetId, count: u64) -> Option<u64> {
+        let counted = *self.counters.get(&fleet)?;
+        let raised = self.changes.status_next.get(&fleet).copied();
+        let first = counted.max(raised.unwrap_or(0));
+        self.changes.status_next.insert(fleet, first + count);
+        Some(first)
     }
 
     /// Keeps a request, so that it is known again.

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use tokio_postgres::Row as SqlRow;
 
 use super::error::Trouble;
+use super::news::{Heard, heard};
 use super::read::{ALL_AUTHORIZATIONS, authorization};
 use super::rows::{bytes, get, id, name, named, number, small, text, time};
 use super::rulings;
@@ -18,7 +20,7 @@ use crate::domain::{
     TokenId, Vehicle, VehicleId, Window,
 };
 use crate::store::encoding::{cbor, corrupt, registry, words};
-use crate::store::{Contact, Listed, Row, Sent, StoreError};
+use crate::store::{Contact, Listed, Row, Sent, SignedList, StoreError};
 
 /// Names that later rows repeat: there may be millions of them, held for long.
 #[derive(Default)]
@@ -31,23 +33,67 @@ pub(super) struct Names {
 /// Makes a row of the book of one of the database's.
 pub(super) type Read = fn(&SqlRow, &mut Names) -> Result<Row, StoreError>;
 
+/// Something that is read, and what becomes of its rows.
+type Table = (&'static str, Read);
+
+/// The columns [`fleet`] reads, in its order.
+macro_rules! fleets {
+    ($which:literal) => {
+        concat!(
+            "SELECT f.id, f.name, f.status, f.tag, f.status_key, c.next, f.open_redemption,
+             f.signing FROM fleets f JOIN status_counters c ON c.fleet = f.id ",
+            $which,
+            " ORDER BY f.id"
+        )
+    };
+}
+pub(super) use fleets;
+
+/// The columns [`listed`] and [`signed_list`] read, in their order.
+macro_rules! lists {
+    ($which:literal) => {
+        concat!(
+            "SELECT l.tag, l.shard, l.issued_at, l.expires, l.revision, l.epoch, l.body, l.content
+             FROM status_lists l ",
+            $which
+        )
+    };
+}
+pub(super) use lists;
+
+pub(super) const SETTINGS: Table = (
+    "SELECT name, value FROM settings ORDER BY name",
+    |row, _| Ok(Row::Setting(text(row, 0)?.into(), text(row, 1)?.into())),
+);
+
+pub(super) const EPOCHS: Table = (
+    "SELECT id, state, key, cka_id, token_serial, not_before, not_after, created_at,
+     activated_at FROM epochs ORDER BY place",
+    epoch,
+);
+
+pub(super) const TRUST: Table = (
+    "SELECT version, body FROM trust_lists ORDER BY version DESC LIMIT 1",
+    |row, _| Ok(Row::TrustList(small(row, 0)?, get::<&[u8]>(row, 1)?.into())),
+);
+
+pub(super) const RECORDS: Table = (
+    "SELECT number, jws FROM records ORDER BY number",
+    |row, _| Ok(Row::Record(number(row, 0)?, text(row, 1)?.into())),
+);
+
+pub(super) const REVISION: Table = (
+    "SELECT value FROM counters WHERE name = 'amendments' AND value > 0",
+    |row, _| Ok(Row::Revision(number(row, 0)?)),
+);
+
 /// What is read, in the order it is handed on.
-const TABLES: [(&str, Read); 15] = [
-    (
-        "SELECT name, value FROM settings ORDER BY name",
-        |row, _| Ok(Row::Setting(text(row, 0)?.into(), text(row, 1)?.into())),
-    ),
-    (
-        "SELECT f.id, f.name, f.status, f.tag, f.status_key, c.next, f.open_redemption, f.signing
-         FROM fleets f JOIN status_counters c ON c.fleet = f.id ORDER BY f.id",
-        fleet,
-    ),
+const TABLES: [Table; 16] = [
+    SETTINGS,
+    (fleets!(""), fleet),
     (
         "SELECT fleet, code, name FROM functions ORDER BY fleet, code",
-        |row, _| {
-            let fleet = FleetId(id(row, 0)?);
-            Ok(Row::Function(fleet, small(row, 1)?, text(row, 2)?.into()))
-        },
+        function,
     ),
     (
         "SELECT fleet, id, status, epoch, model, functions, owner, key FROM vehicles",
@@ -66,19 +112,9 @@ const TABLES: [(&str, Read); 15] = [
          ORDER BY id",
         token,
     ),
-    (
-        "SELECT id, state, key, cka_id, token_serial, not_before, not_after, created_at,
-         activated_at FROM epochs ORDER BY place",
-        epoch,
-    ),
-    (
-        "SELECT version, body FROM trust_lists ORDER BY version DESC LIMIT 1",
-        |row, _| Ok(Row::TrustList(small(row, 0)?, get::<&[u8]>(row, 1)?.into())),
-    ),
-    (
-        "SELECT number, jws FROM records ORDER BY number",
-        |row, _| Ok(Row::Record(number(row, 0)?, text(row, 1)?.into())),
-    ),
+    EPOCHS,
+    TRUST,
+    RECORDS,
     (ALL_AUTHORIZATIONS, |row, names| {
         let mut authorization = authorization(row)?;
         names.share(&mut authorization);
@@ -92,35 +128,27 @@ const TABLES: [(&str, Read); 15] = [
          ORDER BY s.tag, s.shard, s.place, k.reason",
         status,
     ),
-    (
-        "SELECT tag, shard, issued_at, expires FROM status_lists",
-        |row, _| {
-            Ok(Row::Listed(Listed {
-                shard: shard(row)?,
-                issued_at: number(row, 2)?,
-                expires: number(row, 3)?,
-            }))
-        },
-    ),
+    (lists!(""), listed),
+    (lists!("WHERE l.body IS NOT NULL"), |row, _| {
+        signed_list(row)?.ok_or_else(|| corrupt("a status list without its time"))
+    }),
     (
         "SELECT fleet, vehicle, heard_at, sent, sent_revision, sent_at, acked, acked_revision,
          acked_at FROM contacts",
         contact,
     ),
-    (
-        "SELECT value FROM counters WHERE name = 'amendments' AND value > 0",
-        |row, _| Ok(Row::Revision(number(row, 0)?)),
-    ),
+    REVISION,
 ];
 
-/// Hands every row to `each`, all of them as of one commit.
-pub(super) async fn load(session: &Session, each: &mut dyn FnMut(Row)) -> Result<(), Trouble> {
+/// Hands every row to `each`, all of them as of one commit. Says what of others is among them.
+pub(super) async fn load(session: &Session, each: &mut dyn FnMut(Row)) -> Result<Heard, Trouble> {
     session
         .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await?;
+    let heard = heard(session).await?;
     let loaded = tables(session, each).await;
     let ended = session.execute("COMMIT").await;
-    loaded.and(ended)
+    loaded.and(ended).map(|()| heard)
 }
 
 async fn tables(session: &Session, each: &mut dyn FnMut(Row)) -> Result<(), Trouble> {
@@ -166,7 +194,7 @@ fn public_key(bytes: &[u8]) -> Result<fob_verify::HolderKey, StoreError> {
     cbor::read_key(bytes).map_err(|_| corrupt("a public key"))
 }
 
-fn fleet(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn fleet(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let signing: Option<i64> = get(row, 7)?;
     let signing = signing.map(|it| words::read_signing(u8::try_from(it).unwrap_or(u8::MAX)));
     Ok(Row::Fleet(Fleet {
@@ -183,7 +211,39 @@ fn fleet(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn vehicle(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn function(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    let fleet = FleetId(id(row, 0)?);
+    Ok(Row::Function(fleet, small(row, 1)?, text(row, 2)?.into()))
+}
+
+pub(super) fn listed(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    Ok(Row::Listed(Listed {
+        shard: shard(row)?,
+        issued_at: number(row, 2)?,
+        expires: number(row, 3)?,
+    }))
+}
+
+/// What was given out of a list, where something was.
+pub(super) fn signed_list(row: &SqlRow) -> Result<Option<Row>, StoreError> {
+    let Some(body) = get::<Option<&[u8]>>(row, 6)? else {
+        return Ok(None);
+    };
+    let list = SignedList {
+        listed: Listed {
+            shard: shard(row)?,
+            issued_at: number(row, 2)?,
+            expires: number(row, 3)?,
+        },
+        epoch: EpochId(bytes(row, 5)?),
+        revision: number(row, 4)?,
+        content: bytes(row, 7)?,
+        bytes: body.into(),
+    };
+    Ok(Some(Row::List(Arc::new(list))))
+}
+
+pub(super) fn vehicle(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     let id_of = name(row, 1, VehicleId::parse)?;
     names.vehicles.insert(id_of.clone());
     let owner: Option<&str> = get(row, 6)?;
@@ -199,7 +259,7 @@ fn vehicle(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn identity(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn identity(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     let id_of = name(row, 1, IdentityId::parse)?;
     names.identities.insert(id_of.clone());
     Ok(Row::Identity(Identity {
@@ -213,7 +273,7 @@ fn identity(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn terminal(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn terminal(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     let id_of = name(row, 1, TerminalId::parse)?;
     names.terminals.insert(id_of.clone());
     Ok(Row::Terminal(Terminal {
@@ -225,7 +285,7 @@ fn terminal(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn token(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn token(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     Ok(Row::Token(Token {
         id: TokenId(id(row, 0)?),
         fleet: FleetId(id(row, 1)?),
@@ -237,7 +297,7 @@ fn token(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn epoch(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn epoch(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let key = fob_verify::IssuerKey::decode(get(row, 2)?);
     Ok(Row::Epoch(Epoch {
         id: EpochId(bytes(row, 0)?),
@@ -254,7 +314,7 @@ fn epoch(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn shard(row: &SqlRow) -> Result<ShardId, StoreError> {
+pub(super) fn shard(row: &SqlRow) -> Result<ShardId, StoreError> {
     Ok(ShardId {
         tag: small(row, 0)?,
         number: number(row, 1)?,
@@ -280,7 +340,7 @@ fn reason(bit: i32) -> Result<Reason, StoreError> {
     reason.ok_or_else(|| corrupt("an unknown reason"))
 }
 
-fn contact(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn contact(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let acked = match get::<Option<&[u8]>>(row, 6)? {
         None => None,
         Some(_) => Some(Sent {

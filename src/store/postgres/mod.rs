@@ -6,9 +6,12 @@
 //!
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
 //! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
-//! `needs` says what its writes rest on, `survey` locks and reads that into a `ground`, on which
-//! `decide`, `issue`, `amend` and `rulings` decide each write, and `write` (with `write_registry`,
-//! `write_issued` and `rulings`) writes what was decided; `purge` ends what is over. `load` and `read` answer questions over the connections of `readers`.
+//! `needs` says what its writes rest on, `survey` (with `surveyed`) locks and reads that into a
+//! `ground`, on which `decide`, `issue`, `amend` and `rulings` decide each write, and `write` (with
+//! `write_registry`, `write_issued` and `rulings`) writes what was decided; `purge` ends what is
+//! over; `touched` is what others have to hear of it. `load` and `read` answer questions over the
+//! connections of `readers`, `news` says what others have changed, `nodes` is who does what only one
+//! may do.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
 //! common.
 //!
@@ -25,6 +28,8 @@ mod ground;
 mod issue;
 mod load;
 mod needs;
+mod news;
+mod nodes;
 mod purge;
 mod read;
 mod readers;
@@ -33,8 +38,11 @@ mod rulings;
 mod schema;
 mod session;
 mod survey;
+mod surveyed;
 mod tls;
+mod touched;
 mod transaction;
+mod turn;
 mod write;
 mod write_issued;
 mod write_registry;
@@ -44,29 +52,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 pub use config::PostgresConfig;
 
+use self::news::Ear;
 use self::readers::Readers;
 use self::session::{Address, Session};
 use self::transaction::Writer;
 use super::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
-    Store, StoreError, Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row, SignedBundle,
+    SignedBy, Store, StoreError, Write,
 };
 use crate::domain::{
     Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
 };
 
+/// Connections for what nodes need of each other: one hears, one keeps leases.
+const BESIDE: usize = 2;
+
 /// A store in a PostgreSQL database.
 pub struct Postgres {
     address: Address,
+    /// What this process is called there.
+    process: Uuid,
     attempts_max: u32,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     /// Held for the length of a transaction.
     writer: Mutex<Writer>,
     readers: Readers,
+    /// For what nodes need of each other, which waits for no reader.
+    beside: Readers,
+    /// What of others has been heard.
+    ear: Ear,
     /// After a transaction whose outcome nobody knows, until `reopen`.
     closed: AtomicBool,
 }
@@ -133,24 +152,21 @@ impl Postgres {
         runtime: Runtime,
     ) -> Result<Self, StoreError> {
         let session = runtime.block_on(checked(&address))?;
+        let mut process = [0; 16];
+        aws_lc_rs::rand::fill(&mut process)
+            .map_err(|_| StoreError::Failed("no random number".into()))?;
+        let process = Uuid::from_bytes(process);
         Ok(Self {
+            process,
+            ear: Ear::default(),
             readers: Readers::new(config.readers, config.answer_within()),
+            beside: Readers::new(BESIDE, config.answer_within()),
             attempts_max: config.attempts_max,
             address,
             runtime: Some(runtime),
-            writer: Mutex::new(Writer::new(session)),
+            writer: Mutex::new(Writer::new(session, process)),
             closed: AtomicBool::new(false),
         })
-    }
-
-    /// Begins to serve from it: nobody who began before commits anything from now on. What they
-    /// may have under way is committed before this returns, or never.
-    ///
-    /// # Errors
-    /// The database is not reached.
-    pub fn take_over(&self) -> Result<(), StoreError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.wait(writer.take_over())
     }
 
     /// Round trips to the database so far.
@@ -175,6 +191,15 @@ impl Postgres {
     ) -> Result<T, StoreError> {
         self.check_open()?;
         self.wait(self.readers.lend(&self.address, ask))
+    }
+
+    /// The same over a connection that is there for nodes alone.
+    fn beside<T>(
+        &self,
+        ask: impl AsyncFnMut(&Session) -> Result<T, error::Trouble>,
+    ) -> Result<T, StoreError> {
+        self.check_open()?;
+        self.wait(self.beside.lend(&self.address, ask))
     }
 
     fn check_open(&self) -> Result<(), StoreError> {
@@ -214,7 +239,8 @@ impl Store for Postgres {
         // A connection of its own: rows that were handed on cannot be taken back.
         self.wait(async {
             let session = Session::open(&self.address).await?;
-            Ok(load::load(&session, each).await?)
+            self.ear.set(load::load(&session, each).await?);
+            Ok(())
         })
     }
 
@@ -261,9 +287,14 @@ impl Store for Postgres {
         self.read(async |session: &Session| read::authorizations(session, filter).await)
     }
 
+    fn nodes(&self) -> Option<&dyn Nodes> {
+        Some(self)
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.readers.close();
+        self.beside.close();
         self.wait(async {
             let session = checked(&self.address).await?;
             writer.resume(session).await

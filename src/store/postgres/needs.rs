@@ -9,7 +9,7 @@ use crate::domain::{
     VehicleId,
 };
 use crate::store::{
-    AmendRequest, Amendment, NewAuthorization, Redemption, Reset, SignedBundle, Write,
+    AmendRequest, Amendment, NewAuthorization, Redemption, Reset, SignedBundle, Task, Write,
 };
 
 /// The rows to read, by their keys; sorted, because that is the order they are locked in.
@@ -43,6 +43,10 @@ pub(super) struct Needs {
     pub(super) marks: BTreeSet<(u32, u64, u32)>,
     /// Fleets whose rulings are read.
     pub(super) ruled: BTreeSet<FleetId>,
+    /// Fleets whose status indexes are counted out.
+    pub(super) counters: BTreeSet<FleetId>,
+    /// Leases under which something is done.
+    pub(super) leases: BTreeSet<Task>,
     /// Whether amendments are counted.
     pub(super) amendments: bool,
 }
@@ -111,7 +115,12 @@ impl Needs {
                 self.epochs.insert(renewal.signed.bundle.epoch);
                 self.renewed.insert(renewal.signed.bundle.id);
             }
-            Write::Listed(_) => {}
+            Write::Listed(_) | Write::Lists(_) | Write::AskLists(_) => {}
+            Write::TakeIndexes(fleet, _) => drop(self.counters.insert(*fleet)),
+            Write::Under(lease, write) => {
+                self.leases.insert(lease.task);
+                self.add(write);
+            }
             Write::Contact(fleet, vehicle, _) => {
                 self.fleets.insert(*fleet);
                 self.vehicles.insert((*fleet, vehicle.clone()));

@@ -8,13 +8,31 @@ use super::session::{Ask, Session, values};
 use crate::domain::UnixTime;
 use crate::store::encoding::column;
 
-/// Whatever was over before `before`, which itself is not before it; returns how many
-/// authorizations. A transaction has begun.
+/// What processes have left. Nobody asks after transactions once their process knows, and whoever has
+/// not heard of changes by then loads everything (`news::KEPT_MS`).
+const PROCESSES: [&str; 4] = [
+    "DELETE FROM transactions WHERE at < now() - interval '1 day'",
+    "DELETE FROM changes WHERE at < now() - interval '1 hour'",
+    "DELETE FROM writers WHERE at < now() - interval '1 day'",
+    "DELETE FROM nodes WHERE seen < now() - interval '1 day'",
+];
+
+/// Which of the statements below deletes tokens.
+const TOKENS: usize = 4;
+
+/// What was purged.
+pub(super) struct Purged {
+    pub(super) authorizations: u32,
+    /// Whether there was anything among it that books hold.
+    pub(super) of_books: bool,
+}
+
+/// Whatever was over before `before`, which itself is not before it. A transaction has begun.
 pub(super) async fn purge(
     session: &Session,
     before: UnixTime,
     at_most: u32,
-) -> Result<u32, Trouble> {
+) -> Result<Purged, Trouble> {
     let before = column(before)?;
     let over = session
         .query(
@@ -55,7 +73,7 @@ pub(super) async fn purge(
             values![authorizations],
         ),
         Ask::Query(
-            "DELETE FROM tokens WHERE expires_at < $1 OR revoked_at < $1",
+            "DELETE FROM tokens WHERE expires_at < $1 OR revoked_at < $1 RETURNING id",
             values![before],
         ),
         Ask::Query("DELETE FROM statuses WHERE ends < $1", values![before]),
@@ -64,12 +82,16 @@ pub(super) async fn purge(
             values![before],
         ),
         Ask::Query("DELETE FROM answered WHERE ends < $1", values![before]),
-        // Nobody asks after them once their process knows.
-        Ask::Query(
-            "DELETE FROM transactions WHERE at < now() - interval '1 day'",
-            values![],
-        ),
+        Ask::Query(PROCESSES[0], values![]),
+        Ask::Query(PROCESSES[1], values![]),
+        Ask::Query(PROCESSES[2], values![]),
+        Ask::Query(PROCESSES[3], values![]),
     ];
-    session.round(&gone).await.map_err(|it| it.trouble())?;
-    Ok(u32::try_from(over.len() + orders.len()).unwrap_or(at_most))
+    let gone = session.round(&gone).await.map_err(|it| it.trouble())?;
+    let tokens = gone.get(TOKENS).is_some_and(|rows| !rows.is_empty());
+    let authorizations = u32::try_from(over.len() + orders.len()).unwrap_or(at_most);
+    Ok(Purged {
+        authorizations,
+        of_books: authorizations > 0 || tokens,
+    })
 }

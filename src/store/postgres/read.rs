@@ -43,6 +43,9 @@ macro_rules! authorizations {
 /// Every authorization, by id.
 pub(super) const ALL_AUTHORIZATIONS: &str = authorizations!("ORDER BY a.id");
 
+/// Those of these ids.
+pub(super) const THESE_AUTHORIZATIONS: &str = authorizations!("WHERE a.id = ANY($1)");
+
 /// The bundle of that name, as it was issued last.
 pub(super) async fn bundle(
     session: &Session,

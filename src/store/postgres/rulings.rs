@@ -10,7 +10,7 @@ use super::rows::{get, id, number, small, text, uuids};
 use super::session::values;
 use super::survey::Survey;
 use super::write::{Writing, each, try_each, uuid};
-use crate::domain::FleetId;
+use crate::domain::{FleetId, VehicleId};
 use crate::store::encoding::column;
 use crate::store::encoding::rulings::{act, name, read_name};
 use crate::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
@@ -27,26 +27,49 @@ pub(super) const TABLES: [(&str, Read); 3] = [
     ),
     (
         "SELECT fleet, day, base, approved FROM quotas ORDER BY fleet",
-        |row, _| Ok(Row::Ruled(FleetId(id(row, 0)?), Ruled::Day(day(row)?))),
+        of_day,
     ),
 ];
 
-fn rules(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn of_day(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    Ok(Row::Ruled(FleetId(id(row, 0)?), Ruled::Day(day(row)?)))
+}
+
+pub(super) fn rules(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let ruled = Ruled::Rules(small(row, 1)?, text(row, 2)?.into());
     Ok(Row::Ruled(FleetId(id(row, 0)?), ruled))
 }
 
 fn frozen(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
-    let vehicle = read_name(text(row, 1)?)?;
+    let (vehicle, frozen) = of_brake(row)?;
+    Ok(Row::Ruled(
+        FleetId(id(row, 0)?),
+        Ruled::Frozen(vehicle, frozen),
+    ))
+}
+
+/// Adds to all that is frozen of a fleet, whose rows follow each other; a row without a vehicle says
+/// that there is nothing.
+pub(super) fn all_frozen(row: &SqlRow, rows: &mut Vec<Row>) -> Result<(), StoreError> {
+    let fleet = FleetId(id(row, 0)?);
+    if !matches!(rows.last(), Some(Row::Ruled(of, Ruled::AllFrozen(_))) if *of == fleet) {
+        rows.push(Row::Ruled(fleet, Ruled::AllFrozen(Vec::new())));
+    }
+    if get::<Option<&str>>(row, 1)?.is_some()
+        && let Some(Row::Ruled(_, Ruled::AllFrozen(all))) = rows.last_mut()
+    {
+        all.push(of_brake(row)?);
+    }
+    Ok(())
+}
+
+fn of_brake(row: &SqlRow) -> Result<(Option<VehicleId>, Frozen), StoreError> {
     let frozen = Frozen {
         since: number(row, 2)?,
         by: text(row, 3)?.into(),
         why: get(row, 4)?,
     };
-    Ok(Row::Ruled(
-        FleetId(id(row, 0)?),
-        Ruled::Frozen(vehicle, frozen),
-    ))
+    Ok((read_name(text(row, 1)?)?, frozen))
 }
 
 fn day(row: &SqlRow) -> Result<QuotaDay, StoreError> {

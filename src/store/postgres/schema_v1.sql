@@ -224,12 +224,18 @@ CREATE TABLE statuses (
 
 CREATE INDEX statuses_by_end ON statuses (ends);
 
--- When each status list was last signed, and when the last of those that were given out ends.
+-- When each status list was last signed, and when the last of those that were given out ends; what
+-- was given out last, by which epoch, up to which amendment it says everything, and SHA-256 of what
+-- it says.
 CREATE TABLE status_lists (
     tag BIGINT NOT NULL,
     shard BIGINT NOT NULL,
     issued_at BIGINT NOT NULL,
     expires BIGINT NOT NULL,
+    revision BIGINT,
+    epoch BYTEA,
+    content BYTEA,
+    body BYTEA,
     PRIMARY KEY (tag, shard)
 );
 
@@ -288,15 +294,49 @@ CREATE TABLE quotas (
     approved BIGINT NOT NULL
 );
 
--- Who serves from this store: the last that took over, by a number that grows. A transaction of a
--- server is committed under its own number and no other.
+-- What only one node does at a time, who does it, and until when by this database's clock. `number`
+-- grows with each taking: what is done under a lease is committed under its number and no other.
 CREATE TABLE leases (
     name TEXT PRIMARY KEY,
     number BIGINT NOT NULL,
-    holder UUID
+    holder UUID,
+    ends TIMESTAMPTZ NOT NULL
 );
 
-INSERT INTO leases (name, number) VALUES ('serving', 0);
+INSERT INTO leases (name, number, ends) VALUES ('keeping', 0, now()), ('lists', 0, now());
+
+-- Fleets that somebody waits to hold alone, and until when others step back.
+CREATE TABLE turns (
+    fleet UUID PRIMARY KEY,
+    ends TIMESTAMPTZ NOT NULL
+);
+
+-- Nodes that serve, and when each was there last.
+CREATE TABLE nodes (
+    id UUID PRIMARY KEY,
+    number BIGINT NOT NULL UNIQUE,
+    began TIMESTAMPTZ NOT NULL,
+    seen TIMESTAMPTZ NOT NULL
+);
+
+-- What transactions have changed that books hold: names of rows, as CBOR. `writers` has the number
+-- of the last one of each process. A process commits one transaction after the other, so whoever
+-- sees one of its numbers sees all below it.
+CREATE TABLE writers (
+    process UUID PRIMARY KEY,
+    number BIGINT NOT NULL,
+    at TIMESTAMPTZ NOT NULL
+);
+
+CREATE TABLE changes (
+    process UUID NOT NULL,
+    number BIGINT NOT NULL,
+    at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    body BYTEA NOT NULL,
+    PRIMARY KEY (process, number)
+);
+
+CREATE INDEX changes_by_time ON changes (at);
 
 -- One row for each transaction: which of which process. It tells a process that lost its connection
 -- whether its last one took place.

@@ -22,6 +22,11 @@ use super::error::{Trouble, words};
 use super::tls::Tls;
 use crate::store::StoreError;
 
+/// How long a transaction may wait for this process before the database ends it, in milliseconds:
+/// one that was stopped, or cut off, in the middle of a transaction keeps nobody waiting for what it
+/// has locked.
+const IDLE_MS: u32 = 2_000;
+
 /// A statement under way.
 type Asking<'a, T, E = Error> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
 
@@ -68,7 +73,7 @@ impl Address {
             to.password(password.expose_secret());
         }
         let options = format!(
-            "{} -c statement_timeout={}",
+            "{} -c statement_timeout={} -c idle_in_transaction_session_timeout={IDLE_MS}",
             to.get_options().unwrap_or_default(),
             config.statement_timeout_ms
         );

@@ -5,24 +5,18 @@
 //! whoever changes them holds it alone. Statements read what was committed before each of them, so
 //! what comes after the locks is read as it is.
 
-use std::collections::HashMap;
-
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::ground::{
-    AuthorizationRow, EpochRow, FirstIssue, Ground, IdentityRow, TerminalRow, TokenRow, VehicleRow,
-    Written,
-};
+use super::ground::{Ground, TokenRow};
 use super::needs::Needs;
 use super::rows::{bytes, id, name, names, number, small, text, uuids};
 use super::session::{Ask, Value, values};
+use super::surveyed::{authorization, bundle, epoch, fleet, held, identity_row, terminal, vehicle};
 use crate::domain::{
-    AuthorizationId, BundleId, EpochId, FleetId, Held, IdentityId, Reasons, TerminalId, TokenId,
-    VehicleId,
+    AuthorizationId, BundleId, EpochId, FleetId, IdentityId, TerminalId, TokenId, VehicleId,
 };
 use crate::store::StoreError;
-use crate::store::encoding::{corrupt, words};
 
 /// Takes a statement's rows in.
 pub(super) type Take = fn(&mut Ground, &Row) -> Result<(), StoreError>;
@@ -34,27 +28,19 @@ pub(super) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    /// Asks for everything in `needs`. With `begin` it begins the transaction; with `lease` the
-    /// next answer is the number of whoever serves, held until the transaction ends.
-    pub(super) fn of(needs: &'a Needs, begin: bool, lease: bool) -> Self {
+    /// Asks for everything in `needs`; `begin` begins the transaction. With `heed` it steps back
+    /// where it is the turn of another ([`Ground::turn_of_another`]).
+    pub(super) fn of(needs: &'a Needs, begin: Option<&'static str>, heed: bool) -> Self {
         let mut survey = Self {
             asks: Vec::with_capacity(16),
             takes: Vec::with_capacity(16),
         };
-        if begin {
-            // Whatever the server's default: statements after the locks must see what the locks
-            // were waited for.
-            survey
-                .asks
-                .push(Ask::Plain("BEGIN ISOLATION LEVEL READ COMMITTED"));
+        if let Some(begin) = begin {
+            survey.asks.push(Ask::Plain(begin));
             survey.takes.push(None);
         }
-        survey.ask(
-            lease,
-            "SELECT number FROM leases WHERE name = 'serving' FOR SHARE",
-            values![],
-            |_, _| Ok(()),
-        );
+        survey.leases(needs);
+        survey.fleets(needs, heed);
         survey.locks(needs);
         survey.keys(needs);
         survey.registry(needs);
@@ -88,7 +74,25 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn locks(&mut self, needs: &'a Needs) {
+    /// Leases that are held, by the database's clock; nobody else takes them until the transaction
+    /// ends.
+    fn leases(&mut self, needs: &'a Needs) {
+        let leases: Vec<&str> = needs.leases.iter().map(|task| task.name()).collect();
+        self.ask(
+            !leases.is_empty(),
+            "SELECT name, number FROM leases WHERE name = ANY($1) AND ends > clock_timestamp()
+             ORDER BY name FOR SHARE",
+            values![leases],
+            |ground, row| {
+                ground.leases.insert(text(row, 0)?.into(), number(row, 1)?);
+                Ok(())
+            },
+        );
+    }
+
+    /// Fleets. One at which it is the turn of another is not locked, where turns are heeded, and is
+    /// found out by that.
+    fn fleets(&mut self, needs: &'a Needs, heed: bool) {
         let alone = &needs.fleets_alone;
         self.ask(
             !alone.is_empty(),
@@ -98,12 +102,29 @@ impl<'a> Survey<'a> {
         );
         let shared = needs.fleets.difference(alone);
         let shared = uuids(shared.map(|id| &id.0));
+        // Who holds another alone has had his turn, and does not step back while he has it.
+        let heed = heed && alone.is_empty();
         self.ask(
             !shared.is_empty(),
-            "SELECT id, status FROM fleets WHERE id = ANY($1) ORDER BY id FOR SHARE",
-            values![shared],
+            "SELECT id, status FROM fleets WHERE id = ANY($1) AND NOT ($2 AND EXISTS (
+                 SELECT 1 FROM turns WHERE fleet = ANY($1) AND ends > clock_timestamp()))
+             ORDER BY id FOR SHARE",
+            values![shared.clone(), heed],
             fleet,
         );
+        self.ask(
+            heed && !shared.is_empty(),
+            "SELECT id FROM fleets WHERE id = ANY($1)",
+            values![shared],
+            |ground, row| {
+                // Fleets are never deleted.
+                ground.turn_of_another |= !ground.fleets.contains_key(&FleetId(id(row, 0)?));
+                Ok(())
+            },
+        );
+    }
+
+    fn locks(&mut self, needs: &'a Needs) {
         self.ask(
             needs.steps,
             "SELECT value FROM counters WHERE name = 'epochs' FOR UPDATE",
@@ -139,6 +160,17 @@ impl<'a> Survey<'a> {
              coalesce(revision, 0) FROM authorizations WHERE id = ANY($1) ORDER BY id FOR UPDATE",
             values![uuids(needs.authorizations.iter().map(|id| &id.0))],
             authorization,
+        );
+        self.ask(
+            !needs.counters.is_empty(),
+            "SELECT fleet, next FROM status_counters WHERE fleet = ANY($1)
+             ORDER BY fleet FOR UPDATE",
+            values![uuids(needs.counters.iter().map(|id| &id.0))],
+            |ground, row| {
+                let fleet = FleetId(id(row, 0)?);
+                ground.counters.insert(fleet, number(row, 1)?);
+                Ok(())
+            },
         );
     }
 
@@ -179,13 +211,7 @@ impl<'a> Survey<'a> {
             ],
             |ground, row| {
                 let place = (small(row, 0)?, number(row, 1)?, small(row, 2)?);
-                let reasons = Reasons::from_bits(small(row, 4)?)
-                    .ok_or_else(|| corrupt("an unknown reason"))?;
-                let held = match super::rows::get::<i64>(row, 3)? {
-                    words::KEY_REVOKED => Held::ForGood,
-                    _ => Held::By(reasons),
-                };
-                ground.held.insert(place, (held, number(row, 5)?));
+                ground.held.insert(place, (held(row, 3)?, number(row, 5)?));
                 Ok(())
             },
         );
@@ -335,97 +361,4 @@ impl<'a> Survey<'a> {
             },
         );
     }
-}
-
-fn row_is_active(row: &Row, column: usize) -> Result<bool, StoreError> {
-    let status: i64 = super::rows::get(row, column)?;
-    Ok(status == words::ACTIVE)
-}
-
-fn fleet(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let active = row_is_active(row, 1)?;
-    ground.fleets.insert(FleetId(id(row, 0)?), active);
-    Ok(())
-}
-
-fn epoch(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let epoch = EpochRow {
-        state: super::rows::get(row, 1)?,
-        token_serial: text(row, 2)?.into(),
-        place: super::rows::get(row, 3)?,
-    };
-    ground.epochs.insert(EpochId(bytes(row, 0)?), epoch);
-    Ok(())
-}
-
-fn authorization(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let bundle: Option<Uuid> = super::rows::get(row, 6)?;
-    let of = AuthorizationId(id(row, 0)?);
-    let row = AuthorizationRow {
-        fleet: FleetId(id(row, 1)?),
-        vehicle: name(row, 2, VehicleId::parse)?,
-        version: small(row, 3)?,
-        state: super::rows::get(row, 4)?,
-        pin_attempts: small(row, 5)?,
-        revision: number(row, 7)?,
-        bundle: bundle.map(|bundle| BundleId(bundle.into_bytes())),
-        written: Written::No,
-    };
-    ground.authorizations.insert(of, row);
-    Ok(())
-}
-
-fn vehicle(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let place = (FleetId(id(row, 0)?), name(row, 1, VehicleId::parse)?);
-    let row = VehicleRow {
-        status: super::rows::get(row, 2)?,
-        epoch: small(row, 3)?,
-    };
-    ground.vehicles.insert(place, row);
-    Ok(())
-}
-
-/// How an identity of this status stands; its hold is in column `hold`.
-fn identity_row(row: &Row, status: i64, hold: usize) -> Result<IdentityRow, StoreError> {
-    let hold: Option<i64> = super::rows::get(row, hold)?;
-    Ok(IdentityRow {
-        active: status == words::ACTIVE,
-        held: hold.is_some(),
-    })
-}
-
-/// A terminal, with the identity it belongs to.
-fn terminal(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let fleet = FleetId(id(row, 0)?);
-    let identity = name(row, 3, IdentityId::parse)?;
-    let status: Option<i64> = super::rows::get(row, 4)?;
-    if let Some(status) = status {
-        let of = identity_row(row, status, 5)?;
-        ground.identities.insert((fleet, identity.clone()), of);
-    }
-    let of = TerminalRow {
-        status: super::rows::get(row, 2)?,
-        identity,
-    };
-    let place = (fleet, name(row, 1, TerminalId::parse)?);
-    ground.terminals.insert(place, of);
-    Ok(())
-}
-
-/// A version of a bundle; the first of it counts.
-fn bundle(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let author: Option<Uuid> = super::rows::get(row, 4)?;
-    let terminal: Option<&str> = super::rows::get(row, 5)?;
-    let first = FirstIssue {
-        version: small(row, 1)?,
-        fleet: FleetId(id(row, 2)?),
-        vehicle: name(row, 3, VehicleId::parse)?,
-        author: author.map(|author| TokenId(author.into_bytes())),
-        terminal: terminal
-            .map(|terminal| super::rows::named(TerminalId::parse(terminal)))
-            .transpose()?,
-    };
-    let known: &mut HashMap<_, _> = &mut ground.bundles;
-    known.entry(BundleId(id(row, 0)?)).or_insert(first);
-    Ok(())
 }

@@ -4,12 +4,11 @@
 //! writes what was decided and commits. (A purge has rounds of its own, and what comes after it
 //! begins anew.)
 //!
-//! Each leaves a row under the number that this process gave it. Where the answer to `COMMIT` is
+//! Each leaves a row under the number that this process gave it, and what others have to hear of it
+//! under the same number. Where the answer to `COMMIT` is
 //! lost, the same row is inserted once more: either it is there, and the transaction took place, or
 //! it can be inserted, and the transaction never can be any more, wherever it was under way. Only
 //! then is anything answered.
-
-use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -21,12 +20,10 @@ use super::needs::Needs;
 use super::purge;
 use super::session::{Address, Ask, Session, Unanswered, values};
 use super::survey::Survey;
+use super::touched::Touched;
+use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
 use super::write::Writing;
-use crate::store::{Applied, StoreError, Write};
-
-/// The first wait before a transaction is tried again, doubling up to the last; each is jittered.
-const WAIT_MIN_MS: u64 = 2;
-const WAIT_MAX_MS: u64 = 200;
+use crate::store::{Applied, Lease, StoreError, Write};
 
 /// The connection that writes, and what its process knows.
 pub(super) struct Writer {
@@ -36,8 +33,10 @@ pub(super) struct Writer {
     number: i64,
     /// Whether nobody knows what became of it.
     in_doubt: bool,
-    /// Under which number it serves, where it does.
-    lease: Option<i64>,
+    /// Fleets at which a turn was asked for.
+    turn: Vec<Uuid>,
+    /// How often this transaction has stepped back for others.
+    stepped_back: u32,
     contexts: Contexts,
 }
 
@@ -45,6 +44,8 @@ pub(super) struct Writer {
 enum Ended {
     /// Taken back; it may be tried again.
     Again(StoreError),
+    /// Taken back: it is somebody else's turn.
+    SteppedBack,
     /// Taken back.
     Failed(StoreError),
     /// The connection was lost before anything could be committed.
@@ -72,46 +73,24 @@ impl From<StoreError> for Ended {
 /// A transaction's writes in parts that are decided together.
 enum Part<'a> {
     Writes(&'a [Write]),
-    Purge(u64, u32),
+    Purge(u64, u32, Option<Lease>),
 }
 
 impl Writer {
-    pub(super) fn new(session: Session) -> Self {
-        let mut process = [0; 16];
-        // A generator that fails here fails everywhere; two processes of one id would still be
-        // told apart by their rows.
-        let _ = aws_lc_rs::rand::fill(&mut process);
+    pub(super) fn new(session: Session, process: Uuid) -> Self {
         Self {
             session: Some(session),
-            process: Uuid::from_bytes(process),
+            process,
             number: 0,
             in_doubt: false,
-            lease: None,
+            turn: Vec::new(),
+            stepped_back: 0,
             contexts: Contexts::default(),
         }
     }
 
-    /// Takes over: from now on nobody who took over before commits anything.
-    pub(super) async fn take_over(&mut self) -> Result<(), StoreError> {
-        let session = self.session.as_ref().ok_or_else(no_session)?;
-        let taken = session
-            .query(
-                "UPDATE leases SET number = number + 1, holder = $1 WHERE name = 'serving'
-                 RETURNING number",
-                values![self.process],
-            )
-            .await?;
-        let number = taken.first().map(|row| super::rows::get(row, 0));
-        self.lease = number.transpose()?;
-        Ok(())
-    }
-
     /// Goes on over another connection, once it is known what became of the last transaction.
     pub(super) async fn resume(&mut self, session: Session) -> Result<(), StoreError> {
-        if self.lease.is_some() {
-            let sql = "SELECT number FROM leases WHERE name = 'serving'";
-            check_lease(self.lease, session.query(sql, vec![]).await?.first())?;
-        }
         self.session = Some(session);
         if self.in_doubt {
             self.read_back().await?;
@@ -128,12 +107,22 @@ impl Writer {
     ) -> Result<Vec<Applied>, StoreError> {
         let mut connected_anew = false;
         let mut attempt = 0;
+        (self.turn, self.stepped_back) = (Vec::new(), 0);
         loop {
             attempt += 1;
             let why = match self.attempt(address, writes).await {
                 Ok(applied) => return Ok(applied),
                 Err(Ended::Failed(why)) => return Err(why),
-                Err(Ended::Again(why)) => why,
+                Err(Ended::SteppedBack) => {
+                    attempt -= 1;
+                    self.stepped_back += 1;
+                    tokio::time::sleep(STEP_BACK).await;
+                    continue;
+                }
+                Err(Ended::Again(why)) => {
+                    self.ask_for_turn(writes).await;
+                    why
+                }
                 // An idle connection may have been cut long ago.
                 Err(Ended::Lost(why)) if connected_anew => return Err(why),
                 Err(Ended::Lost(why)) => {
@@ -173,82 +162,108 @@ impl Writer {
         match &ended {
             Ok(_) => self.contexts.committed(),
             Err(Ended::Lost(_) | Ended::InDoubt(..)) => self.session = None,
-            Err(Ended::Again(_) | Ended::Failed(_)) => self.take_back().await,
+            Err(Ended::Again(_) | Ended::SteppedBack | Ended::Failed(_)) => self.take_back().await,
         }
         ended
     }
 
+    /// Asks for a turn, where fleets are to be held alone.
+    async fn ask_for_turn(&mut self, writes: &[Write]) {
+        let fleets = turn::alone(writes);
+        if let Some(session) = &self.session
+            && !fleets.is_empty()
+            // Not asked for now, it is after the next attempt.
+            && turn::ask(session, &fleets).await.is_ok()
+        {
+            self.turn = fleets;
+        }
+    }
+
     async fn run(&mut self, writes: &[Write]) -> Result<Vec<Applied>, Ended> {
         let session = self.session.as_ref().ok_or_else(no_session)?;
-        let end = |asks: &mut Vec<Ask<'_>>| {
-            asks.push(Ask::Query(
-                "INSERT INTO transactions (process, number) VALUES ($1, $2)",
-                values![self.process, self.number],
-            ));
-            asks.push(Ask::Plain("COMMIT"));
-        };
         let mut applied = Vec::with_capacity(writes.len());
+        let mut touched = Touched::default();
         let mut parts = parts(writes).into_iter().peekable();
         let mut begun = false;
         while let Some(part) = parts.next() {
             let last = parts.peek().is_none();
+            // What was decided lives as long as what is written of it.
+            let mut ground = Ground::default();
+            let mut asks = Vec::new();
             match part {
                 Part::Writes(writes) => {
                     let needs = Needs::of(writes);
-                    let held = self.lease.filter(|_| !begun);
-                    let survey = Survey::of(&needs, !begun, held.is_some());
-                    let answers = session.round(&survey.asks).await;
-                    let answers = answers.map_err(|unanswered| unanswered.trouble())?;
-                    if held.is_some() {
-                        check_lease(held, answers.get(1).and_then(|rows| rows.first()))?;
+                    let impatient = self.turn.is_empty() && !needs.fleets_alone.is_empty();
+                    let begin = match impatient {
+                        true => turn::BEGIN_IMPATIENT,
+                        false => turn::BEGIN,
+                    };
+                    let begin = (!begun).then_some(begin);
+                    let heed = self.stepped_back < STEPS_BACK_MAX;
+                    survey(session, &needs, begin, heed, &mut ground).await?;
+                    if ground.turn_of_another {
+                        return Err(Ended::SteppedBack);
                     }
-                    let mut ground = Ground::default();
-                    survey.take(&mut ground, &answers)?;
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
                     }
-                    let mut asks = Writing::of(&ground, &mut self.contexts)?.0;
                     if last && !begun && !ground.is_changed() {
-                        asks = vec![Ask::Plain("COMMIT")];
-                        let looked = session.round(&asks).await;
+                        let looked = session.round(&[Ask::Plain("COMMIT")]).await;
                         looked.map_err(|unanswered| unanswered.trouble())?;
                         return Ok(applied);
                     }
-                    if last {
-                        end(&mut asks);
-                        finish(session, &asks, &applied).await?;
+                    touched.add(&ground);
+                    asks = Writing::of(&ground, &mut self.contexts)?.0;
+                }
+                Part::Purge(before, at_most, lease) => {
+                    let mut needs = Needs::default();
+                    needs.leases.extend(lease.map(|lease| lease.task));
+                    let begin = (!begun).then_some(turn::BEGIN);
+                    survey(session, &needs, begin, false, &mut ground).await?;
+                    if lease.is_some_and(|lease| !ground.holds(lease)) {
+                        applied.push(Applied::Stale);
                     } else {
-                        let written = session.round(&asks).await;
-                        written.map_err(|unanswered| unanswered.trouble())?;
+                        let purged = purge::purge(session, before, at_most).await?;
+                        if purged.of_books {
+                            touched.purged = touched.purged.max(Some(before));
+                        }
+                        applied.push(Applied::Purged(purged.authorizations));
                     }
                 }
-                Part::Purge(before, at_most) => {
-                    if !begun {
-                        self.begin(session).await?;
-                    }
-                    let purged = purge::purge(session, before, at_most).await?;
-                    applied.push(Applied::Purged(purged));
-                    if last {
-                        let mut asks = Vec::new();
-                        end(&mut asks);
-                        finish(session, &asks, &applied).await?;
-                    }
-                }
+            }
+            if last {
+                self.end(&mut asks, &touched)?;
+                finish(session, &asks, &applied).await?;
+            } else {
+                let written = session.round(&asks).await;
+                written.map_err(|unanswered| unanswered.trouble())?;
             }
             begun = true;
         }
         Ok(applied)
     }
 
-    /// Begins a transaction that asks for nothing yet.
-    async fn begin(&self, session: &Session) -> Result<(), Ended> {
-        let needs = Needs::default();
-        let survey = Survey::of(&needs, true, self.lease.is_some());
-        let begun = session.round(&survey.asks).await;
-        let begun = begun.map_err(|unanswered| unanswered.trouble())?;
-        if self.lease.is_some() {
-            check_lease(self.lease, begun.get(1).and_then(|rows| rows.first()))?;
+    /// What every transaction ends with: its own row, what others have to hear of it, and `COMMIT`.
+    fn end(&self, asks: &mut Vec<Ask<'_>>, touched: &Touched) -> Result<(), StoreError> {
+        asks.push(Ask::Query(
+            "INSERT INTO transactions (process, number) VALUES ($1, $2)",
+            values![self.process, self.number],
+        ));
+        if !touched.is_empty() {
+            asks.push(Ask::Query(
+                "INSERT INTO changes (process, number, body) VALUES ($1, $2, $3)",
+                values![self.process, self.number, touched.encode()?],
+            ));
+            asks.push(Ask::Query(
+                "INSERT INTO writers (process, number, at) VALUES ($1, $2, now())
+                 ON CONFLICT (process) DO UPDATE SET number = excluded.number, at = excluded.at",
+                values![self.process, self.number],
+            ));
         }
+        if !self.turn.is_empty() {
+            asks.push(turn::end(&self.turn));
+        }
+        asks.push(Ask::Plain("COMMIT"));
         Ok(())
     }
 
@@ -333,15 +348,19 @@ async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Res
     Err(Ended::InDoubt(applied.to_vec(), why))
 }
 
-/// Whether nobody else has taken over.
-fn check_lease(held: Option<i64>, row: Option<&tokio_postgres::Row>) -> Result<(), StoreError> {
-    let number: Option<i64> = row.map(|row| super::rows::get(row, 0)).transpose()?;
-    if number == held {
-        return Ok(());
-    }
-    Err(StoreError::Failed(
-        "another server has taken over this store".into(),
-    ))
+/// Locks and reads what `needs` says.
+async fn survey(
+    session: &Session,
+    needs: &Needs,
+    begin: Option<&'static str>,
+    heed: bool,
+    ground: &mut Ground,
+) -> Result<(), Ended> {
+    let survey = Survey::of(needs, begin, heed);
+    let answers = session.round(&survey.asks).await;
+    let answers = answers.map_err(|unanswered| unanswered.trouble())?;
+    survey.take(ground, &answers)?;
+    Ok(())
 }
 
 fn no_session() -> StoreError {
@@ -350,24 +369,21 @@ fn no_session() -> StoreError {
 
 fn parts(writes: &[Write]) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
-    let purge = |write: &Write| matches!(write, Write::Purge(..));
-    for some in writes.chunk_by(|a, b| !purge(a) && !purge(b)) {
-        parts.push(match some {
-            [Write::Purge(before, at_most)] => Part::Purge(*before, *at_most),
-            some => Part::Writes(some),
-        });
+    let is_purge = |write: &Write| purge_of(write).is_some();
+    for some in writes.chunk_by(|a, b| !is_purge(a) && !is_purge(b)) {
+        let purge = some.first().and_then(purge_of);
+        parts.push(purge.unwrap_or(Part::Writes(some)));
     }
     parts
 }
 
-/// How long to wait before the next attempt: up to a bound that doubles.
-fn wait(attempt: u32) -> Duration {
-    let bound = (WAIT_MIN_MS << attempt.min(16)).min(WAIT_MAX_MS);
-    let mut random = [0; 8];
-    // Without a random number it waits for as long as it may.
-    let fraction = match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => u64::from_be_bytes(random) % 1000,
-        Err(_) => 1000,
-    };
-    Duration::from_micros(bound * fraction)
+fn purge_of(write: &Write) -> Option<Part<'_>> {
+    match write {
+        Write::Purge(before, at_most) => Some(Part::Purge(*before, *at_most, None)),
+        Write::Under(lease, write) => match **write {
+            Write::Purge(before, at_most) => Some(Part::Purge(before, at_most, Some(*lease))),
+            _ => None,
+        },
+        _ => None,
+    }
 }

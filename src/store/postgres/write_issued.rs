@@ -257,7 +257,34 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
+        self.signed_lists(ground)?;
         self.contacts(ground)
+    }
+
+    /// What is given out of lists whose times were written just before. An older one that comes
+    /// late leaves the newer.
+    fn signed_lists(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let rows = &ground.changes.signed_lists;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.put(
+            "UPDATE status_lists l SET revision = k.revision, epoch = k.epoch,
+             content = k.content, body = k.body
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[],
+             $6::bytea[], $7::bytea[]) k (tag, shard, issued_at, revision, epoch, content, body)
+             WHERE l.tag = k.tag AND l.shard = k.shard AND l.issued_at = k.issued_at",
+            vec![
+                each(rows, |((tag, _), _)| i64::from(*tag)),
+                try_each(rows, |((_, shard), _)| column(*shard))?,
+                try_each(rows, |(_, it)| column(it.listed.issued_at))?,
+                try_each(rows, |(_, it)| column(it.revision))?,
+                each(rows, |(_, it)| &it.epoch.0[..]),
+                each(rows, |(_, it)| &it.content[..]),
+                each(rows, |(_, it)| &*it.bytes),
+            ],
+        );
+        Ok(())
     }
 
     fn contacts(&mut self, ground: &'a Ground) -> Result<(), StoreError> {

@@ -46,6 +46,24 @@ pub(super) fn new_fleet(connection: &Connection, fleet: &Fleet) -> Result<Applie
     Ok(done_or(Applied::Conflict, done))
 }
 
+/// Counts out status indexes.
+pub(super) fn take_indexes(
+    connection: &Connection,
+    fleet: &FleetId,
+    count: u64,
+) -> Result<Applied, StoreError> {
+    let sql = "UPDATE fleets SET status_next = status_next + ?2 WHERE id = ?1
+               RETURNING status_next - ?2";
+    let first: Option<i64> = connection
+        .prepare_cached(sql)?
+        .query_row(params![fleet.bytes(), column(count)?], |row| row.get(0))
+        .optional()?;
+    Ok(match first {
+        Some(first) => Applied::Indexes(encoding::number(first)?),
+        None => Applied::Stale,
+    })
+}
+
 pub(super) fn function(
     connection: &Connection,
     fleet: &FleetId,

@@ -203,6 +203,18 @@ impl Transaction<'_> {
             Write::Follow(following) => suspend::follow(connection, following),
             Write::Renew(renewal) => renew::renew(self, renewal),
             Write::Listed(lists) => statuses::listed(connection, lists),
+            Write::Lists(lists) => {
+                let when: Vec<_> = lists.iter().map(|list| list.listed).collect();
+                statuses::listed(connection, &when)
+            }
+            // There is nobody else to tell.
+            Write::AskLists(_) => Ok(Applied::Done),
+            Write::TakeIndexes(fleet, count) => {
+                self.raise_status_next()?;
+                self.status_next.clear();
+                registry::take_indexes(connection, fleet, *count)
+            }
+            Write::Under(_, write) => self.apply(write),
             Write::Contact(fleet, vehicle, contact) => {
                 statuses::contact(connection, fleet, vehicle, contact)
             }

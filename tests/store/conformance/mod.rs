@@ -50,7 +50,7 @@ macro_rules! conformance {
             conditions: each_condition_of_an_authorization_counts,
                 each_condition_of_a_redemption_counts;
             redeem: a_redemption_is_found_by_all_its_names, at_most_one, a_bundle_id_is_taken_once, every_field_comes_back,
-                the_counter_never_goes_down, later_writes_see_earlier_ones,
+                the_counter_never_goes_down, indexes_are_taken_once, later_writes_see_earlier_ones,
                 rivals_from_threads_get_one_bundle;
             amend: an_amendment_comes_back_whole, each_condition_of_an_amendment_counts,
                 redemption_and_change_exclude_each_other, the_same_amendment_is_answered_once,

@@ -170,6 +170,32 @@ pub(crate) fn the_counter_never_goes_down<P: Place>() {
     assert_eq!(counter(&store), Some(24));
 }
 
+pub(crate) fn indexes_are_taken_once<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    let take = |count| Write::TakeIndexes(FLEET, count);
+    let mut taken = Vec::new();
+    // Together with a redemption that has counted by itself, which counts too.
+    let writes = [authorize(authorization(1)), redeem(&authorization(1))];
+    for writes in [
+        vec![take(8)],
+        vec![take(4), take(4)],
+        [&writes[..], &[take(16)]].concat(),
+    ] {
+        for (applied, write) in commit(&store, &writes).into_iter().zip(&writes) {
+            if let (Applied::Indexes(first), Write::TakeIndexes(_, count)) = (applied, write) {
+                taken.extend(first..first + count);
+            }
+        }
+    }
+    assert_eq!(taken, (0..32).collect::<Vec<_>>());
+    let reopened = place.open();
+    assert_eq!(commit(&reopened, &[take(1)]), [Applied::Indexes(32)]);
+    let nobody = Write::TakeIndexes(OTHER_FLEET, 1);
+    assert_eq!(commit(&store, &[nobody]), [Applied::Stale]);
+}
+
 pub(crate) fn later_writes_see_earlier_ones<P: Place>() {
     let place = P::new();
     let store = place.open();

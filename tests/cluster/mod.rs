@@ -1,5 +1,13 @@
-//! An issuer over PostgreSQL, end to end: as over a file, and it comes back when the database does.
+//! An issuer over PostgreSQL, end to end: as over a file, and it comes back when the database does;
+//! and two nodes that serve from one database.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod lease;
+mod outage;
+mod pair;
+mod race;
+mod standing;
+mod together;
 
 use std::process::Command;
 use std::thread;
