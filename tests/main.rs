@@ -22,6 +22,7 @@ mod hostile;
 mod hsm;
 mod issue;
 mod lists;
+mod moved;
 mod offline;
 mod once;
 mod overload;

@@ -19,6 +19,7 @@ use crate::hsm::{HsmError, SoftHsm, Token, Tokens, read_pin_file, softhsm_module
 use crate::store::Store;
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
+use crate::store::whole::{Fence, Whole};
 
 /// The root's public key, within the directory.
 pub(super) const ROOT_FILE: &str = "root.cbor";
@@ -82,12 +83,11 @@ pub(super) fn lock(dir: &Path) -> anyhow::Result<Lock> {
 /// Opens the store.
 pub(super) fn store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &config.store {
-        StoreConfig::Sqlite(path) => {
-            let store = Sqlite::open(path, SqliteConfig::default());
-            Arc::new(store.with_context(|| path.display().to_string())?)
-        }
+        StoreConfig::Sqlite(path) => Arc::new(file(path)?),
         StoreConfig::Postgres { at, password_file } => {
-            Arc::new(database(at, password_file.as_deref())?)
+            let store = database(at, password_file.as_deref())?;
+            check_fences(&store)?;
+            Arc::new(store)
         }
     })
 }
@@ -99,13 +99,35 @@ pub(super) fn serving_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         StoreConfig::Sqlite(_) => store(config),
         StoreConfig::Postgres { at, password_file } => {
             let store = database(at, password_file.as_deref())?;
+            check_fences(&store)?;
             store.take_over().context("the database ([store] url)")?;
             Ok(Arc::new(store))
         }
     }
 }
 
-fn database(at: &PostgresConfig, password_file: Option<&Path>) -> anyhow::Result<Postgres> {
+fn file(path: &Path) -> anyhow::Result<Sqlite> {
+    let store =
+        Sqlite::open(path, SqliteConfig::default()).with_context(|| path.display().to_string())?;
+    check_fences(&store).with_context(|| path.display().to_string())?;
+    Ok(store)
+}
+
+/// Refuses a store that is not one to act on: two that serve would redeem the same code sets.
+fn check_fences(store: &dyn Whole) -> anyhow::Result<()> {
+    if let Some(says) = store.fence(Fence::Moved)? {
+        bail!("this store was moved {says}; [store] in {FILE_NAME} is to name that one");
+    }
+    if store.fence(Fence::Unfinished)?.is_some() {
+        bail!("this store is an unfinished copy; `fob store copy` goes on with it");
+    }
+    Ok(())
+}
+
+pub(super) fn database(
+    at: &PostgresConfig,
+    password_file: Option<&Path>,
+) -> anyhow::Result<Postgres> {
     let at = with_password(at, password_file)?;
     Postgres::open(at).context("the database ([store] url)")
 }

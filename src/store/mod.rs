@@ -17,6 +17,7 @@ mod encoding;
 pub mod postgres;
 mod renew;
 pub mod sqlite;
+pub mod whole;
 
 pub use amend::{
     AmendRequest, Amendment, Contact, Following, Listed, Reissue, Reset, Sent, Suspension,

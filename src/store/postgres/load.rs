@@ -21,7 +21,7 @@ use crate::store::{Contact, Listed, Row, Sent, StoreError};
 
 /// Names that later rows repeat: there may be millions of them, held for long.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     vehicles: HashSet<VehicleId>,
     identities: HashSet<IdentityId>,
     terminals: HashSet<TerminalId>,
@@ -30,24 +30,23 @@ struct Names {
 /// Makes a row of the book of one of the database's.
 type Read = fn(&SqlRow, &mut Names) -> Result<Row, StoreError>;
 
+pub(super) const FLEETS: &str =
+    "SELECT f.id, f.name, f.status, f.tag, f.status_key, c.next, f.open_redemption, f.signing
+     FROM fleets f JOIN status_counters c ON c.fleet = f.id ORDER BY f.id";
+
+pub(super) const FUNCTIONS: &str = "SELECT fleet, code, name FROM functions ORDER BY fleet, code";
+
+pub(super) const TOKENS: &str =
+    "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at FROM tokens ORDER BY id";
+
 /// What is read, in the order it is handed on.
 const TABLES: [(&str, Read); 15] = [
     (
         "SELECT name, value FROM settings ORDER BY name",
         |row, _| Ok(Row::Setting(text(row, 0)?.into(), text(row, 1)?.into())),
     ),
-    (
-        "SELECT f.id, f.name, f.status, f.tag, f.status_key, c.next, f.open_redemption, f.signing
-         FROM fleets f JOIN status_counters c ON c.fleet = f.id ORDER BY f.id",
-        fleet,
-    ),
-    (
-        "SELECT fleet, code, name FROM functions ORDER BY fleet, code",
-        |row, _| {
-            let fleet = FleetId(id(row, 0)?);
-            Ok(Row::Function(fleet, small(row, 1)?, text(row, 2)?.into()))
-        },
-    ),
+    (FLEETS, fleet),
+    (FUNCTIONS, function),
     (
         "SELECT fleet, id, status, epoch, model, functions, owner, key FROM vehicles",
         vehicle,
@@ -60,11 +59,7 @@ const TABLES: [(&str, Read); 15] = [
         "SELECT fleet, id, status, identity, key FROM terminals",
         terminal,
     ),
-    (
-        "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at FROM tokens
-         ORDER BY id",
-        token,
-    ),
+    (TOKENS, token),
     (
         "SELECT id, state, key, cka_id, token_serial, not_before, not_after, created_at,
          activated_at FROM epochs ORDER BY place",
@@ -93,13 +88,7 @@ const TABLES: [(&str, Read); 15] = [
     ),
     (
         "SELECT tag, shard, issued_at, expires FROM status_lists",
-        |row, _| {
-            Ok(Row::Listed(Listed {
-                shard: shard(row)?,
-                issued_at: number(row, 2)?,
-                expires: number(row, 3)?,
-            }))
-        },
+        listed,
     ),
     (
         "SELECT fleet, vehicle, heard_at, sent, sent_revision, sent_at, acked, acked_revision,
@@ -165,7 +154,7 @@ fn public_key(bytes: &[u8]) -> Result<fob_verify::HolderKey, StoreError> {
     cbor::read_key(bytes).map_err(|_| corrupt("a public key"))
 }
 
-fn fleet(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn fleet(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let signing: Option<i64> = get(row, 7)?;
     let signing = signing.map(|it| words::read_signing(u8::try_from(it).unwrap_or(u8::MAX)));
     Ok(Row::Fleet(Fleet {
@@ -182,7 +171,7 @@ fn fleet(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn vehicle(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn vehicle(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     let id_of = name(row, 1, VehicleId::parse)?;
     names.vehicles.insert(id_of.clone());
     let owner: Option<&str> = get(row, 6)?;
@@ -198,7 +187,7 @@ fn vehicle(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn identity(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn identity(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     let id_of = name(row, 1, IdentityId::parse)?;
     names.identities.insert(id_of.clone());
     Ok(Row::Identity(Identity {
@@ -209,7 +198,7 @@ fn identity(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn terminal(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn terminal(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     let id_of = name(row, 1, TerminalId::parse)?;
     names.terminals.insert(id_of.clone());
     Ok(Row::Terminal(Terminal {
@@ -221,7 +210,7 @@ fn terminal(row: &SqlRow, names: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn token(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn token(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     Ok(Row::Token(Token {
         id: TokenId(id(row, 0)?),
         fleet: FleetId(id(row, 1)?),
@@ -233,7 +222,7 @@ fn token(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn epoch(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn epoch(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let key = fob_verify::IssuerKey::decode(get(row, 2)?);
     Ok(Row::Epoch(Epoch {
         id: EpochId(bytes(row, 0)?),
@@ -250,7 +239,20 @@ fn epoch(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     }))
 }
 
-fn shard(row: &SqlRow) -> Result<ShardId, StoreError> {
+pub(super) fn function(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    let fleet = FleetId(id(row, 0)?);
+    Ok(Row::Function(fleet, small(row, 1)?, text(row, 2)?.into()))
+}
+
+pub(super) fn listed(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    Ok(Row::Listed(Listed {
+        shard: shard(row)?,
+        issued_at: number(row, 2)?,
+        expires: number(row, 3)?,
+    }))
+}
+
+pub(super) fn shard(row: &SqlRow) -> Result<ShardId, StoreError> {
     Ok(ShardId {
         tag: small(row, 0)?,
         number: number(row, 1)?,
@@ -276,7 +278,7 @@ fn reason(bit: i32) -> Result<Reason, StoreError> {
     reason.ok_or_else(|| corrupt("an unknown reason"))
 }
 
-fn contact(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+pub(super) fn contact(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let acked = match get::<Option<&[u8]>>(row, 6)? {
         None => None,
         Some(_) => Some(Sent {

@@ -10,6 +10,7 @@
 //! `decide`, `issue` and `amend` decide each write, and `write` (with `write_registry` and
 //! `write_issued`) writes what was decided; `purge`
 //! ends what is over. `load` and `read` answer questions over the connections of `readers`.
+//! `export`, `import` and `fences` are for a store as a whole.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
 //! common.
 //!
@@ -22,7 +23,10 @@ mod config;
 mod contexts;
 mod decide;
 mod error;
+mod export;
+mod fences;
 mod ground;
+mod import;
 mod issue;
 mod load;
 mod needs;
@@ -48,8 +52,9 @@ use tokio::runtime::Runtime;
 pub use config::PostgresConfig;
 
 use self::readers::Readers;
-use self::session::{Address, Session};
+use self::session::{Address, Ask, Session};
 use self::transaction::Writer;
+use super::whole::{Entry, Fence, Kind, Whole};
 use super::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
     Store, StoreError, Write,
@@ -153,6 +158,24 @@ impl Postgres {
         self.wait(writer.take_over())
     }
 
+    /// How long ago anybody wrote, in seconds, by the database's clock; `None` where it is not
+    /// known. A server that serves writes at least every half minute.
+    ///
+    /// # Errors
+    /// The database is not reached.
+    pub fn quiet_for_s(&self) -> Result<Option<u64>, StoreError> {
+        self.read(async |session: &Session| {
+            let sql = "SELECT max(extract(epoch FROM now() - at))::bigint
+                       FROM (SELECT max(at) AS at FROM transactions) newest";
+            let rows = session.query(sql, vec![]).await?;
+            let quiet: Option<i64> = match rows.first() {
+                Some(row) => rows::get(row, 0)?,
+                None => None,
+            };
+            Ok(quiet.map(|s| u64::try_from(s).unwrap_or_default()))
+        })
+    }
+
     /// Round trips to the database so far.
     pub fn round_trips(&self) -> u64 {
         self.address.rounds()
@@ -175,6 +198,22 @@ impl Postgres {
     ) -> Result<T, StoreError> {
         self.check_open()?;
         self.wait(self.readers.lend(&self.address, ask))
+    }
+
+    /// Writes something in a transaction of its own, over a connection of its own: nobody serves.
+    fn write(&self, asks: Vec<Ask<'_>>) -> Result<(), StoreError> {
+        self.check_open()?;
+        let mut all = vec![Ask::Plain("BEGIN")];
+        all.extend(asks);
+        all.push(Ask::Plain("COMMIT"));
+        let ask = async |session: &Session| {
+            let written = session.round(&all).await.map_err(|it| it.trouble());
+            if written.is_err() {
+                let _ = session.execute("ROLLBACK").await;
+            }
+            written.map(drop)
+        };
+        self.read(ask)
     }
 
     fn check_open(&self) -> Result<(), StoreError> {
@@ -270,6 +309,51 @@ impl Store for Postgres {
         })?;
         self.closed.store(false, Ordering::Release);
         Ok(())
+    }
+}
+
+impl Whole for Postgres {
+    fn export(
+        &self,
+        kind: Kind,
+        each: &mut dyn FnMut(Entry) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.check_open()?;
+        // As for `load`.
+        self.wait(async {
+            let session = Session::open(&self.address).await?;
+            Ok(export::export(&session, kind, each).await?)
+        })
+    }
+
+    fn about(&self, kind: Kind) -> Result<u64, StoreError> {
+        self.read(async |session: &Session| export::about(session, kind).await)
+    }
+
+    fn import(&self, entries: &[Entry], reached: &str) -> Result<(), StoreError> {
+        let mut asks = import::asks(entries)?;
+        asks.push(fences::set(Fence::Unfinished, Some(reached)));
+        self.write(asks)
+    }
+
+    fn unspoken(&self) -> Result<Vec<String>, StoreError> {
+        self.read(async |session: &Session| fences::unspoken(session).await)
+    }
+
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        self.read(async |session: &Session| Ok(!schema::is_used(session).await?))
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        self.write(fences::clear())
+    }
+
+    fn fence(&self, fence: Fence) -> Result<Option<String>, StoreError> {
+        self.read(async |session: &Session| fences::of(session, fence).await)
+    }
+
+    fn set_fence(&self, fence: Fence, says: Option<&str>) -> Result<(), StoreError> {
+        self.write(vec![fences::set(fence, says)])
     }
 }
 

@@ -8,7 +8,8 @@
 //! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
 //! `redeem`, `amend`, `renew`, `statuses` or `purge`; `load`, `read` and `orders` answer questions. `bundle_body`
 //! is the format of what is kept as one piece, `packs` where bundles lie together, `contexts` what
-//! many of them have in common, `segments` what keeps index writes together. `standings` and `calls`
+//! many of them have in common, `segments` what keeps index writes together. `export`, `import` and
+//! `fences` are for a store as a whole. `standings` and `calls`
 //! are what the writer remembers, so that it need not ask for it.
 //!
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
@@ -22,6 +23,9 @@ mod config;
 mod connection;
 mod contexts;
 mod error;
+mod export;
+mod fences;
+mod import;
 mod load;
 mod orders;
 mod packs;
@@ -48,6 +52,7 @@ pub use config::SqliteConfig;
 use self::connection::Readers;
 use self::writer::{Outcome, Writer};
 use super::encoding::{authorization_body, bundle_parts, cbor, context, words};
+use super::whole::{Entry, Fence, Kind, Whole};
 use super::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
     Store, StoreError, Write,
@@ -103,10 +108,9 @@ impl Sqlite {
         **writer = None;
         *self.readers.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
 
-impl Store for Sqlite {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+    /// Runs a transaction.
+    fn write(&self, with: impl FnOnce(&mut Writer) -> Outcome) -> Result<Vec<Applied>, StoreError> {
         let mut writer = match self.writer.lock() {
             Ok(writer) => writer,
             // A panic in a transaction: what it left open is closed, not continued.
@@ -117,7 +121,8 @@ impl Store for Sqlite {
                 writer
             }
         };
-        match writer.as_mut().ok_or_else(closed)?.commit(writes) {
+        let outcome = with(writer.as_mut().ok_or_else(closed)?);
+        match outcome {
             Outcome::Committed(applied) => Ok(applied),
             Outcome::RolledBack(why) => Err(why),
             Outcome::Broken(why) => {
@@ -126,6 +131,12 @@ impl Store for Sqlite {
                 Err(why)
             }
         }
+    }
+}
+
+impl Store for Sqlite {
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        self.write(|writer| writer.commit(writes))
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
@@ -193,6 +204,48 @@ impl Store for Sqlite {
         *writer = Some(opened);
         self.writer.clear_poison();
         Ok(())
+    }
+}
+
+impl Whole for Sqlite {
+    fn export(
+        &self,
+        kind: Kind,
+        each: &mut dyn FnMut(Entry) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.readers()?
+            .lend(|connection| export::export(connection, kind, each))
+    }
+
+    fn about(&self, kind: Kind) -> Result<u64, StoreError> {
+        self.readers()?
+            .lend(|connection| export::about(connection, kind))
+    }
+
+    fn import(&self, entries: &[Entry], reached: &str) -> Result<(), StoreError> {
+        self.write(|writer| writer.import(entries, reached))
+            .map(drop)
+    }
+
+    fn unspoken(&self) -> Result<Vec<String>, StoreError> {
+        self.readers()?.lend(fences::unspoken)
+    }
+
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        self.readers()?.lend(fences::is_empty)
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        self.write(Writer::clear).map(drop)
+    }
+
+    fn fence(&self, fence: Fence) -> Result<Option<String>, StoreError> {
+        self.readers()?
+            .lend(|connection| fences::of(connection, fence))
+    }
+
+    fn set_fence(&self, fence: Fence, says: Option<&str>) -> Result<(), StoreError> {
+        self.write(|writer| writer.set_fence(fence, says)).map(drop)
     }
 }
 

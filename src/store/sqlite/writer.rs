@@ -6,10 +6,15 @@ use rusqlite::{Connection, params};
 
 use super::calls::{Calls, PendingAnswers};
 use super::contexts::Contexts;
+use super::import::{self, Answers};
 use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
-use super::{amend, authorize, error, purge, redeem, registry, renew, statuses, steps, suspend};
+use super::{
+    amend, authorize, calls, error, fences, purge, redeem, registry, renew, statuses, steps,
+    suspend,
+};
+use crate::store::whole::{Entry, Fence};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
@@ -84,6 +89,55 @@ impl Writer {
         }
     }
 
+    /// Takes in what another store gave out.
+    pub(super) fn import(&mut self, entries: &[Entry], reached: &str) -> Outcome {
+        self.in_one(|transaction| {
+            let mut answers = Answers::new();
+            for entry in entries {
+                import::take(transaction, entry, &mut answers)?;
+            }
+            transaction.flush()?;
+            calls::import(transaction.connection, &answers)?;
+            transaction.calls.forget();
+            fences::set(transaction.connection, Fence::Unfinished, Some(reached))
+        })
+    }
+
+    /// Puts up a fence, or takes it down.
+    pub(super) fn set_fence(&mut self, fence: Fence, says: Option<&str>) -> Outcome {
+        self.in_one(|transaction| fences::set(transaction.connection, fence, says))
+    }
+
+    /// Removes everything that can be taken in.
+    pub(super) fn clear(&mut self) -> Outcome {
+        let cleared = self.in_one(|transaction| fences::clear(transaction.connection));
+        match (cleared, Memory::load(&self.connection)) {
+            (Outcome::Committed(_), Err(why)) => Outcome::Broken(why),
+            (outcome, Err(_)) => outcome,
+            (outcome, Ok(memory)) => {
+                self.memory = memory;
+                outcome
+            }
+        }
+    }
+
+    /// Does something in a transaction of its own.
+    fn in_one(
+        &mut self,
+        with: impl FnOnce(&mut Transaction<'_>) -> Result<(), StoreError>,
+    ) -> Outcome {
+        if let Err(why) = self.execute("BEGIN IMMEDIATE") {
+            return Outcome::RolledBack(why.into());
+        }
+        let done = self
+            .begun()
+            .and_then(|mut transaction| with(&mut transaction));
+        match done {
+            Ok(()) => self.end(Vec::new()),
+            Err(why) => self.roll_back(why),
+        }
+    }
+
     /// The commit point. Before it the log holds nothing that counts: a crash leaves the store as
     /// it was. The log's last frame of a transaction makes it count, and the sync makes it stay;
     /// a crash after that finds all of it.
@@ -110,10 +164,11 @@ impl Writer {
         Outcome::RolledBack(why)
     }
 
-    fn apply_all(&mut self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+    /// A transaction, begun.
+    fn begun(&mut self) -> Result<Transaction<'_>, StoreError> {
         let memory = &mut self.memory;
         memory.standings.begin(&self.connection)?;
-        let mut transaction = Transaction {
+        Ok(Transaction {
             connection: &self.connection,
             contexts: &mut memory.contexts,
             segments: &mut memory.segments,
@@ -124,7 +179,11 @@ impl Writer {
             pending: Pending::default(),
             answers: PendingAnswers::default(),
             status_next: BTreeMap::new(),
-        };
+        })
+    }
+
+    fn apply_all(&mut self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        let mut transaction = self.begun()?;
         let applied = writes
             .iter()
             .map(|write| transaction.apply(write))
