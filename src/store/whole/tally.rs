@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn golden_hash() {
         // SHA-256 of 82 64 "name" 61 "a".
-        let expected = aws_lc_rs::digest::digest(&SHA256, b"\x82\x64name\x61a");
+        let expected = digest(&SHA256, b"\x82\x64name\x61a");
         let hex: String = expected
             .as_ref()
             .iter()
