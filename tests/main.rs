@@ -27,6 +27,7 @@ mod offline;
 mod once;
 mod overload;
 mod refusals;
+mod restored;
 mod secrets;
 mod simulation;
 mod standing;

@@ -34,6 +34,7 @@ mod place;
 mod reach;
 mod refusals;
 mod reissue;
+mod restore;
 mod retry;
 mod serve;
 mod sign;
@@ -98,6 +99,9 @@ enum Command {
     /// Move the issuer to another store
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Fence a store that was put back from a backup
+    #[command(after_help = restore::HELP)]
+    Restore(restore::RestoreArgs),
     /// Serve the API
     Serve(serve::ServeArgs),
     /// Create and list fleets
@@ -165,6 +169,7 @@ pub fn run() -> ExitCode {
         Command::Init(args) => init::run(&common, args),
         Command::Migrate => migrate::run(&common),
         Command::Store(store::StoreCommand::Copy(args)) => store::copy(&common, &args),
+        Command::Restore(args) => restore::run(&common, &args),
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),

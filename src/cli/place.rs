@@ -19,7 +19,7 @@ use crate::hsm::{HsmError, SoftHsm, Token, Tokens, read_pin_file, softhsm_module
 use crate::store::Store;
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
-use crate::store::whole::{Fence, Whole};
+use crate::store::whole::{Fence, Fenced, Testimony, WITNESS_FILE, Witness, Witnessed};
 
 /// The root's public key, within the directory.
 pub(super) const ROOT_FILE: &str = "root.cbor";
@@ -80,16 +80,16 @@ pub(super) fn lock(dir: &Path) -> anyhow::Result<Lock> {
     try_lock(dir)?.ok_or_else(|| anyhow!("another fob has {} open: stop it first", dir.display()))
 }
 
-/// Opens the store.
+/// Opens the store, watched by the file beside the configuration.
 pub(super) fn store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(match &config.store {
+    let store: Arc<dyn Fenced> = match &config.store {
         StoreConfig::Sqlite(path) => Arc::new(file(path)?),
         StoreConfig::Postgres { at, password_file } => {
-            let store = database(at, password_file.as_deref())?;
-            check_fences(&store)?;
-            Arc::new(store)
+            Arc::new(database(at, password_file.as_deref())?)
         }
-    })
+    };
+    check_fences(config, &*store)?;
+    watched(config, store)
 }
 
 /// Opens the store to serve from it: a database has one server at a time, the last that began.
@@ -99,29 +99,55 @@ pub(super) fn serving_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         StoreConfig::Sqlite(_) => store(config),
         StoreConfig::Postgres { at, password_file } => {
             let store = database(at, password_file.as_deref())?;
-            check_fences(&store)?;
+            check_fences(config, &store)?;
             store.take_over().context("the database ([store] url)")?;
-            Ok(Arc::new(store))
+            watched(config, Arc::new(store))
         }
     }
 }
 
-fn file(path: &Path) -> anyhow::Result<Sqlite> {
-    let store =
-        Sqlite::open(path, SqliteConfig::default()).with_context(|| path.display().to_string())?;
-    check_fences(&store).with_context(|| path.display().to_string())?;
-    Ok(store)
+/// Watches a store with the file beside the configuration.
+fn watched(config: &Config, store: Arc<dyn Fenced>) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(Arc::new(Witnessed::over(store, &witness_file(config))?))
 }
 
-/// Refuses a store that is not one to act on: two that serve would redeem the same code sets.
-fn check_fences(store: &dyn Whole) -> anyhow::Result<()> {
+/// The file that says how far the store has come.
+pub(super) fn witness_file(config: &Config) -> PathBuf {
+    config.dir.join(WITNESS_FILE)
+}
+
+/// Opens a store in a file.
+pub(super) fn file(path: &Path) -> anyhow::Result<Sqlite> {
+    Sqlite::open(path, SqliteConfig::default()).with_context(|| path.display().to_string())
+}
+
+/// Refuses a store that is not one to act on: of two that serve, and of one that was put back, code
+/// sets would be redeemed that were redeemed already.
+fn check_fences(config: &Config, store: &dyn Fenced) -> anyhow::Result<()> {
     if let Some(says) = store.fence(Fence::Moved)? {
         bail!("this store was moved {says}; [store] in {FILE_NAME} is to name that one");
     }
     if store.fence(Fence::Unfinished)?.is_some() {
         bail!("this store is an unfinished copy; `fob store copy` goes on with it");
     }
-    Ok(())
+    check_witness(config, store)
+}
+
+/// Refuses a store that was put back from a backup and not fenced.
+pub(super) fn check_witness(config: &Config, store: &dyn Fenced) -> anyhow::Result<()> {
+    match Witness::ask(&witness_file(config), store)? {
+        Testimony::Reached => Ok(()),
+        Testimony::Behind(_) => bail!(
+            "this store was put back from a backup: what was answered since is missing in it; run \
+             `fob restore` before anything else"
+        ),
+        Testimony::Missing => bail!(
+            "{} is missing, and without it nobody can tell whether this store was put back from a \
+             backup: if it was, run `fob restore`; on a machine that is new to this store, copy \
+             the file from the one that served last",
+            witness_file(config).display()
+        ),
+    }
 }
 
 pub(super) fn database(

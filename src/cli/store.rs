@@ -95,6 +95,9 @@ pub(super) fn copy(common: &Common, args: &CopyArgs) -> anyhow::Result<()> {
     let _lock = place::lock(&config.dir)?;
     let began = SystemClock.monotonic();
     let (from, from_name) = open_source(&config.store)?;
+    if from.fence(Fence::Moved)?.is_none() {
+        place::check_witness(&config, &*from)?;
+    }
     let to_config = args.target()?;
     let to_name = name(&to_config);
     let moved = from.fence(Fence::Moved)?;
@@ -114,6 +117,13 @@ pub(super) fn copy(common: &Common, args: &CopyArgs) -> anyhow::Result<()> {
     if moved.is_none() {
         let at = Time(SystemClock.unix());
         from.set_fence(Fence::Moved, Some(&format!("to {to_name} at {at}")))?;
+    }
+    // What it says is of the old store; the new one has nothing yet that could be lost.
+    match std::fs::remove_file(place::witness_file(&config)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("store.witness");
+        }
+        _ => {}
     }
     to.set_fence(Fence::Unfinished, None)?;
     let summary = Summary {
@@ -158,10 +168,7 @@ impl CopyArgs {
 fn open_source(config: &StoreConfig) -> anyhow::Result<(Box<dyn Whole>, String)> {
     let name = name(config);
     let store: Box<dyn Whole> = match config {
-        StoreConfig::Sqlite(path) => {
-            let store = Sqlite::open(path, SqliteConfig::default());
-            Box::new(store.with_context(|| path.display().to_string())?)
-        }
+        StoreConfig::Sqlite(path) => Box::new(place::file(path)?),
         StoreConfig::Postgres { at, password_file } => {
             let store = place::database(at, password_file.as_deref())?;
             if let Some(left_s) = QUIET_S.checked_sub(store.quiet_for_s()?.unwrap_or(QUIET_S))

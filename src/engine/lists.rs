@@ -214,9 +214,11 @@ impl Lister {
     /// Signs those of the lists whose time has come.
     fn sign(&self, wanted: BTreeSet<ShardId>) -> Result<(), Refusal> {
         let now = self.shared.clock.unix();
+        // What was given out after a backup was made is not known, but how far it was ahead.
+        let unknown = self.shared.book.restore().at + self.shared.settings.list_ahead_max_s;
         let next = |id: ShardId| {
             let last = self.shared.book.statuses.shard(id).issued_at();
-            now.max(last + 1)
+            now.max(last.max(unknown) + 1)
         };
         let ready = wanted.into_iter().map(|id| (id, next(id)));
         let ready: Vec<_> = ready
@@ -261,7 +263,7 @@ impl Lister {
         let shard = self.shared.book.statuses.shard(id);
         // Before the copy: what changes meanwhile is signed again.
         let changes = shard.changes();
-        let compressed = compress(&shard.octets());
+        let compressed = compress(&self.shared.book.statuses.octets(id, &shard));
         let uri = id.uri(&settings.status_url);
         let expires = issued_at + settings.list_lifetime_s;
         let draft = Draft {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId, Fleet,
-    FleetId, FunctionCode, Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId,
-    UnixTime, Vehicle, VehicleId,
+    FleetId, FunctionCode, Identity, IdentityId, Mark, Restore, Terminal, TerminalId, Token,
+    TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::hsm::Signature;
 
@@ -325,6 +325,8 @@ pub enum Row {
     Contact(FleetId, VehicleId, Contact),
     /// How many amendments there were.
     Revision(u64),
+    /// A restore; the last one counts.
+    Restore(Restore),
 }
 
 /// The names a bundle can be found by.

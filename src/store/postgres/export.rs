@@ -59,6 +59,7 @@ pub(super) async fn about(session: &Session, kind: Kind) -> Result<u64, Trouble>
         Kind::Statuses => "SELECT count(*) FROM statuses",
         Kind::StatusLists => "SELECT count(*) FROM status_lists",
         Kind::Contacts => "SELECT count(*) FROM contacts",
+        Kind::Restores => "SELECT count(*) FROM restores",
     };
     let rows = session.query(sql, vec![]).await?;
     Ok(rows.first().map_or(Ok(0), |row| number(row, 0))?)
@@ -196,6 +197,7 @@ fn query_issued(kind: Kind) -> (&'static str, Read) {
             "SELECT tag, shard, issued_at, expires FROM status_lists ORDER BY tag, shard",
             |row| of_the_book(row, load::listed),
         ),
+        Kind::Restores => (load::RESTORES, |row| of_the_book(row, load::restore)),
         _ => (
             "SELECT fleet, vehicle, heard_at, sent, sent_revision, sent_at, acked,
              acked_revision, acked_at FROM contacts ORDER BY fleet, vehicle",

@@ -1,10 +1,16 @@
 //! What stands in the way of serving from the store, and which of its tables hold what: floor 2,
 //! `store/postgres`.
 
+use uuid::Uuid;
+
 use super::error::Trouble;
-use super::rows::{get, text};
+use super::load;
+use super::rows::{get, text, time};
 use super::session::{Ask, Session, values};
-use crate::store::whole::Fence;
+use crate::domain::{AuthorizationState, Restore, UnixTime};
+use crate::store::encoding::{column, words};
+use crate::store::whole::{Fence, Position};
+use crate::store::{Row, StoreError};
 
 /// What a fence says, where it stands.
 pub(super) async fn of(session: &Session, fence: Fence) -> Result<Option<String>, Trouble> {
@@ -23,6 +29,72 @@ pub(super) fn set(fence: Fence, says: Option<&str>) -> Ask<'_> {
         ),
         None => Ask::Query("DELETE FROM fences WHERE name = $1", values![fence.name()]),
     }
+}
+
+/// Whether a transaction is here, or a later one of the same process.
+pub(super) async fn reaches(session: &Session, position: Position) -> Result<bool, Trouble> {
+    let Position { process, number } = position;
+    let sql = "SELECT 1 FROM transactions WHERE process = $1 AND number >= $2 LIMIT 1";
+    let values = values![Uuid::from_bytes(process), column(number)?];
+    Ok(number == 0 || !session.query(sql, values).await?.is_empty())
+}
+
+/// When anybody wrote last.
+pub(super) async fn last_written(session: &Session) -> Result<Option<UnixTime>, Trouble> {
+    let sql = "SELECT floor(extract(epoch FROM max(at)))::bigint FROM transactions";
+    let rows = session.query(sql, vec![]).await?;
+    Ok(rows.first().map_or(Ok(None), |row| time(row, 0))?)
+}
+
+/// The last restore.
+pub(super) async fn restored(session: &Session) -> Result<Restore, Trouble> {
+    let rows = session.query(load::RESTORES, vec![]).await?;
+    let last = rows.last();
+    let last = last.map(|row| load::restore(row, &mut load::Names::default()));
+    Ok(match last.transpose()? {
+        Some(Row::Restore(restore)) => restore,
+        _ => Restore::default(),
+    })
+}
+
+/// Notes a restore.
+pub(super) fn put_restore<'a>(restore: &Restore) -> Result<Ask<'a>, StoreError> {
+    Ok(Ask::Query(
+        "INSERT INTO restores (number, at, trust_next) VALUES ($1, $2, $3)",
+        values![
+            i64::from(restore.number),
+            column(restore.at)?,
+            i64::from(restore.trust_next)
+        ],
+    ))
+}
+
+/// What fences off what was before a restore, and counts what it has touched.
+pub(super) fn restore<'a>(restore: &Restore) -> Result<Vec<Ask<'a>>, StoreError> {
+    Ok(vec![
+        Ask::Query(
+            "WITH done AS (UPDATE authorizations SET state = $1, revision =
+             (SELECT value + 1 FROM counters WHERE name = 'amendments')
+             WHERE bundle IS NULL AND state <> $1 RETURNING 1) SELECT count(*) FROM done",
+            values![words::state(AuthorizationState::Cancelled)],
+        ),
+        Ask::Query(
+            "WITH done AS (UPDATE vehicles SET epoch = greatest(epoch, $1) RETURNING 1)
+             SELECT count(*) FROM done",
+            values![i64::from(restore.vehicle_epoch())],
+        ),
+        Ask::Query(
+            "WITH done AS (UPDATE status_counters SET next = greatest(next, $1) RETURNING 1)
+             SELECT count(*) FROM done",
+            values![column(restore.status_next())?],
+        ),
+        Ask::Query("UPDATE fleets SET standing = standing + 1", vec![]),
+        Ask::Query(
+            "UPDATE counters SET value = value + 1 WHERE name = 'amendments'",
+            vec![],
+        ),
+        put_restore(restore)?,
+    ])
 }
 
 /// Removes everything that can be taken in.
@@ -49,7 +121,7 @@ pub(super) async fn unspoken(session: &Session) -> Result<Vec<String>, Trouble> 
 /// Every table with its columns, and what empties it of entries; nothing does where it is the
 /// store's own. A test compares them with the schema: whoever adds a table or a column says here
 /// that [`super::export`] gives it out.
-const TABLES: [(&str, &str, &str); 25] = [
+const TABLES: [(&str, &str, &str); 26] = [
     ("settings", "name value", "DELETE FROM settings"),
     (
         "fleets",
@@ -136,5 +208,6 @@ const TABLES: [(&str, &str, &str); 25] = [
     ("leases", "name number holder", ""),
     ("transactions", "process number at", ""),
     ("fences", "name says", ""),
+    ("restores", "number at trust_next", "DELETE FROM restores"),
     ("fob_schema", "number version", ""),
 ];

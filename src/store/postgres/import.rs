@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::bundle_body;
+use super::fences;
 use super::session::{Ask, values};
 use super::write::{Writing, context_id, each, try_each, uuid};
 use crate::domain::{
@@ -455,6 +456,9 @@ impl<'a> Writing<'a> {
                     try_each(&rows, |it| column(it.expires))?,
                 ],
             );
+        }
+        for restore in all!(entries, Entry::Restore(restore) => restore) {
+            self.0.push(fences::put_restore(restore)?);
         }
         let rows = all!(entries, Entry::Contact(fleet, vehicle, it) => ((fleet, vehicle), it));
         if !rows.is_empty() {

@@ -13,8 +13,8 @@ use super::rows::{bytes, get, id, name, named, number, small, text, time};
 use super::session::Session;
 use crate::domain::{
     Author, Authorization, Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity,
-    IdentityId, KeyChange, Mark, Reason, Reasons, Scopes, ShardId, Terminal, TerminalId, Token,
-    TokenId, Vehicle, VehicleId, Window,
+    IdentityId, KeyChange, Mark, Reason, Reasons, Restore, Scopes, ShardId, Terminal, TerminalId,
+    Token, TokenId, Vehicle, VehicleId, Window,
 };
 use crate::store::encoding::{cbor, corrupt, registry, words};
 use crate::store::{Contact, Listed, Row, Sent, StoreError};
@@ -36,11 +36,13 @@ pub(super) const FLEETS: &str =
 
 pub(super) const FUNCTIONS: &str = "SELECT fleet, code, name FROM functions ORDER BY fleet, code";
 
+pub(super) const RESTORES: &str = "SELECT number, at, trust_next FROM restores ORDER BY number";
+
 pub(super) const TOKENS: &str =
     "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at FROM tokens ORDER BY id";
 
 /// What is read, in the order it is handed on.
-const TABLES: [(&str, Read); 15] = [
+const TABLES: [(&str, Read); 16] = [
     (
         "SELECT name, value FROM settings ORDER BY name",
         |row, _| Ok(Row::Setting(text(row, 0)?.into(), text(row, 1)?.into())),
@@ -99,6 +101,7 @@ const TABLES: [(&str, Read); 15] = [
         "SELECT value FROM counters WHERE name = 'amendments' AND value > 0",
         |row, _| Ok(Row::Revision(number(row, 0)?)),
     ),
+    (RESTORES, restore),
 ];
 
 /// Hands every row to `each`, all of them as of one commit.
@@ -242,6 +245,14 @@ pub(super) fn epoch(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
 pub(super) fn function(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let fleet = FleetId(id(row, 0)?);
     Ok(Row::Function(fleet, small(row, 1)?, text(row, 2)?.into()))
+}
+
+pub(super) fn restore(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    Ok(Row::Restore(Restore {
+        number: small(row, 0)?,
+        at: number(row, 1)?,
+        trust_next: small(row, 2)?,
+    }))
 }
 
 pub(super) fn listed(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {

@@ -48,19 +48,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::Runtime;
+use tokio_postgres::Row as SqlRow;
 
 pub use config::PostgresConfig;
 
 use self::readers::Readers;
 use self::session::{Address, Ask, Session};
 use self::transaction::Writer;
-use super::whole::{Entry, Fence, Kind, Whole};
+use super::whole::{Entry, Fence, Fenced, FencedOff, Kind, Position, Whole};
 use super::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
     Store, StoreError, Write,
 };
 use crate::domain::{
-    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
+    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Restore, UnixTime,
 };
 
 /// A store in a PostgreSQL database.
@@ -201,7 +202,7 @@ impl Postgres {
     }
 
     /// Writes something in a transaction of its own, over a connection of its own: nobody serves.
-    fn write(&self, asks: Vec<Ask<'_>>) -> Result<(), StoreError> {
+    fn write(&self, asks: Vec<Ask<'_>>) -> Result<Vec<Vec<SqlRow>>, StoreError> {
         self.check_open()?;
         let mut all = vec![Ask::Plain("BEGIN")];
         all.extend(asks);
@@ -211,7 +212,7 @@ impl Postgres {
             if written.is_err() {
                 let _ = session.execute("ROLLBACK").await;
             }
-            written.map(drop)
+            written
         };
         self.read(ask)
     }
@@ -333,7 +334,7 @@ impl Whole for Postgres {
     fn import(&self, entries: &[Entry], reached: &str) -> Result<(), StoreError> {
         let mut asks = import::asks(entries)?;
         asks.push(fences::set(Fence::Unfinished, Some(reached)));
-        self.write(asks)
+        self.write(asks).map(drop)
     }
 
     fn unspoken(&self) -> Result<Vec<String>, StoreError> {
@@ -345,15 +346,48 @@ impl Whole for Postgres {
     }
 
     fn clear(&self) -> Result<(), StoreError> {
-        self.write(fences::clear())
+        self.write(fences::clear()).map(drop)
     }
+}
 
+impl Fenced for Postgres {
     fn fence(&self, fence: Fence) -> Result<Option<String>, StoreError> {
         self.read(async |session: &Session| fences::of(session, fence).await)
     }
 
     fn set_fence(&self, fence: Fence, says: Option<&str>) -> Result<(), StoreError> {
-        self.write(vec![fences::set(fence, says)])
+        self.write(vec![fences::set(fence, says)]).map(drop)
+    }
+
+    fn position(&self) -> Option<Position> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.position()
+    }
+
+    fn reaches(&self, position: Position) -> Result<bool, StoreError> {
+        self.read(async |session: &Session| fences::reaches(session, position).await)
+    }
+
+    fn last_written(&self) -> Result<Option<UnixTime>, StoreError> {
+        self.read(async |session: &Session| fences::last_written(session).await)
+    }
+
+    fn restored(&self) -> Result<Restore, StoreError> {
+        self.read(async |session: &Session| fences::restored(session).await)
+    }
+
+    fn restore(&self, restore: Restore) -> Result<FencedOff, StoreError> {
+        let answers = self.write(fences::restore(&restore)?)?;
+        // After `BEGIN`.
+        let count = |at: usize| {
+            let row = answers.get(at).and_then(|rows| rows.first());
+            row.map_or(Ok(0), |row| rows::number(row, 0))
+        };
+        Ok(FencedOff {
+            code_sets: count(1)?,
+            vehicles: count(2)?,
+            fleets: count(3)?,
+        })
     }
 }
 

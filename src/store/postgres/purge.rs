@@ -64,9 +64,11 @@ pub(super) async fn purge(
             values![before],
         ),
         Ask::Query("DELETE FROM answered WHERE ends < $1", values![before]),
-        // Nobody asks after them once their process knows.
+        // Nobody asks after them once their process knows; after the last of a process its witness
+        // does, however late.
         Ask::Query(
-            "DELETE FROM transactions WHERE at < now() - interval '1 day'",
+            "DELETE FROM transactions t WHERE at < now() - interval '1 day' AND EXISTS
+             (SELECT 1 FROM transactions n WHERE n.process = t.process AND n.number > t.number)",
             values![],
         ),
     ];

@@ -16,12 +16,14 @@ use uuid::Uuid;
 use super::contexts::Contexts;
 use super::decide::decide;
 use super::error::{Trouble, refused_at_commit};
+use super::fences;
 use super::ground::Ground;
 use super::needs::Needs;
 use super::purge;
 use super::session::{Address, Ask, Session, Unanswered, values};
 use super::survey::Survey;
 use super::write::Writing;
+use crate::store::whole::Position;
 use crate::store::{Applied, StoreError, Write};
 
 /// The first wait before a transaction is tried again, doubling up to the last; each is jittered.
@@ -34,6 +36,8 @@ pub(super) struct Writer {
     process: Uuid,
     /// Of the last transaction.
     number: i64,
+    /// Of the last one that was committed and has left a row; 0 before the first.
+    committed: i64,
     /// Whether nobody knows what became of it.
     in_doubt: bool,
     /// Under which number it serves, where it does.
@@ -85,9 +89,32 @@ impl Writer {
             session: Some(session),
             process: Uuid::from_bytes(process),
             number: 0,
+            committed: 0,
             in_doubt: false,
             lease: None,
             contexts: Contexts::default(),
+        }
+    }
+
+    /// The last transaction that was committed.
+    pub(super) fn position(&self) -> Option<Position> {
+        let number = u64::try_from(self.committed).unwrap_or_default();
+        let process = self.process.into_bytes();
+        (number > 0).then_some(Position { process, number })
+    }
+
+    /// Refuses a database that lacks what this process has committed: it was put back from a
+    /// backup beneath a server that runs.
+    async fn check_reached(&self, session: &Session) -> Result<(), StoreError> {
+        match self.position() {
+            Some(position) if !fences::reaches(session, position).await? => {
+                Err(StoreError::Failed(
+                    "the database was put back from a backup: stop every server and run \
+                     `fob restore`"
+                        .into(),
+                ))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -112,6 +139,7 @@ impl Writer {
             let sql = "SELECT number FROM leases WHERE name = 'serving'";
             check_lease(self.lease, session.query(sql, vec![]).await?.first())?;
         }
+        self.check_reached(&session).await?;
         self.session = Some(session);
         if self.in_doubt {
             self.read_back().await?;
@@ -144,6 +172,7 @@ impl Writer {
                     self.in_doubt = true;
                     match self.look(address).await {
                         Ok(true) => {
+                            self.committed = self.number;
                             self.contexts.committed();
                             return Ok(applied);
                         }
@@ -166,7 +195,9 @@ impl Writer {
         writes: &[Write],
     ) -> Result<Vec<Applied>, Ended> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
-            self.session = Some(Session::open(address).await.map_err(Ended::Lost)?);
+            let session = Session::open(address).await.map_err(Ended::Lost)?;
+            self.check_reached(&session).await?;
+            self.session = Some(session);
         }
         self.number += 1;
         let ended = self.run(writes).await;
@@ -217,6 +248,7 @@ impl Writer {
                     if last {
                         end(&mut asks);
                         finish(session, &asks, &applied).await?;
+                        self.committed = self.number;
                     } else {
                         let written = session.round(&asks).await;
                         written.map_err(|unanswered| unanswered.trouble())?;
@@ -232,6 +264,7 @@ impl Writer {
                         let mut asks = Vec::new();
                         end(&mut asks);
                         finish(session, &asks, &applied).await?;
+                        self.committed = self.number;
                     }
                 }
             }
@@ -285,6 +318,9 @@ impl Writer {
             }
         };
         self.in_doubt = false;
+        if took_place {
+            self.committed = self.number;
+        }
         tracing::warn!(
             took_place,
             "the last transaction was in doubt and was read back"

@@ -7,7 +7,7 @@ use super::error::{corrupt, number};
 use super::load::{Names, blob, rows, text};
 use super::packs::{self, Found, Place};
 use super::read::signed_bundle;
-use super::{authorization_body, calls, read, registry_rows, reissues, statuses};
+use super::{authorization_body, calls, fences, read, registry_rows, reissues, statuses};
 use crate::domain::{AuthorizationId, BundleId, Held, Reasons, ShardId};
 use crate::store::encoding::words;
 use crate::store::whole::{Entry, Kind, OrderOf};
@@ -78,6 +78,7 @@ pub(super) fn export(
         Kind::Orders => calls::export(&snapshot, each),
         Kind::Statuses => marks(&snapshot, each),
         Kind::StatusLists => of_the_book(each, |each| statuses::load_lists(&snapshot, each)),
+        Kind::Restores => of_the_book(each, |each| fences::restores(&snapshot, each)),
         Kind::Contacts => {
             registry_rows::vehicles(&snapshot, &mut names, &mut |_| {})?;
             of_the_book(each, |each| {
@@ -112,6 +113,7 @@ pub(super) fn about(connection: &Connection, kind: Kind) -> Result<u64, StoreErr
         Kind::Statuses => "SELECT count(*) FROM statuses",
         Kind::StatusLists => "SELECT count(*) FROM status_lists",
         Kind::Contacts => "SELECT count(*) FROM contacts",
+        Kind::Restores => "SELECT count(*) FROM restores",
     };
     number(connection.query_row(sql, [], |row| row.get(0))?)
 }

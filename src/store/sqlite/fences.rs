@@ -3,9 +3,15 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::error::{column, number};
 use super::load::text;
-use crate::store::StoreError;
-use crate::store::whole::{Fence, Kind};
+use crate::domain::{AuthorizationState, Restore, UnixTime};
+use crate::store::encoding::words;
+use crate::store::whole::{Fence, FencedOff, Kind, Position};
+use crate::store::{Row, StoreError};
+
+/// Processes that are remembered, those that wrote last.
+const PROCESSES_KEPT: u32 = 256;
 
 /// What a table holds.
 #[derive(Clone, Copy)]
@@ -20,7 +26,7 @@ enum Holds {
 
 /// Every table with its columns, and what it holds. A test compares them with the schema: whoever
 /// adds a table or a column says here where [`super::export`] gives it out.
-const TABLES: [(&str, &str, Holds); 27] = [
+const TABLES: [(&str, &str, Holds); 29] = [
     ("settings", "name value", Holds::Entries(Kind::Settings)),
     (
         "fleets",
@@ -125,6 +131,12 @@ const TABLES: [(&str, &str, Holds); 27] = [
         Holds::Entries(Kind::Contacts),
     ),
     ("fences", "name says", Holds::Own),
+    ("processes", "id number at", Holds::Own),
+    (
+        "restores",
+        "number at trust_next",
+        Holds::Entries(Kind::Restores),
+    ),
 ];
 
 /// What a fence says, where it stands.
@@ -151,6 +163,96 @@ pub(super) fn set(
             .execute(params![fence.name()])?,
     };
     Ok(())
+}
+
+/// Notes that a process has committed so many transactions, in the last of them.
+pub(super) fn note(connection: &Connection, position: Position) -> Result<(), StoreError> {
+    let Position { process, number } = position;
+    if number == 1 {
+        // The file outside knows the last one alone.
+        connection
+            .prepare_cached(
+                "DELETE FROM processes WHERE id NOT IN
+                 (SELECT id FROM processes ORDER BY at DESC LIMIT ?1)",
+            )?
+            .execute([PROCESSES_KEPT])?;
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO processes (id, number, at) VALUES (?1, ?2, unixepoch())
+             ON CONFLICT (id) DO UPDATE SET number = excluded.number, at = excluded.at",
+        )?
+        .execute(params![process, column(number)?])?;
+    Ok(())
+}
+
+/// Whether a transaction is here, or a later one of the same process.
+pub(super) fn reaches(connection: &Connection, position: Position) -> Result<bool, StoreError> {
+    let Position { process, number } = position;
+    let sql = "SELECT 1 FROM processes WHERE id = ?1 AND number >= ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(number == 0 || statement.exists(params![process, column(number)?])?)
+}
+
+/// When anybody wrote last.
+pub(super) fn last_written(connection: &Connection) -> Result<Option<UnixTime>, StoreError> {
+    let at: Option<i64> =
+        connection.query_row("SELECT max(at) FROM processes", [], |row| row.get(0))?;
+    at.map(number).transpose()
+}
+
+/// Hands every restore to `each`, in their order.
+pub(super) fn restores(
+    connection: &Connection,
+    each: &mut dyn FnMut(Row),
+) -> Result<(), StoreError> {
+    let sql = "SELECT number, at, trust_next FROM restores ORDER BY number";
+    super::load::rows(connection, sql, [], |row| {
+        each(Row::Restore(Restore {
+            number: row.get(0)?,
+            at: number(row.get(1)?)?,
+            trust_next: row.get(2)?,
+        }));
+        Ok(())
+    })
+}
+
+/// Notes a restore.
+pub(super) fn put_restore(connection: &Connection, restore: &Restore) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO restores (number, at, trust_next) VALUES (?1, ?2, ?3)")?
+        .execute(params![
+            restore.number,
+            column(restore.at)?,
+            restore.trust_next
+        ])?;
+    Ok(())
+}
+
+/// Fences off what was before a restore.
+pub(super) fn restore(connection: &Connection, restore: &Restore) -> Result<FencedOff, StoreError> {
+    put_restore(connection, restore)?;
+    let revision = super::amend::count(connection)?;
+    let code_sets = connection
+        .prepare_cached(
+            "UPDATE authorizations SET state = ?1, revision = ?2
+             WHERE bundle IS NULL AND state <> ?1",
+        )?
+        .execute(params![
+            words::state(AuthorizationState::Cancelled),
+            column(revision)?
+        ])?;
+    let vehicles = connection
+        .prepare_cached("UPDATE vehicles SET epoch = max(epoch, ?1)")?
+        .execute(params![restore.vehicle_epoch()])?;
+    let fleets = connection
+        .prepare_cached("UPDATE fleets SET status_next = max(status_next, ?1)")?
+        .execute(params![column(restore.status_next())?])?;
+    Ok(FencedOff {
+        code_sets: code_sets as u64,
+        vehicles: vehicles as u64,
+        fleets: fleets as u64,
+    })
 }
 
 /// Whether nobody has written into the store.

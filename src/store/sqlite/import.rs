@@ -10,7 +10,9 @@ use super::bundle_body::Basis;
 use super::error::{column, corrupt};
 use super::standings::Numbers;
 use super::writer::Transaction;
-use super::{authorization_body, authorize, bundle_body, redeem, registry, statuses, words};
+use super::{
+    authorization_body, authorize, bundle_body, fences, redeem, registry, statuses, words,
+};
 use crate::domain::{Authorization, EpochId, Held, Reasons};
 use crate::store::whole::{Entry, OrderOf};
 use crate::store::{Applied, SignedBundle, StoreError};
@@ -130,6 +132,7 @@ pub(super) fn take(
             )
         }
         Entry::Listed(listed) => new(statuses::listed(connection, &[*listed])),
+        Entry::Restore(restore) => fences::put_restore(connection, restore),
         Entry::Contact(fleet, vehicle, contact) => {
             new(statuses::contact(connection, fleet, vehicle, contact))
         }

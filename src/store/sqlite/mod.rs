@@ -52,13 +52,13 @@ pub use config::SqliteConfig;
 use self::connection::Readers;
 use self::writer::{Outcome, Writer};
 use super::encoding::{authorization_body, bundle_parts, cbor, context, words};
-use super::whole::{Entry, Fence, Kind, Whole};
+use super::whole::{Entry, Fence, Fenced, FencedOff, Kind, Position, Whole};
 use super::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
     Store, StoreError, Write,
 };
 use crate::domain::{
-    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
+    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Restore, UnixTime,
 };
 
 /// A store in one SQLite file.
@@ -238,7 +238,9 @@ impl Whole for Sqlite {
     fn clear(&self) -> Result<(), StoreError> {
         self.write(Writer::clear).map(drop)
     }
+}
 
+impl Fenced for Sqlite {
     fn fence(&self, fence: Fence) -> Result<Option<String>, StoreError> {
         self.readers()?
             .lend(|connection| fences::of(connection, fence))
@@ -246,6 +248,38 @@ impl Whole for Sqlite {
 
     fn set_fence(&self, fence: Fence, says: Option<&str>) -> Result<(), StoreError> {
         self.write(|writer| writer.set_fence(fence, says)).map(drop)
+    }
+
+    fn position(&self) -> Option<Position> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.as_ref().and_then(Writer::position)
+    }
+
+    fn reaches(&self, position: Position) -> Result<bool, StoreError> {
+        self.readers()?
+            .lend(|connection| fences::reaches(connection, position))
+    }
+
+    fn last_written(&self) -> Result<Option<UnixTime>, StoreError> {
+        self.readers()?.lend(fences::last_written)
+    }
+
+    fn restored(&self) -> Result<Restore, StoreError> {
+        let mut last = Restore::default();
+        self.readers()?.lend(|connection| {
+            fences::restores(connection, &mut |row| {
+                if let Row::Restore(restore) = row {
+                    last = restore;
+                }
+            })
+        })?;
+        Ok(last)
+    }
+
+    fn restore(&self, restore: Restore) -> Result<FencedOff, StoreError> {
+        let mut off = FencedOff::default();
+        self.write(|writer| writer.restore(&restore, &mut off))?;
+        Ok(off)
     }
 }
 

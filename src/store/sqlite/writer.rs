@@ -14,13 +14,16 @@ use super::{
     amend, authorize, calls, error, fences, purge, redeem, registry, renew, statuses, steps,
     suspend,
 };
-use crate::store::whole::{Entry, Fence};
+use crate::domain::Restore;
+use crate::store::whole::{Entry, Fence, FencedOff, Position};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
 pub(super) struct Writer {
     connection: Connection,
     memory: Memory,
+    /// The last transaction that was committed; its number is 0 before the first.
+    position: Position,
 }
 
 /// What the writer remembers. Valid while no transaction is rolled back; then it is loaded anew.
@@ -76,15 +79,28 @@ pub(super) struct Transaction<'a> {
 impl Writer {
     pub(super) fn new(connection: Connection) -> Result<Self, StoreError> {
         let memory = Memory::load(&connection)?;
-        Ok(Self { connection, memory })
+        let mut process = [0; 16];
+        // A generator that fails here fails everywhere.
+        let _ = aws_lc_rs::rand::fill(&mut process);
+        Ok(Self {
+            connection,
+            memory,
+            position: Position { process, number: 0 },
+        })
+    }
+
+    /// The last transaction that was committed.
+    pub(super) fn position(&self) -> Option<Position> {
+        Some(self.position).filter(|position| position.number > 0)
     }
 
     pub(super) fn commit(&mut self, writes: &[Write]) -> Outcome {
         if let Err(why) = self.execute("BEGIN IMMEDIATE") {
             return Outcome::RolledBack(why.into());
         }
+        let changes = self.connection.total_changes();
         match self.apply_all(writes) {
-            Ok(applied) => self.end(applied),
+            Ok(applied) => self.end(applied, changes),
             Err(why) => self.roll_back(why),
         }
     }
@@ -108,6 +124,17 @@ impl Writer {
         self.in_one(|transaction| fences::set(transaction.connection, fence, says))
     }
 
+    /// Fences off what was before a restore.
+    pub(super) fn restore(&mut self, restore: &Restore, off: &mut FencedOff) -> Outcome {
+        let outcome = self.in_one(|transaction| {
+            *off = fences::restore(transaction.connection, restore)?;
+            Ok(())
+        });
+        // How vehicles stand was changed behind its back.
+        self.memory.standings = Standings::default();
+        outcome
+    }
+
     /// Removes everything that can be taken in.
     pub(super) fn clear(&mut self) -> Outcome {
         let cleared = self.in_one(|transaction| fences::clear(transaction.connection));
@@ -129,11 +156,12 @@ impl Writer {
         if let Err(why) = self.execute("BEGIN IMMEDIATE") {
             return Outcome::RolledBack(why.into());
         }
+        let changes = self.connection.total_changes();
         let done = self
             .begun()
             .and_then(|mut transaction| with(&mut transaction));
         match done {
-            Ok(()) => self.end(Vec::new()),
+            Ok(()) => self.end(Vec::new(), changes),
             Err(why) => self.roll_back(why),
         }
     }
@@ -141,9 +169,20 @@ impl Writer {
     /// The commit point. Before it the log holds nothing that counts: a crash leaves the store as
     /// it was. The log's last frame of a transaction makes it count, and the sync makes it stay;
     /// a crash after that finds all of it.
-    fn end(&mut self, applied: Vec<Applied>) -> Outcome {
+    fn end(&mut self, applied: Vec<Applied>, changes_before: u64) -> Outcome {
+        let changes = self.connection.total_changes() > changes_before;
+        let position = Position {
+            number: self.position.number + u64::from(changes),
+            ..self.position
+        };
+        if changes && let Err(why) = fences::note(&self.connection, position) {
+            return self.roll_back(why);
+        }
         match self.execute("COMMIT") {
-            Ok(()) => Outcome::Committed(applied),
+            Ok(()) => {
+                self.position = position;
+                Outcome::Committed(applied)
+            }
             Err(why) => match error::at_commit(&why) {
                 why @ StoreError::Unknown(_) => Outcome::Broken(why),
                 why => self.roll_back(why),

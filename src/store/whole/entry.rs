@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, Fleet, FleetId, FleetSettings, FunctionCode,
-    Held, Identity, ShardId, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
+    Held, Identity, Restore, ShardId, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle,
+    VehicleId,
 };
 use crate::store::encoding::{authorization_body, bundle_parts, cbor, context, registry, words};
 use crate::store::{Contact, Listed, Request, Row, Sent, SignedBundle, StoreError};
@@ -56,11 +57,13 @@ pub enum Kind {
     StatusLists,
     /// What cars were sent.
     Contacts,
+    /// Backups that were put back.
+    Restores,
 }
 
 impl Kind {
     /// All kinds, in the order in which they can be taken in.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Settings,
         Self::Fleets,
         Self::Functions,
@@ -81,6 +84,7 @@ impl Kind {
         Self::Statuses,
         Self::StatusLists,
         Self::Contacts,
+        Self::Restores,
     ];
 
     /// The word for it.
@@ -106,6 +110,7 @@ impl Kind {
             Self::Statuses => "statuses",
             Self::StatusLists => "status_lists",
             Self::Contacts => "contacts",
+            Self::Restores => "restores",
         }
     }
 }
@@ -185,6 +190,8 @@ pub enum Entry {
     Listed(Listed),
     /// What a car was sent and has acknowledged.
     Contact(FleetId, VehicleId, Contact),
+    /// A backup that was put back.
+    Restore(Restore),
 }
 
 /// What a bundle has that comes of an order.
@@ -214,6 +221,7 @@ impl Entry {
             Row::Listed(listed) => Self::Listed(listed),
             Row::Contact(fleet, vehicle, contact) => Self::Contact(fleet, vehicle, contact),
             Row::Revision(count) => Self::Revision(count),
+            Row::Restore(restore) => Self::Restore(restore),
             Row::Authorization(_) | Row::Status(_) => return None,
         })
     }
@@ -241,6 +249,7 @@ impl Entry {
             Self::Status { .. } => Kind::Statuses,
             Self::Listed(_) => Kind::StatusLists,
             Self::Contact(..) => Kind::Contacts,
+            Self::Restore(_) => Kind::Restores,
         }
     }
 
@@ -328,6 +337,13 @@ impl Entry {
             Self::Contact(fleet, vehicle, contact) => {
                 write_contact(bytes, *fleet, vehicle, contact)
             }
+            Self::Restore(Restore {
+                number,
+                at,
+                trust_next,
+            }) => cbor::write(bytes, |e| {
+                e.array(3)?.u32(*number)?.u64(*at)?.u32(*trust_next)?.ok()
+            }),
         }
     }
 }
