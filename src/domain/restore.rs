@@ -19,6 +19,10 @@ const VERSIONS: u32 = 256;
 /// Trust lists between the last one known and the first after a restore.
 const TRUST_VERSIONS: u32 = 256;
 
+/// Status lists that may have been begun after a backup was made, and are signed as void for whoever
+/// asks. More of them would be signed for whoever makes up numbers.
+const LISTS_UNKNOWN: u64 = 64;
+
 /// The most restores there can be: what is left of the bits of a vehicle epoch.
 pub const RESTORES_MAX: u32 = (1 << (32 - OWN_BITS)) - 1;
 
@@ -50,10 +54,14 @@ impl Restore {
         self.number << OWN_BITS
     }
 
-    /// The lowest count of status indexes after it.
+    /// The lowest count of status indexes after it. A fleet goes on from there and what it had
+    /// counted within the restore before: so it shows for how many lists that is.
     pub const fn status_next(self) -> u64 {
         (self.number as u64) << OWN_BITS << SHARD_LEN.trailing_zeros()
     }
+
+    /// The bits of a count of status indexes that it keeps.
+    pub const STATUS_KEPT: u64 = (1 << OWN_BITS << SHARD_LEN.trailing_zeros()) - 1;
 
     /// Whether the keys on a status list of this number were issued before it: all of them are
     /// revoked.
@@ -65,6 +73,15 @@ impl Restore {
     pub fn trust_after(self, newest: u32) -> u32 {
         newest.saturating_add(1).max(self.trust_next)
     }
+}
+
+/// Whether there is, or may have been, a status list of this number, where `newest` is being filled.
+pub const fn is_list(number: u64, newest: u64) -> bool {
+    const OWN: u64 = (1 << OWN_BITS) - 1;
+    if number >> OWN_BITS == newest >> OWN_BITS {
+        return number <= newest;
+    }
+    number < newest && number & OWN <= (newest & OWN) + LISTS_UNKNOWN
 }
 
 /// The epoch of a new vehicle in a fleet that has counted so many status indexes: the lowest after
@@ -114,6 +131,26 @@ mod tests {
         let list = restore.status_next() / SHARD_LEN;
         assert!(restore.voids(0) && restore.voids(list - 1));
         assert!(!restore.voids(list) && !Restore::default().voids(0));
+    }
+
+    #[test]
+    fn lists_are_those_that_may_have_been_used() {
+        let restore = Restore::after(Restore::default(), 2, 0, 0);
+        let newest = restore.status_next() / SHARD_LEN + 3;
+        for (number, there) in [
+            (0, true),
+            (3 + LISTS_UNKNOWN, true),
+            (3 + LISTS_UNKNOWN + 1, false),
+            ((1 << OWN_BITS) + 3, true),
+            ((1 << OWN_BITS) - 1, false),
+            (newest, true),
+            (newest - 3, true),
+            (newest + 1, false),
+            (3 << OWN_BITS, false),
+        ] {
+            assert_eq!(is_list(number, newest), there, "{number}");
+        }
+        assert!(is_list(0, 0) && is_list(4, 5) && !is_list(6, 5));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::concurrent::Map;
-use crate::domain::restore::first_vehicle_epoch;
+use crate::domain::restore::{first_vehicle_epoch, is_list};
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
     Catalogue, Fleet, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId, Vehicle,
@@ -112,7 +112,7 @@ impl FleetBook {
 
     /// Whether `number` is one of its status lists.
     pub fn has_list(&self, number: u64) -> bool {
-        number <= self.status_next.load(Ordering::Relaxed) / SHARD_LEN
+        is_list(number, self.status_next.load(Ordering::Relaxed) / SHARD_LEN)
     }
 
     /// The epoch of a vehicle that is new to the fleet.

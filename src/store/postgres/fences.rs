@@ -84,9 +84,12 @@ pub(super) fn restore<'a>(restore: &Restore) -> Result<Vec<Ask<'a>>, StoreError>
             values![i64::from(restore.vehicle_epoch())],
         ),
         Ask::Query(
-            "WITH done AS (UPDATE status_counters SET next = greatest(next, $1) RETURNING 1)
+            "WITH done AS (UPDATE status_counters SET next = (next & $2) | $1 RETURNING 1)
              SELECT count(*) FROM done",
-            values![column(restore.status_next())?],
+            values![
+                column(restore.status_next())?,
+                column(Restore::STATUS_KEPT)?
+            ],
         ),
         Ask::Query("UPDATE fleets SET standing = standing + 1", vec![]),
         Ask::Query(

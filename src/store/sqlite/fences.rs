@@ -246,8 +246,11 @@ pub(super) fn restore(connection: &Connection, restore: &Restore) -> Result<Fenc
         .prepare_cached("UPDATE vehicles SET epoch = max(epoch, ?1)")?
         .execute(params![restore.vehicle_epoch()])?;
     let fleets = connection
-        .prepare_cached("UPDATE fleets SET status_next = max(status_next, ?1)")?
-        .execute(params![column(restore.status_next())?])?;
+        .prepare_cached("UPDATE fleets SET status_next = (status_next & ?2) | ?1")?
+        .execute(params![
+            column(restore.status_next())?,
+            column(Restore::STATUS_KEPT)?
+        ])?;
     Ok(FencedOff {
         code_sets: code_sets as u64,
         vehicles: vehicles as u64,
