@@ -405,8 +405,8 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
         .collect();
     assert_eq!(
         empty,
-        Vec::<&Value>::new(),
-        "of every kind there is something to copy"
+        ["restores"],
+        "of every other kind there is something to copy"
     );
 
     for command in [

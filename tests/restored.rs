@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::offline::{START, Street, TRUNK, UNLOCK, VEHICLE};
-use crate::support::database::Schema;
+use crate::support::database::{Schema, Server as Database};
 use crate::support::garage::{Garage, statuses};
 use crate::support::{Issuer, Phone, Server, authorization};
 
@@ -385,10 +385,14 @@ fn every_backup_of_a_database_is_noticed() {
 
 #[test]
 fn a_database_that_is_put_back_beneath_a_server_is_served_no_more() {
-    let schema = Schema::new();
+    let mut database = Database::start();
+    let schema = database.schema();
     let mut garage = Garage::with(&["--store", &schema.url()]);
-    let backup = schema.dump();
     let made = garage.authorize("DEMO-0001", &TWO);
+    let backup = schema.dump();
+    garage.authorize("DEMO-0002", &TWO);
+    database.kill();
+    database.start_again();
     schema.put_back(&backup);
     let phone = Phone::new();
     for _ in 0..3 {
