@@ -19,7 +19,7 @@ use crate::hsm::{HsmError, SoftHsm, Token, Tokens, read_pin_file, softhsm_module
 use crate::store::Store;
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
-use crate::store::whole::{Fence, Fenced, Testimony, WITNESS_FILE, Witness, Witnessed};
+use crate::store::whole::{Fence, Fenced, Testimony, Witness, Witnessed};
 
 /// The root's public key, within the directory.
 pub(super) const ROOT_FILE: &str = "root.cbor";
@@ -108,12 +108,7 @@ pub(super) fn serving_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
 
 /// Watches a store with the file beside the configuration.
 fn watched(config: &Config, store: Arc<dyn Fenced>) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(Arc::new(Witnessed::over(store, &witness_file(config))?))
-}
-
-/// The file that says how far the store has come.
-pub(super) fn witness_file(config: &Config) -> PathBuf {
-    config.dir.join(WITNESS_FILE)
+    Ok(Arc::new(Witnessed::over(store, &config.witness)?))
 }
 
 /// Opens a store in a file.
@@ -135,7 +130,7 @@ fn check_fences(config: &Config, store: &dyn Fenced) -> anyhow::Result<()> {
 
 /// Refuses a store that was put back from a backup and not fenced.
 pub(super) fn check_witness(config: &Config, store: &dyn Fenced) -> anyhow::Result<()> {
-    match Witness::ask(&witness_file(config), store)? {
+    match Witness::ask(&config.witness, store)? {
         Testimony::Reached => Ok(()),
         Testimony::Behind(_) => bail!(
             "this store was put back from a backup: what was answered since is missing in it; run \
@@ -145,7 +140,7 @@ pub(super) fn check_witness(config: &Config, store: &dyn Fenced) -> anyhow::Resu
             "{} is missing, and without it nobody can tell whether this store was put back from a \
              backup: if it was, run `fob restore`; on a machine that is new to this store, copy \
              the file from the one that served last",
-            witness_file(config).display()
+            config.witness.display()
         ),
     }
 }

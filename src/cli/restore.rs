@@ -82,8 +82,8 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
     // Whatever is wrong with the list is said before anything is touched.
     let lost = args.revocations.as_deref().map(Lost::read).transpose()?;
     let store = open(&config)?;
-    let witness = place::witness_file(&config);
-    let (before, known) = match Witness::ask(&witness, &*store)? {
+    let witness = &config.witness;
+    let (before, known) = match Witness::ask(witness, &*store)? {
         Testimony::Behind(witness) => (witness.restores, Some(witness)),
         Testimony::Missing => (0, None),
         Testimony::Reached => {
@@ -93,7 +93,7 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
                  to fence (--even-so fences all the same, and ends every key)",
                 witness.display()
             );
-            (0, Witness::read(&witness)?)
+            (0, Witness::read(witness)?)
         }
     };
     let last = store.restored()?;
@@ -122,7 +122,7 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
         vehicles,
         fleets,
     } = store.restore(restore)?;
-    Witness::restored(&witness, number)?;
+    Witness::restored(witness, number)?;
     let summary = Summary {
         restore: number,
         backup_of: backup_of.map(Time),

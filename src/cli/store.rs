@@ -119,9 +119,9 @@ pub(super) fn copy(common: &Common, args: &CopyArgs) -> anyhow::Result<()> {
         from.set_fence(Fence::Moved, Some(&format!("to {to_name} at {at}")))?;
     }
     // What it says is of the old store; the new one has nothing yet that could be lost.
-    match std::fs::remove_file(place::witness_file(&config)) {
+    match std::fs::remove_file(&config.witness) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).context("store.witness");
+            return Err(error).context(config.witness.display().to_string());
         }
         _ => {}
     }
