@@ -10,7 +10,7 @@
 //! `decide`, `issue` and `amend` decide each write, and `write` (with `write_registry` and
 //! `write_issued`) writes what was decided; `purge`
 //! ends what is over. `load` and `read` answer questions over the connections of `readers`.
-//! `export`, `import` and `fences` are for a store as a whole.
+//! `whole`, `export`, `import` and `fences` are for a store as a whole.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
 //! common.
 //!
@@ -27,6 +27,7 @@ mod export;
 mod fences;
 mod ground;
 mod import;
+mod import_issued;
 mod issue;
 mod load;
 mod needs;
@@ -39,6 +40,7 @@ mod session;
 mod survey;
 mod tls;
 mod transaction;
+mod whole;
 mod write;
 mod write_issued;
 mod write_registry;
@@ -55,13 +57,12 @@ pub use config::PostgresConfig;
 use self::readers::Readers;
 use self::session::{Address, Ask, Session};
 use self::transaction::Writer;
-use super::whole::{Entry, Fence, Fenced, FencedOff, Kind, Position, Whole};
 use super::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
     Store, StoreError, Write,
 };
 use crate::domain::{
-    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Restore, UnixTime,
+    Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
 };
 
 /// A store in a PostgreSQL database.
@@ -310,84 +311,6 @@ impl Store for Postgres {
         })?;
         self.closed.store(false, Ordering::Release);
         Ok(())
-    }
-}
-
-impl Whole for Postgres {
-    fn export(
-        &self,
-        kind: Kind,
-        each: &mut dyn FnMut(Entry) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.check_open()?;
-        // As for `load`.
-        self.wait(async {
-            let session = Session::open(&self.address).await?;
-            Ok(export::export(&session, kind, each).await?)
-        })
-    }
-
-    fn about(&self, kind: Kind) -> Result<u64, StoreError> {
-        self.read(async |session: &Session| export::about(session, kind).await)
-    }
-
-    fn import(&self, entries: &[Entry], reached: &str) -> Result<(), StoreError> {
-        let mut asks = import::asks(entries)?;
-        asks.push(fences::set(Fence::Unfinished, Some(reached)));
-        self.write(asks).map(drop)
-    }
-
-    fn unspoken(&self) -> Result<Vec<String>, StoreError> {
-        self.read(async |session: &Session| fences::unspoken(session).await)
-    }
-
-    fn is_empty(&self) -> Result<bool, StoreError> {
-        self.read(async |session: &Session| Ok(!schema::is_used(session).await?))
-    }
-
-    fn clear(&self) -> Result<(), StoreError> {
-        self.write(fences::clear()).map(drop)
-    }
-}
-
-impl Fenced for Postgres {
-    fn fence(&self, fence: Fence) -> Result<Option<String>, StoreError> {
-        self.read(async |session: &Session| fences::of(session, fence).await)
-    }
-
-    fn set_fence(&self, fence: Fence, says: Option<&str>) -> Result<(), StoreError> {
-        self.write(vec![fences::set(fence, says)]).map(drop)
-    }
-
-    fn position(&self) -> Option<Position> {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.position()
-    }
-
-    fn reaches(&self, position: Position) -> Result<bool, StoreError> {
-        self.read(async |session: &Session| fences::reaches(session, position).await)
-    }
-
-    fn last_written(&self) -> Result<Option<UnixTime>, StoreError> {
-        self.read(async |session: &Session| fences::last_written(session).await)
-    }
-
-    fn restored(&self) -> Result<Restore, StoreError> {
-        self.read(async |session: &Session| fences::restored(session).await)
-    }
-
-    fn restore(&self, restore: Restore) -> Result<FencedOff, StoreError> {
-        let answers = self.write(fences::restore(&restore)?)?;
-        // After `BEGIN`.
-        let count = |at: usize| {
-            let row = answers.get(at).and_then(|rows| rows.first());
-            row.map_or(Ok(0), |row| rows::number(row, 0))
-        };
-        Ok(FencedOff {
-            code_sets: count(1)?,
-            vehicles: count(2)?,
-            fleets: count(3)?,
-        })
     }
 }
 
