@@ -5,12 +5,13 @@
 use std::fs;
 use std::path::PathBuf;
 
+use fob_verify::{RustCrypto, status};
 use serde_json::{Value, json};
 
 use crate::offline::{START, Street, TRUNK, UNLOCK, VEHICLE};
 use crate::support::database::{Schema, Server as Database};
-use crate::support::garage::{Garage, statuses};
-use crate::support::{Issuer, Phone, Server, authorization};
+use crate::support::garage::{Garage, keys, statuses};
+use crate::support::{Issuer, Phone, Server, authorization, now};
 
 const TWO: [&str; 2] = [UNLOCK, START];
 
@@ -187,6 +188,7 @@ fn nothing_of_before_comes_back(schema: Option<Schema>) {
         ),
     )
     .unwrap();
+    let restored_at = now();
     let told = restore(
         &street.garage.issuer,
         &["--revocations", list.to_str().unwrap()],
@@ -226,6 +228,17 @@ fn nothing_of_before_comes_back(schema: Option<Schema>) {
         let now = street.garage.bundle(text(&bundle["bundle"]));
         assert!(statuses(&now).values().all(|it| it == "revoked"), "{now}");
     }
+
+    // Its list is later than any that can have been given out: a car takes it, whatever it has.
+    let key = &keys(&revoked)[0];
+    let path = key.uri.strip_prefix(&street.garage.server.url).unwrap();
+    let list = street.garage.server.get(path, &[]).body;
+    let issued_at = street.garage.believing(|trusted| {
+        status::verify(&list, trusted, &RustCrypto)
+            .unwrap()
+            .issued_at()
+    });
+    assert!(issued_at > restored_at + 10, "{issued_at}, {restored_at}");
 
     // A car that has not seen what came after the backup learns it by a list alone, and by a sync.
     for by_sync in [false, true] {
