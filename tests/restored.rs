@@ -383,8 +383,28 @@ fn every_backup_is_noticed(schema: Option<Schema>) {
         .issuer
         .fob_fails(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(said.contains("store.witness is missing"), "{said}");
-    fs::write(&witness, kept).unwrap();
+    garage.issuer.fob(&["restore", "--nothing-lost"]);
     garage.server = garage.issuer.serve_at(&address);
+    assert_ne!(fs::read(&witness).unwrap(), kept);
+    let open = garage.authorize("DEMO-0003", &TWO);
+    let address = kill(&mut garage);
+    // It knows better than anybody's word, where it is there.
+    garage.issuer.fob_fails(&["restore", "--nothing-lost"]);
+    store.put_back(&last);
+    is_refused(&garage.issuer);
+    garage.issuer.fob_fails(&["restore", "--nothing-lost"]);
+    fs::remove_file(&witness).unwrap();
+    let before = restore(&garage.issuer, &[])["restore"].as_u64().unwrap();
+    assert!(
+        before > 8,
+        "{before}: nobody knows how often it was restored"
+    );
+    garage.server = garage.issuer.serve_at(&address);
+    let phone = Phone::new();
+    let gone = garage
+        .server
+        .redeem(text(&open["code_set"]), "renter-1", &phone);
+    gone.refused(404, "code_set_unknown");
 }
 
 #[test]

@@ -138,7 +138,8 @@ pub(super) fn check_witness(config: &Config, store: &dyn Fenced) -> anyhow::Resu
         ),
         Testimony::Missing => bail!(
             "{} is missing, and without it nobody can tell whether this store was put back from a \
-             backup: if it was, run `fob restore`; on a machine that is new to this store, copy \
+             backup: if it was, run `fob restore`, and if it surely was not, `fob restore \
+             --nothing-lost`; on a machine that is new to this store, copy \
              the file from the one that served last",
             config.witness.display()
         ),

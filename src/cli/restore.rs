@@ -23,6 +23,9 @@ use lost::Lost;
 /// How long a statement may take that touches every authorization.
 const STATEMENT_TIMEOUT_MS: u32 = 600_000;
 
+/// Restores that there may have been since the backup, where nobody knows any more.
+const UNKNOWN_RESTORES: u32 = 7;
+
 pub(super) const HELP: &str = "\
 Stop every server, put the backup in place, and run this before anything else. What was authorized, \
 redeemed, changed and revoked after the backup was made is not known any more, so nothing of before \
@@ -53,6 +56,15 @@ pub(super) struct RestoreArgs {
     /// Fence a store that nobody says was put back: every key that was issued ends
     #[arg(long)]
     even_so: bool,
+    /// Fence nothing, where the witness was lost and the store was not put back: on your word
+    #[arg(long, conflicts_with_all = ["revocations", "end_tokens", "even_so"])]
+    nothing_lost: bool,
+}
+
+/// What was taken on the operator's word.
+#[derive(Serialize)]
+struct Taken {
+    nothing_lost: bool,
 }
 
 /// What a restore has come to.
@@ -83,9 +95,23 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
     let lost = args.revocations.as_deref().map(Lost::read).transpose()?;
     let store = open(&config)?;
     let witness = &config.witness;
-    let (before, known) = match Witness::ask(witness, &*store)? {
+    let last = store.restored()?;
+    let testimony = Witness::ask(witness, &*store)?;
+    if args.nothing_lost {
+        ensure!(
+            testimony == Testimony::Missing,
+            "{} is there, and knows better than anybody's word",
+            witness.display()
+        );
+        Witness::restored(witness, last.number)?;
+        return print(common, &Taken { nothing_lost: true }, |_| {
+            format!("{} is made anew; nothing is fenced", witness.display())
+        });
+    }
+    let (before, known) = match testimony {
         Testimony::Behind(witness) => (witness.restores, Some(witness)),
-        Testimony::Missing => (0, None),
+        // How often it was restored since the backup was made went with the file.
+        Testimony::Missing => (last.number + UNKNOWN_RESTORES, None),
         Testimony::Reached => {
             ensure!(
                 args.even_so,
@@ -96,7 +122,6 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
             (0, Witness::read(witness)?)
         }
     };
-    let last = store.restored()?;
     let number = before.max(last.number) + 1;
     ensure!(number <= RESTORES_MAX, "it was restored too often");
     let backup_of = store.last_written()?;

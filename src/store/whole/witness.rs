@@ -219,7 +219,7 @@ impl Witnessed {
             last.turn += 1;
             last.write(&file).map_err(|error| failed(path, &error))?;
         }
-        let (file, unsynced) = (Arc::new(file), Arc::new(AtomicBool::new(false)));
+        let (file, unsynced) = (Arc::new(file), Arc::new(AtomicBool::new(true)));
         let (stop, stopped) = bounded::<()>(0);
         let synced = (Arc::clone(&file), Arc::clone(&unsynced));
         let syncer = std::thread::Builder::new().name("fob-witness".into());
