@@ -4,6 +4,7 @@
 # make torture   the long runs: many more crashes, schedules and mutations; ten million hostile inputs
 # make bench     criterion groups, then one report of all measurements in target/bench-report/
 # make loadtest  k6 over HTTP, then the native client
+# make cluster   two nodes over a private PostgreSQL, behind haproxy, under k6
 # make help      this
 
 CARGO ?= cargo
@@ -16,7 +17,7 @@ TEST_PACKAGES := softhsm2 p11-kit p11-kit-modules opensc libnss3 libnss3-tools c
 QUICK_MODULES := softhsm,p11-kit,nss
 MODULES := softhsm,p11-kit,nss,kryoptic,tpm2-pkcs11
 
-.PHONY: help run release deps test test-hsm modules lint docs unit deny torture hostile bench load-client loadtest \
+.PHONY: help run release deps test test-hsm modules lint docs unit deny torture hostile bench load-client loadtest cluster \
   clean
 
 help:
@@ -103,6 +104,12 @@ loadtest: release load-client
 	loadtest/run smoke
 	loadtest/run redeem
 	loadtest/run redeem --native
+
+# Everything it starts is on loopback, and ended. RATE, DURATION as for loadtest/run.
+cluster: release load-client
+	@scripts/install postgresql haproxy
+	loadtest/run redeem --cluster
+	loadtest/run fleet-burst --cluster
 
 load-client:
 	$(CARGO) build --release --locked --package fob-load

@@ -71,6 +71,8 @@ pub struct Config {
     pub engine: EngineSettings,
     /// Where the store is.
     pub store: StoreConfig,
+    /// The file that says how far the store has come; no backup of the store has it.
+    pub witness: PathBuf,
     /// The issuing tokens.
     pub hsm: HsmConfig,
     /// The root's token. `serve` never opens it.
@@ -305,6 +307,7 @@ impl File {
             behind_proxy: self.server.behind_proxy,
             server,
             engine,
+            witness: self.store.witness(dir),
             store,
             hsm,
             root,

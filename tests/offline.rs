@@ -10,17 +10,17 @@ use tempfile::TempDir;
 use crate::support::garage::Garage;
 use crate::support::{FOB, Phone, authorization, now, time};
 
-const VEHICLE: &str = "DEMO-0001";
-const UNLOCK: &str = "doors.unlock";
-const START: &str = "engine.start";
-const TRUNK: &str = "trunk.open";
+pub(crate) const VEHICLE: &str = "DEMO-0001";
+pub(crate) const UNLOCK: &str = "doors.unlock";
+pub(crate) const START: &str = "engine.start";
+pub(crate) const TRUNK: &str = "trunk.open";
 
 /// A car with its file in a folder, a phone beside it, and a server neither of them sees unless it
 /// is said.
-struct Street {
-    garage: Garage,
-    folder: TempDir,
-    phone: Phone,
+pub(crate) struct Street {
+    pub(crate) garage: Garage,
+    pub(crate) folder: TempDir,
+    pub(crate) phone: Phone,
 }
 
 fn text(value: &Value) -> &str {
@@ -30,7 +30,11 @@ fn text(value: &Value) -> &str {
 impl Street {
     /// Provisioned with the root's key, its vehicle id and its fleet's id, and its key registered.
     fn new() -> Self {
-        let garage = Garage::new();
+        Self::with(Garage::new())
+    }
+
+    /// The same with this server.
+    pub(crate) fn with(garage: Garage) -> Self {
         let street = Self {
             folder: tempfile::tempdir().unwrap(),
             phone: Phone::new(),
@@ -80,13 +84,13 @@ impl Street {
         command.output().unwrap()
     }
 
-    fn vehicle(&self, args: &[&str]) -> Output {
+    pub(crate) fn vehicle(&self, args: &[&str]) -> Output {
         self.run(&[&["vehicle"], args, &["--state", "car.json"]].concat())
     }
 
     /// The car connects.
     #[track_caller]
-    fn sync(&self) -> Value {
+    pub(crate) fn sync(&self) -> Value {
         let done = self.vehicle(&["sync", "--server", &self.garage.server.url, "--json"]);
         let complaint = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(done.status.success(), "{complaint}");
@@ -94,7 +98,7 @@ impl Street {
     }
 
     /// Shows the car lists; how many it took.
-    fn take(&self, bundle: &Value) -> usize {
+    pub(crate) fn take(&self, bundle: &Value) -> usize {
         self.write("take.json", &bundle.to_string());
         let done = self.vehicle(&["take", "take.json", "--json"]);
         let lines: Vec<Value> = serde_json::from_slice(&done.stdout).unwrap();
@@ -120,16 +124,16 @@ impl Street {
         said["refusal"].as_str().unwrap_or("opened").to_owned()
     }
 
-    fn asked(&self, bundle: &Value, function: &str) -> String {
+    pub(crate) fn asked(&self, bundle: &Value, function: &str) -> String {
         self.asked_by("phone.jwk", bundle, function)
     }
 
-    fn shown(&self) -> Value {
+    pub(crate) fn shown(&self) -> Value {
         serde_json::from_slice(&self.vehicle(&["show"]).stdout).unwrap()
     }
 
     /// The bundle as the phone reads it now, with lists beside it.
-    fn stapled(&self, bundle: &Value) -> Value {
+    pub(crate) fn stapled(&self, bundle: &Value) -> Value {
         let id = text(&bundle["bundle"]);
         let proof = self.phone.proof(&self.garage.server.url, id);
         let path = format!("/v1/bundles/{id}?staple=true");
@@ -140,7 +144,7 @@ impl Street {
 
     /// Unlock and start, issued, met by the car with what it needs; then it is offline. The
     /// authorization's id and the bundle without lists.
-    fn lent(&self) -> (String, Value) {
+    pub(crate) fn lent(&self) -> (String, Value) {
         let (made, bundle) = self
             .garage
             .issue(VEHICLE, &[UNLOCK, START], "renter-1", &self.phone);

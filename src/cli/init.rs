@@ -3,6 +3,7 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -23,6 +24,7 @@ use crate::hsm::{
 };
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
+use crate::store::whole::{WITNESS_FILE, Witnessed};
 use crate::store::{Applied, Store, Write};
 
 const DAY_S: u64 = 86_400;
@@ -197,9 +199,13 @@ fn create(dir: &Path, args: &InitArgs) -> anyhow::Result<Created> {
 
 /// Makes the store: a file under the directory, or what is in a database.
 fn create_store(dir: &Path, args: &InitArgs) -> anyhow::Result<Box<dyn Store>> {
+    let watched = |store| {
+        let watched = Witnessed::over(store, &dir.join(WITNESS_FILE))?;
+        anyhow::Ok(Box::new(watched) as Box<dyn Store>)
+    };
     let Some(url) = &args.store else {
         let store = Sqlite::create(&dir.join("fob.db"), SqliteConfig::default())?;
-        return Ok(Box::new(store));
+        return watched(Arc::new(store));
     };
     let at = PostgresConfig {
         tls_ca: args.store_tls_ca.clone(),
@@ -207,7 +213,7 @@ fn create_store(dir: &Path, args: &InitArgs) -> anyhow::Result<Box<dyn Store>> {
     };
     let at = place::with_password(&at, args.store_password_file.as_deref())?;
     let store = Postgres::create(at).context("the database (--store)")?;
-    Ok(Box::new(store))
+    watched(Arc::new(store))
 }
 
 /// What the configuration says of a store that is a database.

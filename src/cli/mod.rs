@@ -34,6 +34,7 @@ mod place;
 mod reach;
 mod refusals;
 mod reissue;
+mod restore;
 mod retry;
 mod serve;
 mod sign;
@@ -41,6 +42,7 @@ mod sign_use;
 mod signing;
 mod socket;
 mod steps;
+mod store;
 mod vehicle;
 mod verify;
 
@@ -94,6 +96,12 @@ enum Command {
     /// Bring the store to the schema version of this program
     #[command(after_help = migrate::HELP)]
     Migrate,
+    /// Move the issuer to another store
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// Fence a store that was put back from a backup
+    #[command(after_help = restore::HELP)]
+    Restore(restore::RestoreArgs),
     /// Serve the API
     Serve(serve::ServeArgs),
     /// Create and list fleets
@@ -160,6 +168,8 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&common, &args),
         Command::Init(args) => init::run(&common, args),
         Command::Migrate => migrate::run(&common),
+        Command::Store(store::StoreCommand::Copy(args)) => store::copy(&common, &args),
+        Command::Restore(args) => restore::run(&common, &args),
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),

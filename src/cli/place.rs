@@ -19,6 +19,7 @@ use crate::hsm::{HsmError, SoftHsm, Token, Tokens, read_pin_file, softhsm_module
 use crate::store::Store;
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::sqlite::{Sqlite, SqliteConfig};
+use crate::store::whole::{Fence, Fenced, Testimony, Witness, Witnessed};
 
 /// The root's public key, within the directory.
 pub(super) const ROOT_FILE: &str = "root.cbor";
@@ -79,20 +80,77 @@ pub(super) fn lock(dir: &Path) -> anyhow::Result<Lock> {
     try_lock(dir)?.ok_or_else(|| anyhow!("another fob has {} open: stop it first", dir.display()))
 }
 
-/// Opens the store.
+/// Opens the store, watched by the file beside the configuration.
 pub(super) fn store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(match &config.store {
-        StoreConfig::Sqlite(path) => {
-            let store = Sqlite::open(path, SqliteConfig::default());
-            Arc::new(store.with_context(|| path.display().to_string())?)
-        }
+    let store: Arc<dyn Fenced> = match &config.store {
+        StoreConfig::Sqlite(path) => Arc::new(file(path)?),
         StoreConfig::Postgres { at, password_file } => {
             Arc::new(database(at, password_file.as_deref())?)
         }
-    })
+    };
+    check_fences(config, &*store)?;
+    watched(config, store)
 }
 
-fn database(at: &PostgresConfig, password_file: Option<&Path>) -> anyhow::Result<Postgres> {
+/// How long nobody may have served from a database before it is taken for one that nobody serves
+/// from, in seconds: three times as long as a node may be silent.
+const QUIET_S: u64 = 90;
+
+/// Refuses a database that somebody serves from.
+pub(super) fn check_quiet(store: &Postgres) -> anyhow::Result<()> {
+    let quiet = store.quiet_for_s().context("the database ([store] url)")?;
+    match quiet.and_then(|quiet| QUIET_S.checked_sub(quiet)) {
+        Some(left_s) if left_s > 0 => bail!(
+            "somebody used the database a moment ago: stop every server, and try again in {left_s} s"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Watches a store with the file beside the configuration.
+fn watched(config: &Config, store: Arc<dyn Fenced>) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(Arc::new(Witnessed::over(store, &config.witness)?))
+}
+
+/// Opens a store in a file.
+pub(super) fn file(path: &Path) -> anyhow::Result<Sqlite> {
+    Sqlite::open(path, SqliteConfig::default()).with_context(|| path.display().to_string())
+}
+
+/// Refuses a store that is not one to act on: of two that serve, and of one that was put back, code
+/// sets would be redeemed that were redeemed already.
+fn check_fences(config: &Config, store: &dyn Fenced) -> anyhow::Result<()> {
+    if let Some(says) = store.fence(Fence::Moved)? {
+        bail!("this store was moved {says}; [store] in {FILE_NAME} is to name that one");
+    }
+    if store.fence(Fence::Unfinished)?.is_some() {
+        bail!("this store is an unfinished copy; `fob store copy` goes on with it");
+    }
+    check_witness(config, store)
+}
+
+/// Refuses a store that was put back from a backup and not fenced.
+pub(super) fn check_witness(config: &Config, store: &dyn Fenced) -> anyhow::Result<()> {
+    match Witness::ask(&config.witness, store)? {
+        Testimony::Reached => Ok(()),
+        Testimony::Behind(_) => bail!(
+            "this store was put back from a backup: what was answered since is missing in it; run \
+             `fob restore` before anything else"
+        ),
+        Testimony::Missing => bail!(
+            "{} is missing, and without it nobody can tell whether this store was put back from a \
+             backup: if it was, run `fob restore`, and if it surely was not, `fob restore \
+             --nothing-lost`; on a machine that is new to this store, copy \
+             the file from the one that served last",
+            config.witness.display()
+        ),
+    }
+}
+
+pub(super) fn database(
+    at: &PostgresConfig,
+    password_file: Option<&Path>,
+) -> anyhow::Result<Postgres> {
     let at = with_password(at, password_file)?;
     Postgres::open(at).context("the database ([store] url)")
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{Wrong, within};
 use crate::store::postgres::PostgresConfig;
+use crate::store::whole::WITNESS_FILE;
 
 /// The store's settings, checked.
 #[derive(Clone, Debug)]
@@ -31,11 +32,17 @@ pub(super) struct StoreSection {
     readers: Option<usize>,
     statement_timeout_ms: Option<u32>,
     connect_timeout_ms: Option<u32>,
+    witness: Option<PathBuf>,
     pub(super) retain_for_days: Option<u64>,
     pub(super) lease_s: Option<u64>,
 }
 
 impl StoreSection {
+    /// The file that says how far the store has come.
+    pub(super) fn witness(&self, dir: &Path) -> PathBuf {
+        dir.join(self.witness.as_deref().unwrap_or(Path::new(WITNESS_FILE)))
+    }
+
     pub(super) fn check(&self, dir: &Path) -> Result<StoreConfig, Wrong> {
         let Some(url) = &self.url else {
             let of_url = self.password_file.is_some() || self.tls_ca.is_some();

@@ -25,7 +25,7 @@ pub struct Vehicle {
     pub owner: Option<IdentityId>,
     /// Its own public key, with which it signs acknowledgements.
     pub key: Option<HolderKey>,
-    /// Raised by one at every reset, and by nothing else.
+    /// Raised by one at every reset, and into another range at every restore of the store.
     pub epoch: u32,
     /// Suspended vehicles get no keys.
     pub status: Status,

@@ -72,7 +72,7 @@ impl Engine {
             spec.recipient = Recipient::default();
             let said = self.draft_as(now.id, fleet, spec, author, at)?;
             let mut plan = Plan::stay(now);
-            plan.raise_version()?;
+            plan.raise_version(versions, self.vehicle_epoch(now))?;
             plan.next.functions = said.functions;
             plan.next.window = said.window;
             plan.next.redeem_by = said.redeem_by;
@@ -130,7 +130,7 @@ impl Engine {
         self.amend(caller, id, |now, versions| {
             check_changeable(now)?;
             let mut plan = Plan::stay(now);
-            plan.raise_version()?;
+            plan.raise_version(versions, self.vehicle_epoch(now))?;
             if !now.redeemed {
                 return Err(
                     Refusal::new(RefusalCode::NotFound).detail("nothing has been issued on it yet")

@@ -17,8 +17,8 @@ use crate::concurrent::Map;
 use crate::domain::change::Followed;
 use crate::domain::{
     Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
-    Fleet, FleetId, FleetName, FunctionCode, Identity, RootKey, Standing, Terminal, Token, TokenId,
-    UnixTime, Vehicle, VehicleId,
+    Fleet, FleetId, FleetName, FunctionCode, Identity, Restore, RootKey, Standing, Terminal, Token,
+    TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
     Amendment, Applied, Contact, RecordedStep, Row, Ruled, Store, StoreError, Suspension, Write,
@@ -48,6 +48,7 @@ pub struct Book {
     pub statuses: Statuses,
     records: ArcSwap<Vec<Arc<str>>>,
     standing: ArcSwap<Standing>,
+    restore: ArcSwap<Restore>,
     /// Authorizations that were over before this time have been looked for. The writer's own.
     forgotten_before: AtomicU64,
 }
@@ -137,6 +138,10 @@ impl Book {
             Row::Contact(fleet, vehicle, contact) => self.put_contact(fleet, vehicle, contact),
             Row::Revision(revision) => self.statuses.complete(revision),
             Row::Ruled(fleet, ruled) => self.put_ruled(fleet, ruled),
+            Row::Restore(restore) => {
+                self.statuses.restored(restore);
+                self.restore.store(Arc::new(restore));
+            }
         }
     }
 
@@ -315,6 +320,11 @@ impl Book {
         standing.begin_with(Some(&root));
         standing.root.get_or_insert(root);
         self.standing.store(Arc::new(standing));
+    }
+
+    /// The last time the store was put back from a backup.
+    pub fn restore(&self) -> Restore {
+        **self.restore.load()
     }
 
     /// The newest trust list.

@@ -221,7 +221,8 @@ impl Desk<'_> {
         let expected = trust::listed(&after, record.iat, lifetime_max_s);
         let next = record.after.next_root.as_ref().map(|next| next.key.0);
         let fits = list.version() == record.after.trust_version
-            && record.after.trust_version == record.before.trust_version + 1
+            && record.after.trust_version
+                == self.book.restore().trust_after(record.before.trust_version)
             && list.issuer() == record.iss
             && list.issued_at() == record.iat
             && list.next_root().copied() == next

@@ -262,9 +262,11 @@ impl Lister {
     /// Signs those of the lists whose time has come.
     fn sign(&self, lease: Option<Lease>, wanted: BTreeSet<ShardId>) -> Result<(), Refusal> {
         let now = self.shared.clock.unix();
+        // What was given out after a backup was made is not known, but how far it was ahead.
+        let unknown = self.shared.book.restore().at + self.shared.settings.list_ahead_max_s;
         let next = |id: ShardId| {
             let last = self.shared.book.statuses.shard(id).issued_at();
-            now.max(last + 1)
+            now.max(last.max(unknown) + 1)
         };
         let ready = wanted.into_iter().map(|id| (id, next(id)));
         let ready: Vec<_> = ready
@@ -330,7 +332,7 @@ impl Lister {
         // Before the copy: what changes meanwhile is signed again.
         let revision = self.shared.book.statuses.revision();
         let changes = shard.changes();
-        let octets = shard.octets();
+        let octets = self.shared.book.statuses.octets(id, &shard);
         let compressed = compress(&octets);
         let uri = id.uri(&settings.status_url);
         let expires = issued_at + settings.list_lifetime_s;

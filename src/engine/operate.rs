@@ -33,7 +33,7 @@ pub fn new_fleet(
         status: Status::Active,
         tag: u32::from_be_bytes(ids.random()),
         status_key: ids.random(),
-        status_next: 0,
+        status_next: book.restore().status_next(),
         settings,
     })
 }

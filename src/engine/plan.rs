@@ -14,6 +14,7 @@ use super::outcome::Outcome;
 use super::reissue::Again;
 use crate::domain::change::{Action, cancelled, grants};
 use crate::domain::id::VERSION_MAX;
+use crate::domain::restore::next_version;
 use crate::domain::{
     Amended, Authorization, AuthorizationState, Bundle, FunctionCode, KeyChange, KeyId, KeyRecord,
     Mark, Reason, Reasons, Refusal, RefusalCode, Status, Subject, TerminalId, Window,
@@ -68,10 +69,17 @@ impl Plan {
         }
     }
 
-    /// The next version. Where it was redeemed, its code set stays what it was.
-    pub(super) fn raise_version(&mut self) -> Result<(), Refusal> {
+    /// The next version, of what is issued again at that vehicle epoch. Where it was redeemed, its
+    /// code set stays what it was.
+    pub(super) fn raise_version(
+        &mut self,
+        versions: &[SignedBundle],
+        vehicle_epoch: u32,
+    ) -> Result<(), Refusal> {
         let next = &mut self.next;
-        if next.version >= VERSION_MAX {
+        let newest = versions.last().map(|it| it.bundle.vehicle_epoch);
+        let version = next_version(next.version, newest.unwrap_or(vehicle_epoch), vehicle_epoch);
+        if version > VERSION_MAX {
             return Err(Refusal::new(RefusalCode::VersionConflict)
                 .detail("this authorization has been changed as often as may be"));
         }
@@ -81,12 +89,19 @@ impl Plan {
             let revision = next.revision();
             next.set_amended(Some(Amended { revision, code_set }));
         }
-        next.version += 1;
+        next.version = version;
         Ok(())
     }
 }
 
 impl Engine {
+    /// The epoch of an authorization's vehicle.
+    pub(super) fn vehicle_epoch(&self, of: &Authorization) -> u32 {
+        let fleet = self.book().fleet(of.fleet);
+        let vehicle = fleet.and_then(|fleet| fleet.vehicle(of.vehicle.as_str()));
+        vehicle.map_or(0, |vehicle| vehicle.epoch)
+    }
+
     /// What an action leads to; `None` where it stands so already.
     pub(super) fn plan_action(
         &self,
@@ -147,7 +162,7 @@ impl Engine {
         if plan.marks.is_empty() && left.len() == now.functions.len() {
             return Ok(None);
         }
-        plan.raise_version()?;
+        plan.raise_version(versions, self.vehicle_epoch(now))?;
         plan.next.functions = left.as_slice().into();
         plan.next.drop_limit(function);
         Ok(Some(plan))

@@ -142,7 +142,7 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
                 None => BUILT_IN.iter().map(|(code, _)| *code).collect(),
                 Some(asked) => resolve(fleet, asked, &mut writes)?,
             };
-            let (epoch, status) = (0, Status::Active);
+            let (epoch, status) = (fleet.first_vehicle_epoch(), Status::Active);
             Write::Vehicle(Vehicle {
                 fleet: fleet_id,
                 id,

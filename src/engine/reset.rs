@@ -144,7 +144,7 @@ impl Engine {
             let plan = if ended {
                 self.plan_action(&now, &versions, Action::Cancel)?
             } else {
-                self.plan_again(caller, &now, &versions)?
+                self.plan_again(caller, &now, &versions, epoch)?
             };
             decided.extend(plan.map(|plan| Decided { now, plan }));
         }
@@ -158,12 +158,13 @@ impl Engine {
         caller: Caller<'_>,
         now: &Authorization,
         versions: &[SignedBundle],
+        epoch: u32,
     ) -> Result<Option<Plan>, Refusal> {
         if versions.is_empty() {
             return Ok(None);
         }
         let mut plan = Plan::stay(now);
-        plan.raise_version()?;
+        plan.raise_version(versions, epoch)?;
         match self.issue_again(caller.fleet(), plan, versions, Anew::Same) {
             Ok(plan) => Ok(Some(plan)),
             Err(refusal) => {
@@ -207,7 +208,7 @@ impl Engine {
                 let versions = self.versions_of(&now).await?;
                 let newest = versions.last().map(|it| it.bundle.vehicle_epoch);
                 if newest.is_some_and(|newest| newest < epoch)
-                    && let Some(plan) = self.plan_again(caller, &now, &versions)?
+                    && let Some(plan) = self.plan_again(caller, &now, &versions, epoch)?
                 {
                     decided.push(Decided { now, plan });
                 }

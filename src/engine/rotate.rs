@@ -352,7 +352,10 @@ impl Desk<'_> {
         let standing = self.book.standing();
         let before = self.facts(&changes.epochs);
         let after = Facts {
-            trust_version: before.trust_version + u32::from(changes.by_root),
+            trust_version: match changes.by_root {
+                true => self.book.restore().trust_after(before.trust_version),
+                false => before.trust_version,
+            },
             root: changes.root.clone(),
             next_root: changes.next_root.clone(),
             epochs: changes.epochs.iter().map(EpochNote::from).collect(),

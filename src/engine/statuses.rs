@@ -11,7 +11,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::concurrent::{Counter, Map};
 use crate::domain::status::SHARD_LEN;
-use crate::domain::{Bundle, Held, KeyChange, KeyStatus, Mark, Reasons, ShardId, UnixTime};
+use crate::domain::{
+    Bundle, Held, KeyChange, KeyStatus, Mark, Reasons, Restore, ShardId, UnixTime,
+};
 use crate::store::{Listed, SignedList};
 
 /// Entries of two bits in one word.
@@ -20,10 +22,15 @@ const PER_WORD: u32 = 32;
 /// Words of one list.
 const WORDS: usize = SHARD_LEN as usize / PER_WORD as usize;
 
+/// Four entries that are revoked.
+const ALL_REVOKED: u8 = 0b01_01_01_01;
+
 /// How every key stands.
 #[derive(Default)]
 pub struct Statuses {
     shards: Map<ShardId, Arc<Shard>>,
+    /// The number of the last restore: whatever is on lists of before is revoked.
+    restores: Counter,
     /// Up to which amendment everything is here. Raised (release) after what they mark is written
     /// above, so whoever reads it (acquire) sees all of that.
     revision: Counter,
@@ -53,34 +60,74 @@ pub(super) struct Shard {
 impl Statuses {
     /// How the key at `index` of a list stands.
     pub fn of(&self, shard: ShardId, index: u32) -> KeyStatus {
+        if self.is_void(shard) {
+            return KeyStatus::Revoked;
+        }
         self.shards
             .pin()
             .get(&shard)
             .map_or(KeyStatus::Valid, |shard| shard.get(index))
     }
 
-    /// How the key at `index` of a list stands, and why.
+    /// How the key at `index` of a list stands, and why. What suspends a key is known even where a
+    /// restore has ended it: one issued in its place is suspended too.
     pub fn held(&self, shard: ShardId, index: u32) -> Held {
         let pinned = self.shards.pin();
-        pinned
+        let held = pinned
             .get(&shard)
-            .map_or_else(Held::default, |shard| shard.held(index))
+            .map_or_else(Held::default, |shard| shard.held(index));
+        match held.status() {
+            KeyStatus::Valid if self.is_void(shard) => Held::ForGood,
+            _ => held,
+        }
+    }
+
+    /// Takes in that the store was put back from a backup: no key of before counts.
+    pub(super) fn restored(&self, restore: Restore) {
+        self.restores
+            .fetch_max(u64::from(restore.number), Ordering::Release);
+    }
+
+    /// Whether every key of a list was issued before the last restore.
+    pub(super) fn is_void(&self, id: ShardId) -> bool {
+        let number = self.restores.load(Ordering::Acquire);
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let restore = Restore {
+            number,
+            ..Restore::default()
+        };
+        restore.voids(id.number)
+    }
+
+    /// The whole list, as it is signed.
+    pub(super) fn octets(&self, id: ShardId, shard: &Shard) -> Vec<u8> {
+        if self.is_void(id) {
+            return vec![ALL_REVOKED; WORDS * size_of::<u64>()];
+        }
+        shard.octets()
     }
 
     /// How each key of a bundle stands, in their order.
     pub fn of_bundle(&self, bundle: &Bundle) -> Vec<KeyStatus> {
         let pinned = self.shards.pin();
         // They nearly always share one list.
-        let mut last: Option<(&Arc<str>, Option<&Arc<Shard>>)> = None;
+        let mut last: Option<(&Arc<str>, (bool, Option<&Arc<Shard>>))> = None;
         let mut standing = Vec::with_capacity(bundle.keys.len());
         for (subject, key) in bundle.each_key() {
             let uri = &subject.status_uri;
             let shard = match last {
                 Some((known, shard)) if Arc::ptr_eq(known, uri) => shard,
-                _ => ShardId::at(uri).and_then(|id| pinned.get(&id)),
+                _ => match ShardId::at(uri) {
+                    Some(id) => (self.is_void(id), pinned.get(&id)),
+                    None => (false, None),
+                },
             };
             last = Some((uri, shard));
-            standing.push(shard.map_or(KeyStatus::Valid, |it| it.get(key.status_index)));
+            standing.push(match shard {
+                (true, _) => KeyStatus::Revoked,
+                (false, None) => KeyStatus::Valid,
+                (false, Some(list)) => list.get(key.status_index),
+            });
         }
         standing
     }
@@ -206,7 +253,7 @@ impl Shard {
 
     /// The whole list, four entries to an octet, the first in its lowest bits
     /// (draft-ietf-oauth-status-list §4.1).
-    pub(super) fn octets(&self) -> Vec<u8> {
+    fn octets(&self) -> Vec<u8> {
         match self.words.get() {
             None => vec![0; WORDS * size_of::<u64>()],
             Some(words) => {

@@ -241,7 +241,9 @@ impl Engine {
         let last = fleet
             .contact(vehicle.id.as_str())
             .map_or(0, |it| it.sent.at);
-        let at = self.clock().unix().max(last + 1);
+        // A sync that was sent after a backup was made may have been ahead of the clock.
+        let unknown = self.book().restore().at + self.settings().list_ahead_max_s;
+        let at = self.clock().unix().max(last.max(unknown) + 1);
         let signed = self
             .sign_sync(fleet, vehicle, trust.version, uris, at)
             .await?;

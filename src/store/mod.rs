@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId, Fleet,
-    FleetId, FunctionCode, Held, Identity, IdentityId, Mark, ShardId, Terminal, TerminalId, Token,
-    TokenId, UnixTime, Vehicle, VehicleId,
+    FleetId, FunctionCode, Held, Identity, IdentityId, Mark, Restore, ShardId, Terminal,
+    TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::hsm::Signature;
 
@@ -19,6 +19,7 @@ pub mod postgres;
 mod renew;
 mod ruling;
 pub mod sqlite;
+pub mod whole;
 
 pub use amend::{
     AmendRequest, Amendment, Contact, Following, Listed, Reissue, Reset, Sent, Suspension,
@@ -358,6 +359,8 @@ pub enum Row {
     Revision(u64),
     /// What a fleet rules.
     Ruled(FleetId, Ruled),
+    /// A restore; the last one counts.
+    Restore(Restore),
 }
 
 /// The names a bundle can be found by.

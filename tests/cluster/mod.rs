@@ -61,11 +61,12 @@ fn an_issuer_over_a_database_keeps_what_it_answered() {
 fn a_database_that_is_not_migrated_is_refused_and_says_what_to_do() {
     let schema = Schema::new();
     let issuer = issuer(&schema);
+    let version = schema.execute("SELECT version FROM fob_schema").unwrap();
     schema.execute("UPDATE fob_schema SET version = 0");
     let said = issuer.fob_fails(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(said.contains("fob migrate"), "{said}");
     let taken = tempfile::tempdir().unwrap();
-    schema.execute("UPDATE fob_schema SET version = 1");
+    schema.execute(&format!("UPDATE fob_schema SET version = {version}"));
     let second = Command::new(FOB)
         .args(["init", "--store", &schema.url(), "--dir"])
         .arg(taken.path())

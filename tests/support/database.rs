@@ -243,6 +243,35 @@ impl Schema {
         )
     }
 
+    /// A backup, as `pg_dump` makes it.
+    pub(crate) fn dump(&self) -> Vec<u8> {
+        let dumped = Command::new(programs().join("pg_dump"))
+            .args(["-U", "fob", "-p", &self.port.to_string(), "-h"])
+            .arg(&self.folder)
+            .args(["-n", &self.name, "postgres"])
+            .output()
+            .unwrap();
+        assert!(dumped.status.success(), "pg_dump");
+        dumped.stdout
+    }
+
+    /// Puts a backup in the place of what is there.
+    pub(crate) fn put_back(&self, dump: &[u8]) {
+        self.execute(&format!("DROP SCHEMA {} CASCADE", self.name));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), dump).unwrap();
+        let done = Command::new(programs().join("psql"))
+            .args(["-q", "-v", "ON_ERROR_STOP=1", "-U", "fob"])
+            .args(["-p", &self.port.to_string(), "-d", "postgres", "-h"])
+            .arg(&self.folder)
+            .arg("-f")
+            .arg(file.path())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(done.success(), "psql");
+    }
+
     /// Does something behind everybody's back; returns the first column of the first row, if any.
     pub(crate) fn execute(&self, sql: &str) -> Option<String> {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::concurrent::{Map, Mutex};
+use crate::domain::restore::{first_vehicle_epoch, is_list};
 use crate::domain::status::{Permutation, SHARD_LEN, ShardId};
 use crate::domain::{
     Catalogue, Fleet, FunctionCode, Identity, IdentityId, Subject, Terminal, TerminalId, Vehicle,
@@ -122,7 +123,12 @@ impl FleetBook {
 
     /// Whether `number` is one of its status lists.
     pub fn has_list(&self, number: u64) -> bool {
-        number <= self.status_next.load(Ordering::Relaxed) / SHARD_LEN
+        is_list(number, self.status_next.load(Ordering::Relaxed) / SHARD_LEN)
+    }
+
+    /// The epoch of a vehicle that is new to the fleet.
+    pub(in crate::engine) fn first_vehicle_epoch(&self) -> u32 {
+        first_vehicle_epoch(self.status_next.load(Ordering::Relaxed))
     }
 
     /// How many keys were counted out so far.

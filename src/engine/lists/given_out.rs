@@ -59,7 +59,7 @@ pub(super) fn newest(
         },
         _ => return known,
     };
-    let same = list.content == sha256(&shard.octets());
+    let same = list.content == sha256(&shared.book.statuses.octets(id, &shard));
     let list = Arc::new(StatusList {
         changes: same.then_some(changes),
         ..list

@@ -16,8 +16,8 @@ use super::rulings;
 use super::session::Session;
 use crate::domain::{
     Author, Authorization, Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity,
-    IdentityId, KeyChange, Mark, Reason, Reasons, Scopes, ShardId, Terminal, TerminalId, Token,
-    TokenId, Vehicle, VehicleId, Window,
+    IdentityId, KeyChange, Mark, Reason, Reasons, Restore, Scopes, ShardId, Terminal, TerminalId,
+    Token, TokenId, Vehicle, VehicleId, Window,
 };
 use crate::store::encoding::{cbor, corrupt, registry, words};
 use crate::store::{Contact, Listed, Row, Sent, SignedList, StoreError};
@@ -87,14 +87,18 @@ pub(super) const REVISION: Table = (
     |row, _| Ok(Row::Revision(number(row, 0)?)),
 );
 
+pub(super) const FUNCTIONS: &str = "SELECT fleet, code, name FROM functions ORDER BY fleet, code";
+
+pub(super) const RESTORES: &str = "SELECT number, at, trust_next FROM restores ORDER BY number";
+
+pub(super) const TOKENS: &str =
+    "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at FROM tokens ORDER BY id";
+
 /// What is read, in the order it is handed on.
-const TABLES: [Table; 16] = [
+const TABLES: [Table; 17] = [
     SETTINGS,
     (fleets!(""), fleet),
-    (
-        "SELECT fleet, code, name FROM functions ORDER BY fleet, code",
-        function,
-    ),
+    (FUNCTIONS, function),
     (
         "SELECT fleet, id, status, epoch, model, functions, owner, key FROM vehicles",
         vehicle,
@@ -107,11 +111,7 @@ const TABLES: [Table; 16] = [
         "SELECT fleet, id, status, identity, key FROM terminals",
         terminal,
     ),
-    (
-        "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at FROM tokens
-         ORDER BY id",
-        token,
-    ),
+    (TOKENS, token),
     EPOCHS,
     TRUST,
     RECORDS,
@@ -138,6 +138,7 @@ const TABLES: [Table; 16] = [
         contact,
     ),
     REVISION,
+    (RESTORES, restore),
 ];
 
 /// Hands every row to `each`, all of them as of one commit. Says what of others is among them.
@@ -311,6 +312,14 @@ pub(super) fn epoch(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
         state: words::read_epoch_state(get(row, 1)?)?,
         created_at: number(row, 7)?,
         activated_at: time(row, 8)?,
+    }))
+}
+
+pub(super) fn restore(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    Ok(Row::Restore(Restore {
+        number: small(row, 0)?,
+        at: number(row, 1)?,
+        trust_next: small(row, 2)?,
     }))
 }
 

@@ -12,6 +12,7 @@
 //! over; `touched` is what others have to hear of it. `load` and `read` answer questions over the
 //! connections of `readers`, `news` says what others have changed, `nodes` is who does what only one
 //! may do.
+//! `whole`, `export`, `import` and `fences` are for a store as a whole.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
 //! common.
 //!
@@ -24,7 +25,11 @@ mod config;
 mod contexts;
 mod decide;
 mod error;
+mod export;
+mod fences;
 mod ground;
+mod import;
+mod import_issued;
 mod issue;
 mod load;
 mod needs;
@@ -43,6 +48,7 @@ mod tls;
 mod touched;
 mod transaction;
 mod turn;
+mod whole;
 mod write;
 mod write_issued;
 mod write_registry;
@@ -52,13 +58,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::Runtime;
+use tokio_postgres::Row as SqlRow;
 use uuid::Uuid;
 
 pub use config::PostgresConfig;
 
 use self::news::Ear;
 use self::readers::Readers;
-use self::session::{Address, Session};
+use self::session::{Address, Ask, Session};
 use self::transaction::Writer;
 use super::{
     AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row, SignedBundle,
@@ -169,6 +176,25 @@ impl Postgres {
         })
     }
 
+    /// How long ago a node was there, or anybody wrote, in seconds, by the database's clock; `None`
+    /// where it is not known. A node that serves says at least every half minute that it is there.
+    ///
+    /// # Errors
+    /// The database is not reached.
+    pub fn quiet_for_s(&self) -> Result<Option<u64>, StoreError> {
+        self.read(async |session: &Session| {
+            let sql = "SELECT extract(epoch FROM now() - max(at))::bigint
+                       FROM (SELECT max(at) AS at FROM transactions
+                             UNION ALL SELECT max(seen) FROM nodes) newest";
+            let rows = session.query(sql, vec![]).await?;
+            let quiet: Option<i64> = match rows.first() {
+                Some(row) => rows::get(row, 0)?,
+                None => None,
+            };
+            Ok(quiet.map(|s| u64::try_from(s).unwrap_or_default()))
+        })
+    }
+
     /// Round trips to the database so far.
     pub fn round_trips(&self) -> u64 {
         self.address.rounds()
@@ -200,6 +226,22 @@ impl Postgres {
     ) -> Result<T, StoreError> {
         self.check_open()?;
         self.wait(self.beside.lend(&self.address, ask))
+    }
+
+    /// Writes something in a transaction of its own, over a connection of its own: nobody serves.
+    fn write(&self, asks: Vec<Ask<'_>>) -> Result<Vec<Vec<SqlRow>>, StoreError> {
+        self.check_open()?;
+        let mut all = vec![Ask::Plain("BEGIN")];
+        all.extend(asks);
+        all.push(Ask::Plain("COMMIT"));
+        let ask = async |session: &Session| {
+            let written = session.round(&all).await.map_err(|it| it.trouble());
+            if written.is_err() {
+                let _ = session.execute("ROLLBACK").await;
+            }
+            written
+        };
+        self.read(ask)
     }
 
     fn check_open(&self) -> Result<(), StoreError> {

@@ -8,10 +8,12 @@ use super::session::{Ask, Session, values};
 use crate::domain::UnixTime;
 use crate::store::encoding::column;
 
-/// What processes have left. Nobody asks after transactions once their process knows, and whoever has
-/// not heard of changes by then loads everything (`news::KEPT_MS`).
+/// What processes have left. Nobody asks after transactions once their process knows; after the last
+/// of a process its witness does, however late. Whoever has not heard of changes by then loads
+/// everything (`news::KEPT_MS`).
 const PROCESSES: [&str; 4] = [
-    "DELETE FROM transactions WHERE at < now() - interval '1 day'",
+    "DELETE FROM transactions t WHERE at < now() - interval '1 day' AND EXISTS
+     (SELECT 1 FROM transactions n WHERE n.process = t.process AND n.number > t.number)",
     "DELETE FROM changes WHERE at < now() - interval '1 hour'",
     "DELETE FROM writers WHERE at < now() - interval '1 day'",
     "DELETE FROM nodes WHERE seen < now() - interval '1 day'",

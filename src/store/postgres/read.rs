@@ -34,7 +34,8 @@ macro_rules! authorizations {
     ($rest:literal) => {
         concat!(
             "SELECT a.id, a.fleet, a.vehicle, a.version, a.state, a.not_after, a.redeem_by,
-             a.format, a.body, a.bundle, a.revision, a.code_set FROM authorizations a ",
+             a.format, a.body, a.bundle, a.revision, a.code_set, a.pin_attempts
+             FROM authorizations a ",
             $rest
         )
     };
@@ -45,6 +46,9 @@ pub(super) const ALL_AUTHORIZATIONS: &str = authorizations!("ORDER BY a.id");
 
 /// Those of these ids.
 pub(super) const THESE_AUTHORIZATIONS: &str = authorizations!("WHERE a.id = ANY($1)");
+
+/// Every version of every bundle, by id, oldest first.
+pub(super) const ALL_BUNDLES: &str = bundles!("ORDER BY b.id, b.version");
 
 /// The bundle of that name, as it was issued last.
 pub(super) async fn bundle(
@@ -239,7 +243,7 @@ pub(super) async fn authorizations(
 }
 
 /// A bundle from its row.
-fn signed_bundle(row: &Row) -> Result<SignedBundle, StoreError> {
+pub(super) fn signed_bundle(row: &Row) -> Result<SignedBundle, StoreError> {
     if get::<i64>(row, 8)? != bundle_body::FORMAT {
         return Err(corrupt("a bundle of another format"));
     }

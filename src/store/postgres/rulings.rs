@@ -3,7 +3,9 @@
 
 use tokio_postgres::Row as SqlRow;
 
+use super::export;
 use super::ground::{Ground, RuledRow};
+use super::import::all;
 use super::load::{Names, Read};
 use super::needs::Needs;
 use super::rows::{get, id, number, small, text, uuids};
@@ -13,6 +15,7 @@ use super::write::{Writing, each, try_each, uuid};
 use crate::domain::{FleetId, VehicleId};
 use crate::store::encoding::column;
 use crate::store::encoding::rulings::{act, name, read_name};
+use crate::store::whole::{Act, Entry, Kind};
 use crate::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
 
 /// What stands, in the order it is handed on.
@@ -78,6 +81,44 @@ fn day(row: &SqlRow) -> Result<QuotaDay, StoreError> {
         base: number(row, 2)?,
         approved: number(row, 3)?,
     })
+}
+
+/// What gives out a kind of what fleets rule, whole.
+pub(super) fn query(kind: Kind) -> (&'static str, export::Read) {
+    match kind {
+        Kind::Rules => (
+            "SELECT fleet, version, body FROM rules ORDER BY fleet, version",
+            |row| {
+                let fleet = FleetId(id(row, 0)?);
+                Ok(Entry::Rules(fleet, small(row, 1)?, text(row, 2)?.into()))
+            },
+        ),
+        Kind::Acts => (
+            "SELECT fleet, number, at, by, act, object, why FROM acts ORDER BY fleet, number",
+            |row| {
+                Ok(Entry::Act(Act {
+                    fleet: FleetId(id(row, 0)?),
+                    number: number(row, 1)?,
+                    at: number(row, 2)?,
+                    by: text(row, 3)?.into(),
+                    act: text(row, 4)?.into(),
+                    object: text(row, 5)?.into(),
+                    why: get(row, 6)?,
+                }))
+            },
+        ),
+        Kind::Brakes => (
+            "SELECT fleet, vehicle, since, by, why FROM brakes ORDER BY fleet, vehicle",
+            |row| {
+                let (vehicle, frozen) = of_brake(row)?;
+                Ok(Entry::Brake(FleetId(id(row, 0)?), vehicle, frozen))
+            },
+        ),
+        _ => (
+            "SELECT fleet, day, base, approved FROM quotas ORDER BY fleet",
+            |row| Ok(Entry::Quota(FleetId(id(row, 0)?), day(row)?)),
+        ),
+    }
 }
 
 impl<'a> Survey<'a> {
@@ -289,6 +330,70 @@ impl<'a> Writing<'a> {
                 each(rows, |(_, it, _)| it.why.as_deref()),
             ],
         );
+        Ok(())
+    }
+}
+
+impl<'a> Writing<'a> {
+    /// What another store has given out of what fleets rule.
+    pub(super) fn take_rulings(&mut self, entries: &'a [Entry]) -> Result<(), StoreError> {
+        let rules = all!(entries, Entry::Rules(fleet, version, text) => (fleet, version, text));
+        if !rules.is_empty() {
+            self.put(
+                "INSERT INTO rules (fleet, version, body)
+                 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[])",
+                vec![
+                    each(&rules, |(fleet, ..)| uuid(&fleet.0)),
+                    each(&rules, |(_, version, _)| i64::from(**version)),
+                    each(&rules, |(.., text)| &***text),
+                ],
+            );
+        }
+        let acts = all!(entries, Entry::Act(act) => act);
+        if !acts.is_empty() {
+            self.put(
+                "INSERT INTO acts (fleet, number, at, by, act, object, why)
+                 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[],
+                 $5::text[], $6::text[], $7::text[])",
+                vec![
+                    each(&acts, |it| uuid(&it.fleet.0)),
+                    try_each(&acts, |it| column(it.number))?,
+                    try_each(&acts, |it| column(it.at))?,
+                    each(&acts, |it| it.by.as_str()),
+                    each(&acts, |it| it.act.as_str()),
+                    each(&acts, |it| it.object.as_str()),
+                    each(&acts, |it| it.why.as_deref()),
+                ],
+            );
+        }
+        let brakes = all!(entries, Entry::Brake(fleet, vehicle, it) => (fleet, vehicle, it));
+        if !brakes.is_empty() {
+            self.put(
+                "INSERT INTO brakes (fleet, vehicle, since, by, why)
+                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[],
+                 $5::text[])",
+                vec![
+                    each(&brakes, |(fleet, ..)| uuid(&fleet.0)),
+                    each(&brakes, |(_, vehicle, _)| name(vehicle.as_ref())),
+                    try_each(&brakes, |(.., it)| column(it.since))?,
+                    each(&brakes, |(.., it)| it.by.as_str()),
+                    each(&brakes, |(.., it)| it.why.as_deref()),
+                ],
+            );
+        }
+        let days = all!(entries, Entry::Quota(fleet, day) => (fleet, day));
+        if !days.is_empty() {
+            self.put(
+                "INSERT INTO quotas (fleet, day, base, approved)
+                 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[])",
+                vec![
+                    each(&days, |(fleet, _)| uuid(&fleet.0)),
+                    try_each(&days, |(_, it)| column(it.day))?,
+                    try_each(&days, |(_, it)| column(it.base))?,
+                    try_each(&days, |(_, it)| column(it.approved))?,
+                ],
+            );
+        }
         Ok(())
     }
 }

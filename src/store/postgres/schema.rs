@@ -8,7 +8,10 @@ use crate::store::StoreError;
 
 /// Each makes the next version of the one before, from 0, where there is nothing. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 1] = [include_str!("schema_v1.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("schema_v1.sql"),
+    include_str!("schema_v2_standing.sql"),
+];
 
 /// The version this program works with.
 pub(super) const VERSION: u32 = STEPS.len() as u32;

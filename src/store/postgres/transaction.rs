@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::contexts::Contexts;
 use super::decide::decide;
 use super::error::{Trouble, refused_at_commit};
+use super::fences;
 use super::ground::Ground;
 use super::needs::Needs;
 use super::purge;
@@ -23,6 +24,7 @@ use super::survey::Survey;
 use super::touched::Touched;
 use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
 use super::write::Writing;
+use crate::store::whole::Position;
 use crate::store::{Applied, Lease, StoreError, Write};
 
 /// The connection that writes, and what its process knows.
@@ -31,6 +33,8 @@ pub(super) struct Writer {
     process: Uuid,
     /// Of the last transaction.
     number: i64,
+    /// Of the last one that was committed and has left a row; 0 before the first.
+    committed: i64,
     /// Whether nobody knows what became of it.
     in_doubt: bool,
     /// Fleets at which a turn was asked for.
@@ -82,6 +86,7 @@ impl Writer {
             session: Some(session),
             process,
             number: 0,
+            committed: 0,
             in_doubt: false,
             turn: Vec::new(),
             stepped_back: 0,
@@ -89,8 +94,31 @@ impl Writer {
         }
     }
 
+    /// The last transaction that was committed.
+    pub(super) fn position(&self) -> Option<Position> {
+        let number = u64::try_from(self.committed).unwrap_or_default();
+        let process = self.process.into_bytes();
+        (number > 0).then_some(Position { process, number })
+    }
+
+    /// Refuses a database that lacks what this process has committed: it was put back from a
+    /// backup beneath a server that runs.
+    async fn check_reached(&self, session: &Session) -> Result<(), StoreError> {
+        match self.position() {
+            Some(position) if !fences::reaches(session, position).await? => {
+                Err(StoreError::Failed(
+                    "the database was put back from a backup: stop every server and run \
+                     `fob restore`"
+                        .into(),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Goes on over another connection, once it is known what became of the last transaction.
     pub(super) async fn resume(&mut self, session: Session) -> Result<(), StoreError> {
+        self.check_reached(&session).await?;
         self.session = Some(session);
         if self.in_doubt {
             self.read_back().await?;
@@ -133,6 +161,7 @@ impl Writer {
                     self.in_doubt = true;
                     match self.look(address).await {
                         Ok(true) => {
+                            self.committed = self.number;
                             self.contexts.committed();
                             return Ok(applied);
                         }
@@ -155,7 +184,9 @@ impl Writer {
         writes: &[Write],
     ) -> Result<Vec<Applied>, Ended> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
-            self.session = Some(Session::open(address).await.map_err(Ended::Lost)?);
+            let session = Session::open(address).await.map_err(Ended::Lost)?;
+            self.check_reached(&session).await?;
+            self.session = Some(session);
         }
         self.number += 1;
         let ended = self.run(writes).await;
@@ -234,6 +265,7 @@ impl Writer {
             if last {
                 self.end(&mut asks, &touched)?;
                 finish(session, &asks, &applied).await?;
+                self.committed = self.number;
             } else {
                 let written = session.round(&asks).await;
                 written.map_err(|unanswered| unanswered.trouble())?;
@@ -300,6 +332,9 @@ impl Writer {
             }
         };
         self.in_doubt = false;
+        if took_place {
+            self.committed = self.number;
+        }
         tracing::warn!(
             took_place,
             "the last transaction was in doubt and was read back"

@@ -6,9 +6,9 @@ use super::contexts::Contexts;
 use super::ground::{AuthorizationRow, Ground, KeyPlace, Whole, Written};
 use super::session::{Value, values};
 use super::write::{Writing, each, try_each, uuid};
-use crate::domain::{AuthorizationId, Held, KeyStatus};
-use crate::store::StoreError;
+use crate::domain::{AuthorizationId, FleetId, Held, KeyStatus, VehicleId};
 use crate::store::encoding::{authorization_body, column, words};
+use crate::store::{Contact, StoreError};
 
 impl<'a> Writing<'a> {
     pub(super) fn authorizations(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
@@ -288,10 +288,22 @@ impl<'a> Writing<'a> {
     }
 
     fn contacts(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
-        let rows = &ground.changes.contacts;
+        let rows: Vec<_> = ground
+            .changes
+            .contacts
+            .iter()
+            .map(|((fleet, vehicle), contact)| ((fleet, vehicle), contact))
+            .collect();
         if rows.is_empty() {
             return Ok(());
         }
+        self.put_contacts(&rows)
+    }
+
+    pub(super) fn put_contacts(
+        &mut self,
+        rows: &[((&'a FleetId, &'a VehicleId), &'a Contact)],
+    ) -> Result<(), StoreError> {
         self.put(
             "INSERT INTO contacts (fleet, vehicle, heard_at, sent, sent_revision, sent_at, acked,
              acked_revision, acked_at)

@@ -12,6 +12,7 @@ use super::error::corrupt;
 use super::load::{blob, rows};
 use super::packs::span;
 use crate::domain::{AuthorizationId, BundleId};
+use crate::store::whole::Entry;
 use crate::store::{AnsweredOrder, Applied, OrderRequest, StoreError};
 
 /// Calls remembered at most.
@@ -191,6 +192,52 @@ pub(super) fn purge(connection: &Connection, before: u64) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Hands every order that was answered to `each`, by its call and in the order of answers.
+pub(super) fn export(
+    connection: &Connection,
+    each: &mut dyn FnMut(Entry) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let sql = "SELECT c.scope, a.ends, a.orders FROM answered a
+               CROSS JOIN calls c ON c.number = a.call ORDER BY a.call, a.transaction_number";
+    rows(connection, sql, [], |row| {
+        let (call, span) = (row.get(0)?, super::error::number(row.get(1)?)?);
+        each_of(blob(row, 2)?, |order| {
+            each(Entry::Order {
+                call,
+                reference: order.reference,
+                digest: order.digest,
+                bundle: order.bundle,
+                span,
+            })
+        })
+    })
+}
+
+/// Writes what another store has answered: a row for each call and span.
+pub(super) fn import(
+    connection: &Connection,
+    answers: &super::import::Answers,
+) -> Result<(), StoreError> {
+    let sql = "SELECT coalesce(max(transaction_number), 0) FROM answered";
+    let mut last: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    for ((scope, span), orders) in answers {
+        let call = match number(connection, scope)? {
+            Some(call) => call,
+            None => connection
+                .prepare_cached("INSERT INTO calls (scope) VALUES (?1)")?
+                .insert(params![scope])?,
+        };
+        last += 1;
+        connection
+            .prepare_cached(
+                "INSERT INTO answered (call, transaction_number, ends, orders)
+                 VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![call, last, super::error::column(*span)?, orders])?;
+    }
+    Ok(())
+}
+
 fn number(connection: &Connection, scope: &[u8; 32]) -> Result<Option<i64>, StoreError> {
     let found = connection
         .prepare_cached("SELECT number FROM calls WHERE scope = ?1")?
@@ -206,22 +253,32 @@ fn each_answered(
 ) -> Result<(), StoreError> {
     let sql = "SELECT orders FROM answered WHERE call = ?1 ORDER BY transaction_number";
     rows(connection, sql, [call], |row| {
-        let (orders, rest) = blob(row, 0)?.as_chunks::<ORDER_LEN>();
-        if !rest.is_empty() {
-            return Err(corrupt("part of an order"));
-        }
-        for order in orders {
-            let part = |at: usize| {
-                let mut part = [0; 16];
-                part.copy_from_slice(&order[16 * at..16 * (at + 1)]);
-                part
-            };
-            each(AnsweredOrder {
-                reference: part(0),
-                digest: part(1),
-                bundle: BundleId(part(2)),
-            });
-        }
-        Ok(())
+        each_of(blob(row, 0)?, |order| {
+            each(order);
+            Ok(())
+        })
     })
+}
+
+fn each_of(
+    row: &[u8],
+    mut each: impl FnMut(AnsweredOrder) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let (orders, rest) = row.as_chunks::<ORDER_LEN>();
+    if !rest.is_empty() {
+        return Err(corrupt("part of an order"));
+    }
+    for order in orders {
+        let part = |at: usize| {
+            let mut part = [0; 16];
+            part.copy_from_slice(&order[16 * at..16 * (at + 1)]);
+            part
+        };
+        each(AnsweredOrder {
+            reference: part(0),
+            digest: part(1),
+            bundle: BundleId(part(2)),
+        })?;
+    }
+    Ok(())
 }

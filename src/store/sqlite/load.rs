@@ -7,7 +7,7 @@ use std::hash::Hash;
 use rusqlite::{Connection, Params, Row as SqlRow};
 
 use super::error::corrupt;
-use super::{read, registry_rows, rulings, statuses};
+use super::{fences, read, registry_rows, rulings, statuses};
 use crate::domain::{Author, Authorization, FleetId, IdentityId, Refusal, TerminalId, VehicleId};
 use crate::store::{Row, StoreError};
 
@@ -48,7 +48,8 @@ pub(super) fn load(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result
         Ok(())
     })?;
     statuses::load(&snapshot, &names, each)?;
-    rulings::load(&snapshot, &names, each)
+    rulings::load(&snapshot, &names, each)?;
+    fences::restores(&snapshot, each)
 }
 
 impl Names {

@@ -9,8 +9,9 @@
 //! `redeem`, `amend`, `renew`, `statuses`, `rulings` or `purge`; `load`, `read` and `orders` answer
 //! questions. `bundle_body` is the format of what is kept as one piece, `packs` where bundles lie
 //! together, `contexts` what many of them have in common, `segments` what keeps index writes
-//! together, `checkpoint` what keeps the log short. `standings` and `calls` are what the writer
-//! remembers, so that it need not ask for it.
+//! together, `checkpoint` what keeps the log short. `export`, `import` and
+//! `fences` are for a store as a whole. `standings` and `calls` are what the writer remembers, so
+//! that it need not ask for it.
 //!
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
 //! change outside the writer, and backups.
@@ -24,6 +25,9 @@ mod config;
 mod connection;
 mod contexts;
 mod error;
+mod export;
+mod fences;
+mod import;
 mod load;
 mod orders;
 mod packs;
@@ -41,6 +45,7 @@ mod standings;
 mod statuses;
 mod steps;
 mod suspend;
+mod whole;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -107,10 +112,9 @@ impl Sqlite {
         **writer = None;
         *self.readers.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
 
-impl Store for Sqlite {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+    /// Runs a transaction.
+    fn write(&self, with: impl FnOnce(&mut Writer) -> Outcome) -> Result<Vec<Applied>, StoreError> {
         let mut writer = match self.writer.lock() {
             Ok(writer) => writer,
             // A panic in a transaction: what it left open is closed, not continued.
@@ -121,7 +125,8 @@ impl Store for Sqlite {
                 writer
             }
         };
-        match writer.as_mut().ok_or_else(closed)?.commit(writes) {
+        let outcome = with(writer.as_mut().ok_or_else(closed)?);
+        match outcome {
             Outcome::Committed(applied) => Ok(applied),
             Outcome::RolledBack(why) => Err(why),
             Outcome::Broken(why) => {
@@ -130,6 +135,12 @@ impl Store for Sqlite {
                 Err(why)
             }
         }
+    }
+}
+
+impl Store for Sqlite {
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        self.write(|writer| writer.commit(writes))
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {

@@ -127,7 +127,7 @@ fn mark_redeemed(
 }
 
 /// Encodes the bundle and puts it into its pack.
-fn note(
+pub(super) fn note(
     transaction: &mut Transaction<'_>,
     signed: &SignedBundle,
     numbers: &Numbers,

@@ -27,15 +27,31 @@ pub(super) fn versions(
     let Some(first) = packs::find(&snapshot, id)? else {
         return Ok(Vec::new());
     };
-    let mut versions = vec![signed_bundle(&snapshot, &first)?];
-    let sql = "SELECT fleet, epoch, format, body FROM reissues WHERE authorization = ?1
-               ORDER BY version";
-    let authorization = Body::decode(&first.body)?.authorization();
-    rows(&snapshot, sql, params![authorization.bytes()], |row| {
-        let version = signed_bundle(&snapshot, &found(row, first.place)?)?;
+    let body = Body::decode(&first.body)?;
+    let versions = versions_of(&snapshot, first, &body)?;
+    versions
+        .iter()
+        .map(|version| signed_bundle(&snapshot, version))
+        .collect()
+}
+
+/// Every version of the bundle that was found in its pack, oldest first.
+pub(super) fn versions_of(
+    connection: &Connection,
+    first: Found,
+    body: &Body,
+) -> Result<Vec<Found>, StoreError> {
+    let place = first.place;
+    let mut versions = vec![first];
+    let sql = "SELECT fleet, epoch, format, body, version FROM reissues
+               WHERE authorization = ?1 ORDER BY version";
+    let authorization = body.authorization();
+    rows(connection, sql, params![authorization.bytes()], |row| {
         // The first issue, signed again, stands for what is in the pack.
-        versions.retain(|earlier| earlier.bundle.version != version.bundle.version);
-        versions.push(version);
+        if row.get::<_, u32>(4)? == body.version {
+            versions.clear();
+        }
+        versions.push(found(row, place)?);
         Ok(())
     })?;
     Ok(versions)

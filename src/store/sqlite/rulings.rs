@@ -3,9 +3,11 @@
 use rusqlite::{Connection, Params, params};
 
 use super::error::{column, number};
+use super::export::Each;
 use super::load::{Names, rows, text};
 use super::registry::fleet_number;
 use crate::store::encoding::rulings::{act, name, read_name};
+use crate::store::whole::{Act, Entry};
 use crate::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
 
 /// Writes a ruling, if what it needs stands, and what is kept of the decision.
@@ -83,26 +85,84 @@ pub(super) fn load(
         each(Row::Ruled(names.fleet(row.get(0)?)?, ruled));
         Ok(())
     })?;
-    let frozen = "SELECT fleet, vehicle, since, by, why FROM brakes ORDER BY fleet, vehicle";
-    rows(connection, frozen, [], |row| {
-        let vehicle = read_name(text(row, 1)?)?;
+    let mut put = |entry| {
+        let (fleet, ruled) = match entry {
+            Entry::Brake(fleet, vehicle, frozen) => (fleet, Ruled::Frozen(vehicle, frozen)),
+            Entry::Quota(fleet, day) => (fleet, Ruled::Day(day)),
+            _ => return Ok(()),
+        };
+        each(Row::Ruled(fleet, ruled));
+        Ok(())
+    };
+    brakes(connection, names, &mut put)?;
+    days(connection, names, &mut put)
+}
+
+/// Every version of every fleet's rules.
+pub(super) fn all_rules(
+    connection: &Connection,
+    names: &Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
+    let all = "SELECT fleet, version, body FROM rules ORDER BY fleet, version";
+    rows(connection, all, [], |row| {
+        let fleet = names.fleet(row.get(0)?)?;
+        each(Entry::Rules(fleet, row.get(1)?, text(row, 2)?.into()))
+    })
+}
+
+/// Every decision that is kept.
+pub(super) fn acts(
+    connection: &Connection,
+    names: &Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
+    let all = "SELECT fleet, row_number() OVER (PARTITION BY fleet ORDER BY number), at, by, act,
+               object, why FROM acts ORDER BY number";
+    rows(connection, all, [], |row| {
+        each(Entry::Act(Act {
+            fleet: names.fleet(row.get(0)?)?,
+            number: number(row.get(1)?)?,
+            at: number(row.get(2)?)?,
+            by: row.get(3)?,
+            act: row.get(4)?,
+            object: row.get(5)?,
+            why: row.get(6)?,
+        }))
+    })
+}
+
+/// What is frozen.
+pub(super) fn brakes(
+    connection: &Connection,
+    names: &Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
+    let all = "SELECT fleet, vehicle, since, by, why FROM brakes ORDER BY fleet, vehicle";
+    rows(connection, all, [], |row| {
         let frozen = Frozen {
             since: number(row.get(2)?)?,
             by: row.get(3)?,
             why: row.get(4)?,
         };
-        let ruled = Ruled::Frozen(vehicle, frozen);
-        each(Row::Ruled(names.fleet(row.get(0)?)?, ruled));
-        Ok(())
-    })?;
-    let days = "SELECT fleet, day, base, approved FROM quotas ORDER BY fleet";
-    rows(connection, days, [], |row| {
+        let vehicle = read_name(text(row, 1)?)?;
+        each(Entry::Brake(names.fleet(row.get(0)?)?, vehicle, frozen))
+    })
+}
+
+/// Days of quotas.
+pub(super) fn days(
+    connection: &Connection,
+    names: &Names,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
+    let all = "SELECT fleet, day, base, approved FROM quotas ORDER BY fleet";
+    rows(connection, all, [], |row| {
         let day = QuotaDay {
             day: number(row.get(1)?)?,
             base: number(row.get(2)?)?,
             approved: number(row.get(3)?)?,
         };
-        each(Row::Ruled(names.fleet(row.get(0)?)?, Ruled::Day(day)));
-        Ok(())
+        each(Entry::Quota(names.fleet(row.get(0)?)?, day))
     })
 }

@@ -13,13 +13,14 @@ const UNRELEASED: u32 = 1;
 
 /// The steps after [`UNRELEASED`]: each makes the next version of the one before. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     include_str!("schema_v2.sql"),
     include_str!("schema_v3_status.sql"),
     include_str!("schema_v4_epochs.sql"),
     include_str!("schema_v5_reasons.sql"),
     include_str!("schema_v6_renewals.sql"),
     include_str!("schema_v7_rules.sql"),
+    include_str!("schema_v8_standing.sql"),
 ];
 
 /// The version this program works with.

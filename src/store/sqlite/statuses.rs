@@ -178,7 +178,10 @@ fn load_marks(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), 
     })
 }
 
-fn load_lists(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
+pub(super) fn load_lists(
+    connection: &Connection,
+    each: &mut dyn FnMut(Row),
+) -> Result<(), StoreError> {
     let sql = "SELECT tag, shard, issued_at, expires FROM status_lists";
     rows(connection, sql, [], |row| {
         each(Row::Listed(Listed {
@@ -193,7 +196,7 @@ fn load_lists(connection: &Connection, each: &mut dyn FnMut(Row)) -> Result<(), 
     })
 }
 
-fn load_contacts(
+pub(super) fn load_contacts(
     connection: &Connection,
     names: &Names,
     each: &mut dyn FnMut(Row),

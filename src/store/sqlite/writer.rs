@@ -7,12 +7,16 @@ use rusqlite::{Connection, params};
 use super::calls::{Calls, PendingAnswers};
 use super::checkpoint::Checkpoints;
 use super::contexts::Contexts;
+use super::import::{self, Answers};
 use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
 use super::{
-    amend, authorize, error, purge, redeem, registry, renew, rulings, statuses, steps, suspend,
+    amend, authorize, calls, error, fences, purge, redeem, registry, renew, rulings, statuses,
+    steps, suspend,
 };
+use crate::domain::Restore;
+use crate::store::whole::{Entry, Fence, FencedOff, Position};
 use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
@@ -21,6 +25,8 @@ pub(super) struct Writer {
     checkpoints: Checkpoints,
     connection: Connection,
     memory: Memory,
+    /// The last transaction that was committed; its number is 0 before the first.
+    position: Position,
 }
 
 /// What the writer remembers. Valid while no transaction is rolled back; then it is loaded anew.
@@ -78,11 +84,20 @@ impl Writer {
         connection: Connection,
         checkpoints: Checkpoints,
     ) -> Result<Self, StoreError> {
+        let mut process = [0; 16];
+        // A generator that fails here fails everywhere.
+        let _ = aws_lc_rs::rand::fill(&mut process);
         Ok(Self {
             memory: Memory::load(&connection)?,
             checkpoints,
             connection,
+            position: Position { process, number: 0 },
         })
+    }
+
+    /// The last transaction that was committed.
+    pub(super) fn position(&self) -> Option<Position> {
+        Some(self.position).filter(|position| position.number > 0)
     }
 
     pub(super) fn commit(&mut self, writes: &[Write]) -> Outcome {
@@ -92,8 +107,70 @@ impl Writer {
         if let Err(why) = self.execute("BEGIN IMMEDIATE") {
             return Outcome::RolledBack(why.into());
         }
+        let changes = self.connection.total_changes();
         match self.apply_all(writes) {
-            Ok(applied) => self.end(applied),
+            Ok(applied) => self.end(applied, changes),
+            Err(why) => self.roll_back(why),
+        }
+    }
+
+    /// Takes in what another store gave out.
+    pub(super) fn import(&mut self, entries: &[Entry], reached: &str) -> Outcome {
+        self.in_one(|transaction| {
+            let mut answers = Answers::new();
+            for entry in entries {
+                import::take(transaction, entry, &mut answers)?;
+            }
+            transaction.flush()?;
+            calls::import(transaction.connection, &answers)?;
+            transaction.calls.forget();
+            fences::set(transaction.connection, Fence::Unfinished, Some(reached))
+        })
+    }
+
+    /// Puts up a fence, or takes it down.
+    pub(super) fn set_fence(&mut self, fence: Fence, says: Option<&str>) -> Outcome {
+        self.in_one(|transaction| fences::set(transaction.connection, fence, says))
+    }
+
+    /// Fences off what was before a restore.
+    pub(super) fn restore(&mut self, restore: &Restore, off: &mut FencedOff) -> Outcome {
+        let outcome = self.in_one(|transaction| {
+            *off = fences::restore(transaction.connection, restore)?;
+            Ok(())
+        });
+        // How vehicles stand was changed behind its back.
+        self.memory.standings = Standings::default();
+        outcome
+    }
+
+    /// Removes everything that can be taken in.
+    pub(super) fn clear(&mut self) -> Outcome {
+        let cleared = self.in_one(|transaction| fences::clear(transaction.connection));
+        match (cleared, Memory::load(&self.connection)) {
+            (Outcome::Committed(_), Err(why)) => Outcome::Broken(why),
+            (outcome, Err(_)) => outcome,
+            (outcome, Ok(memory)) => {
+                self.memory = memory;
+                outcome
+            }
+        }
+    }
+
+    /// Does something in a transaction of its own.
+    fn in_one(
+        &mut self,
+        with: impl FnOnce(&mut Transaction<'_>) -> Result<(), StoreError>,
+    ) -> Outcome {
+        if let Err(why) = self.execute("BEGIN IMMEDIATE") {
+            return Outcome::RolledBack(why.into());
+        }
+        let changes = self.connection.total_changes();
+        let done = self
+            .begun()
+            .and_then(|mut transaction| with(&mut transaction));
+        match done {
+            Ok(()) => self.end(Vec::new(), changes),
             Err(why) => self.roll_back(why),
         }
     }
@@ -101,9 +178,20 @@ impl Writer {
     /// The commit point. Before it the log holds nothing that counts: a crash leaves the store as
     /// it was. The log's last frame of a transaction makes it count, and the sync makes it stay;
     /// a crash after that finds all of it.
-    fn end(&mut self, applied: Vec<Applied>) -> Outcome {
+    fn end(&mut self, applied: Vec<Applied>, changes_before: u64) -> Outcome {
+        let changes = self.connection.total_changes() > changes_before;
+        let position = Position {
+            number: self.position.number + u64::from(changes),
+            ..self.position
+        };
+        if changes && let Err(why) = fences::note(&self.connection, position) {
+            return self.roll_back(why);
+        }
         match self.execute("COMMIT") {
-            Ok(()) => Outcome::Committed(applied),
+            Ok(()) => {
+                self.position = position;
+                Outcome::Committed(applied)
+            }
             Err(why) => match error::at_commit(&why) {
                 why @ StoreError::Unknown(_) => Outcome::Broken(why),
                 why => self.roll_back(why),
@@ -124,10 +212,11 @@ impl Writer {
         Outcome::RolledBack(why)
     }
 
-    fn apply_all(&mut self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+    /// A transaction, begun.
+    fn begun(&mut self) -> Result<Transaction<'_>, StoreError> {
         let memory = &mut self.memory;
         memory.standings.begin(&self.connection)?;
-        let mut transaction = Transaction {
+        Ok(Transaction {
             connection: &self.connection,
             contexts: &mut memory.contexts,
             segments: &mut memory.segments,
@@ -138,7 +227,11 @@ impl Writer {
             pending: Pending::default(),
             answers: PendingAnswers::default(),
             status_next: BTreeMap::new(),
-        };
+        })
+    }
+
+    fn apply_all(&mut self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        let mut transaction = self.begun()?;
         let applied = writes
             .iter()
             .map(|write| transaction.apply(write))

@@ -4,7 +4,7 @@
 //! [`conformance!`]: crate::store::conformance::conformance
 
 use fob::domain::FleetId;
-use fob::store::Store;
+use fob::store::whole::Whole;
 
 pub(super) mod amend;
 pub(super) mod authorize;
@@ -19,11 +19,12 @@ pub(super) mod renew;
 pub(super) mod rulings;
 pub(super) mod steps;
 pub(super) mod suspend;
+pub(super) mod whole;
 
 /// Where one store's rows live, from before it is opened until after it is gone.
 pub(super) trait Place {
     /// The store.
-    type Store: Store;
+    type Store: Whole;
 
     /// A fresh place with an empty store in it.
     fn new() -> Self;
@@ -75,6 +76,9 @@ macro_rules! conformance {
                 tokens;
             durability: everything_is_there_after_opening_again, reopening_loses_nothing,
                 a_refused_write_leaves_nothing_and_spares_the_others, an_empty_transaction;
+            whole: what_is_given_out_is_taken_in, an_error_ends_it,
+                it_is_known_how_far_it_has_come, fences_stand_until_they_are_taken_down,
+                a_restore_fences_off_what_was_before;
         }
     };
 }
