@@ -143,13 +143,14 @@ fn a_row_is_told_as_it_is_and_not_as_it_was() {
         other => panic!("what it has marked is complete at the end: {other:?}"),
     };
     let suspend = following(KeyChange::Suspend(Reason::Vehicle));
-    assert_eq!(commit(&writing, &[suspend.clone()]), [Applied::Amended(1)]);
+    let suspend = [suspend];
+    assert_eq!(commit(&writing, &suspend), [Applied::Amended(1)]);
     let told = news(&hearing);
     let reasons = Reasons::NONE.with(Reason::Vehicle);
     assert_eq!(held(&told), Some(Held::By(reasons)));
     assert_eq!(revision(&told), 1);
     commit(&writing, &[following(KeyChange::Resume(Reason::Vehicle))]);
-    commit(&writing, &[suspend]);
+    commit(&writing, &suspend);
     commit(&writing, &[following(KeyChange::Resume(Reason::Vehicle))]);
     let told = news(&hearing);
     assert_eq!(held(&told), Some(Held::default()), "it has no row any more");

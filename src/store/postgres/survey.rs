@@ -13,6 +13,7 @@ use super::needs::Needs;
 use super::rows::{bytes, id, name, names, number, small, text, uuids};
 use super::session::{Ask, Value, values};
 use super::surveyed::{authorization, bundle, epoch, fleet, held, identity_row, terminal, vehicle};
+use super::turn::{BEGIN_IMPATIENT, PATIENT_AGAIN};
 use crate::domain::{
     AuthorizationId, BundleId, EpochId, FleetId, IdentityId, TerminalId, TokenId, VehicleId,
 };
@@ -40,7 +41,7 @@ impl<'a> Survey<'a> {
             survey.takes.push(None);
         }
         survey.leases(needs);
-        survey.fleets(needs, heed);
+        survey.fleets(needs, heed, begin == Some(BEGIN_IMPATIENT));
         survey.locks(needs);
         survey.keys(needs);
         survey.registry(needs);
@@ -92,7 +93,7 @@ impl<'a> Survey<'a> {
 
     /// Fleets. One at which it is the turn of another is not locked, where turns are heeded, and is
     /// found out by that.
-    fn fleets(&mut self, needs: &'a Needs, heed: bool) {
+    fn fleets(&mut self, needs: &'a Needs, heed: bool, impatient: bool) {
         let alone = &needs.fleets_alone;
         self.ask(
             !alone.is_empty(),
@@ -100,6 +101,10 @@ impl<'a> Survey<'a> {
             values![uuids(alone.iter().map(|id| &id.0))],
             fleet,
         );
+        if impatient {
+            self.asks.push(Ask::Plain(PATIENT_AGAIN));
+            self.takes.push(None);
+        }
         let shared = needs.fleets.difference(alone);
         let shared = uuids(shared.map(|id| &id.0));
         // Who holds another alone has had his turn, and does not step back while he has it.

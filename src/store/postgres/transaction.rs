@@ -392,8 +392,17 @@ async fn survey(
     ground: &mut Ground,
 ) -> Result<(), Ended> {
     let survey = Survey::of(needs, begin, heed);
-    let answers = session.round(&survey.asks).await;
-    let answers = answers.map_err(|unanswered| unanswered.trouble())?;
+    let answers = match session.round(&survey.asks).await {
+        Ok(answers) => answers,
+        Err(unanswered) => {
+            let trouble = unanswered.trouble();
+            return Err(match trouble {
+                // It has waited for fleets as long as it would without its turn.
+                Trouble::Failed(why) if begin == Some(turn::BEGIN_IMPATIENT) => Ended::Again(why),
+                trouble => trouble.into(),
+            });
+        }
+    };
     survey.take(ground, &answers)?;
     Ok(())
 }

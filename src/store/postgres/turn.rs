@@ -19,9 +19,13 @@ use crate::store::Write;
 /// the locks were waited for.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// The same for one that has not asked for its turn, and waits a little without it.
+/// The same for one that is to hold fleets alone and has not asked for its turn: it waits a little
+/// without it. (Not with a limit for locks: of many who hold a row each is waited for by itself.)
 pub(super) const BEGIN_IMPATIENT: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 100";
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 100";
+
+/// What comes after the fleets were waited for.
+pub(super) const PATIENT_AGAIN: &str = "SET LOCAL statement_timeout TO DEFAULT";
 
 /// How long somebody who steps back waits before he looks again; how often he does.
 pub(super) const STEP_BACK: Duration = Duration::from_millis(5);
