@@ -50,6 +50,7 @@ mod round;
 mod rules;
 mod serve;
 mod shapes;
+mod socket;
 
 pub use openapi::document;
 pub use serve::{Limits, ServeError, Server, ServerConfig, TlsFiles};

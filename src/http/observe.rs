@@ -16,6 +16,7 @@ use super::State;
 use super::body;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::round;
+use super::socket::Socket;
 use crate::domain::{Refusal, RefusalCode};
 
 /// Where the paths begin whose work is refused when there is too much of it; what operators look at
@@ -37,7 +38,8 @@ pub(super) async fn observe(
     let started = state.as_ref().map(|state| state.engine.clock().monotonic());
     let late = match (&state, started) {
         (Some(state), Some(now)) if request.path().starts_with(API) => {
-            !round::serves(now, state.round_max)
+            let socket = request.request().conn_data::<Socket>();
+            !round::serves(now, state.round_max, || socket?.waited())
         }
         _ => false,
     };

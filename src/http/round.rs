@@ -9,10 +9,11 @@
 //!
 //! One long round is no sign of too many requests: a process may not have been given a processor
 //! for a while. Four times as long as a round should take is served at first. After each that was
-//! too long it is half as much, until rounds are short again, and then more by and by. A burst out of
-//! the blue, with thousands of connections to be opened, makes rounds of many requests that take
-//! longer than that: what is turned to after one has waited too long already. Then none is served
-//! for a round or a few, which are short for it.
+//! too long it is half as much, until rounds are short again, and then more by and by.
+//!
+//! A burst out of the blue, with thousands of connections to be opened, makes rounds of many requests
+//! that take much longer than that. While there are such, what has waited in its socket for longer
+//! than is ever served (`socket.rs`) is refused, wherever in the round it comes.
 //!
 //! Deliberately not here: the queues behind the workers, which have bounds of their own.
 
@@ -32,9 +33,6 @@ const SERVED_MIN: u32 = 64;
 /// Requests in a round from which on its length tells how many there are, and nothing else.
 const MANY: u32 = 1024;
 
-/// Rounds in a row that serve nobody. Where even refusing takes too long, some are served late.
-const BARREN_MAX: u32 = 4;
-
 thread_local! {
     static ROUND: Round = const { Round::new() };
 }
@@ -46,8 +44,8 @@ struct Round {
     served: Cell<u32>,
     /// For how long of this round requests are served, in 256ths of what a round should take.
     share: Cell<u32>,
-    /// How many rounds in a row, this one included, serve nobody.
-    barren: Cell<u32>,
+    /// Whether rounds have been too long for nothing but the number of requests.
+    crowded: Cell<bool>,
 }
 
 /// As long as a round should take.
@@ -63,7 +61,7 @@ impl Round {
             seen: Cell::new(0),
             served: Cell::new(0),
             share: Cell::new(MOST),
-            barren: Cell::new(0),
+            crowded: Cell::new(false),
         }
     }
 
@@ -76,28 +74,30 @@ impl Round {
         } else {
             (share + share / 8 + 1).min(MOST)
         });
-        let in_vain = took > longest * MOST / WHOLE && self.seen.get() >= MANY;
-        let barren = self.barren.get();
-        self.barren.set(if in_vain && barren < BARREN_MAX {
-            barren + 1
-        } else {
-            0
-        });
+        if took <= longest {
+            self.crowded.set(false);
+        } else if self.seen.get() >= MANY {
+            self.crowded.set(true);
+        }
         self.began.set(now);
         self.seen.set(0);
         self.served.set(0);
     }
 
-    /// Whether one more request is served in this round.
-    fn serves(&self, now: Duration, longest: Duration) -> bool {
+    /// Whether one more request is served in this round. `waited` is how long it was in its socket,
+    /// where that is known; it is asked only if it counts.
+    fn serves(
+        &self,
+        now: Duration,
+        longest: Duration,
+        waited: impl FnOnce() -> Option<Duration>,
+    ) -> bool {
         self.seen.set(self.seen.get().saturating_add(1));
-        if self.barren.get() > 0 {
-            return false;
-        }
         let served = self.served.get();
         let until = longest * self.share.get() / WHOLE;
         let in_time = now.saturating_sub(self.began.get()) <= until;
-        let serves = in_time || served < SERVED_MIN;
+        let fresh = || waited().is_none_or(|waited| waited <= longest * MOST / WHOLE);
+        let serves = (in_time || served < SERVED_MIN) && (!self.crowded.get() || fresh());
         self.served.set(served.saturating_add(u32::from(serves)));
         serves
     }
@@ -115,9 +115,14 @@ pub(super) fn watch(engine: Arc<Engine>, longest: Duration) {
     });
 }
 
-/// Whether the worker of this thread still serves requests in this round.
-pub(super) fn serves(now: Duration, longest: Duration) -> bool {
-    ROUND.with(|round| round.serves(now, longest))
+/// Whether the worker of this thread still serves requests in this round, one that has waited so
+/// long among them.
+pub(super) fn serves(
+    now: Duration,
+    longest: Duration,
+    waited: impl FnOnce() -> Option<Duration>,
+) -> bool {
+    ROUND.with(|round| round.serves(now, longest, waited))
 }
 
 #[cfg(test)]
@@ -128,39 +133,42 @@ mod tests {
     fn what_comes_late_in_a_round_is_refused_until_the_next() {
         let longest = Duration::from_millis(25);
         let at = Duration::from_millis;
+        let no = || None;
         let round = Round::new();
         round.begin(at(1_000), longest);
         round.share.set(WHOLE);
-        assert!((0..1_000).all(|_| round.serves(at(1_025), longest)));
-        assert!(!round.serves(at(1_026), longest));
+        assert!((0..1_000).all(|_| round.serves(at(1_025), longest, no)));
+        assert!(!round.serves(at(1_026), longest, no));
         round.begin(at(1_040), longest);
-        assert!(round.serves(at(1_041), longest));
+        assert!(round.serves(at(1_041), longest, no));
         // Few requests in a long round: the machine was busy, not the worker.
         round.begin(at(2_000), longest);
-        let served = (0..100).filter(|_| round.serves(at(9_000), longest));
+        let served = (0..100).filter(|_| round.serves(at(9_000), longest, no));
         assert_eq!(served.count(), SERVED_MIN as usize);
     }
 
     #[test]
-    fn after_a_long_round_of_many_nobody_is_served_but_not_for_ever() {
+    fn after_a_long_round_of_many_what_has_waited_too_long_is_refused() {
         let longest = Duration::from_millis(25);
         let round = Round::new();
         let mut now = Duration::from_secs(1);
         round.begin(now, longest);
-        let mut after = |seen: u32, ms: u64| {
+        let mut after = |seen: u32, ms: u64, waited: Option<u64>| {
             round.seen.set(seen);
             now += Duration::from_millis(ms);
             round.begin(now, longest);
-            round.serves(now, longest)
+            round.serves(now, longest, || waited.map(Duration::from_millis))
         };
-        assert!(after(MANY, 100), "not too long");
-        assert!(after(MANY - 1, 5_000), "few: the machine stood still");
-        assert!(!after(MANY, 101));
-        assert!(after(MANY, 100), "short again");
-        let served: Vec<_> = (0..10).map(|_| after(MANY, 400)).collect();
-        let barren = BARREN_MAX as usize;
-        assert_eq!(served.iter().position(|serves| *serves), Some(barren));
-        assert_eq!(served.iter().filter(|serves| **serves).count(), 2);
+        assert!(after(MANY, 25, Some(9_000)), "not long");
+        assert!(
+            after(MANY - 1, 5_000, Some(5_000)),
+            "the machine stood still"
+        );
+        assert!(!after(MANY, 26, Some(101)));
+        assert!(after(MANY, 500, Some(100)));
+        assert!(after(MANY, 500, None), "nobody knows");
+        assert!(!after(1, 26, Some(101)), "still too long");
+        assert!(after(1, 25, Some(101)), "short again");
     }
 
     #[test]
@@ -172,7 +180,8 @@ mod tests {
             now += Duration::from_millis(100);
             round.begin(now, longest);
             round.served.set(SERVED_MIN);
-            let served = |ms: &u64| round.serves(now + Duration::from_millis(*ms), longest);
+            let served =
+                |ms: &u64| round.serves(now + Duration::from_millis(*ms), longest, || None);
             (0..=200).take_while(served).count() as u64
         };
         let long: Vec<_> = (0..5).map(|_| served_for()).collect();

@@ -15,6 +15,7 @@ use socket2::SockRef;
 
 use super::address::Addresses;
 use super::batches::Door;
+use super::socket::Socket;
 use super::{State, observe, round, routes};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
@@ -125,6 +126,7 @@ impl Server {
                 .wrap(from_fn(observe::observe))
                 .configure(|services| routes(services, limits))
         })
+        .on_connect(Socket::note)
         .workers(config.workers)
         .max_connections(config.connections_max)
         .client_request_timeout(limits.request_timeout)
