@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::bounded;
 
 use crate::concurrent::Map;
-use crate::domain::change::Followed;
+use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
     Fleet, FleetId, FleetName, FunctionCode, Identity, RootKey, Standing, Terminal, Token, TokenId,
@@ -314,6 +314,9 @@ impl Book {
             Write::Amend(amendment) => self.put_amended(amendment, revision),
             Write::Reset(reset) => {
                 self.raise_epoch(reset.fleet, &reset.vehicle, reset.from.saturating_add(1));
+                if let Some(vehicle) = &reset.becomes {
+                    self.replace_vehicle(vehicle.clone());
+                }
                 for amendment in &reset.amendments {
                     self.put_amended(amendment, revision);
                 }
@@ -330,7 +333,7 @@ impl Book {
         };
         let status = suspension.status;
         match &suspension.of {
-            Followed::Identity(id) => {
+            Registered::Followed(Followed::Identity(id)) => {
                 if let Some(known) = book.identity(id.as_str()) {
                     self.put_identity(Identity {
                         status,
@@ -338,11 +341,19 @@ impl Book {
                     });
                 }
             }
-            Followed::Vehicle(id) => {
+            Registered::Followed(Followed::Vehicle(id)) => {
                 if let Some(known) = book.vehicle(id.as_str()) {
                     self.put_vehicle(Vehicle {
                         status,
                         ..Vehicle::clone(&known)
+                    });
+                }
+            }
+            Registered::Terminal(id) => {
+                if let Some(known) = book.terminal(id.as_str()) {
+                    self.put_terminal(Terminal {
+                        status,
+                        ..Terminal::clone(&known)
                     });
                 }
             }

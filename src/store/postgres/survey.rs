@@ -236,7 +236,8 @@ impl<'a> Survey<'a> {
         let (fleets, vehicles) = names(&needs.vehicles, VehicleId::as_str);
         self.ask(
             !fleets.is_empty(),
-            "SELECT v.fleet, v.id, v.status, v.epoch FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
+            "SELECT v.fleet, v.id, v.status, v.epoch, v.owner
+             FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
              JOIN vehicles v ON v.fleet = k.fleet AND v.id = k.id",
             values![fleets, vehicles],
             vehicle,
@@ -377,9 +378,11 @@ fn authorization(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
 
 fn vehicle(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
     let place = (FleetId(id(row, 0)?), name(row, 1, VehicleId::parse)?);
+    let owned: Option<&str> = super::rows::get(row, 4)?;
     let row = VehicleRow {
         status: super::rows::get(row, 2)?,
         epoch: small(row, 3)?,
+        owner: owned.map(|_| name(row, 4, IdentityId::parse)).transpose()?,
     };
     ground.vehicles.insert(place, row);
     Ok(())
