@@ -62,7 +62,7 @@ fn another_owner_ends_what_there_was_and_the_same_one_nothing() {
         let state = &garage.read(id)["state"];
         if ends {
             redeemed.refused(410, "code_set_cancelled");
-            assert_eq!(state, "terminated");
+            assert_eq!(state, "cancelled");
             commanded(&garage, "DEMO-0001").refused(403, "forbidden");
         } else {
             assert_eq!(redeemed.status, 201, "{}", redeemed.text());
