@@ -143,20 +143,13 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             owner,
             key,
         } => {
-            if !(1..=MODEL_LEN_MAX).contains(&model.chars().count()) {
-                return Err(Refusal::malformed(
-                    "model",
-                    "a model's name is 1 to 64 characters",
-                ));
-            }
-            if let Some(owner) = &owner {
-                known_identity(fleet, owner, "owner")?;
-            }
+            check_model(&model)?;
+            let known_owner = |owner| known_identity(fleet, owner, "owner");
+            owner.as_ref().map_or(Ok(()), known_owner)?;
             let functions = match functions {
                 None => BUILT_IN.iter().map(|(code, _)| *code).collect(),
                 Some(asked) => resolve(fleet, asked, &mut writes)?,
             };
-            let (epoch, status) = (0, Status::Active);
             let known = fleet.vehicle(id.as_str());
             let handed_over = known.is_some_and(|known| known.owner != owner);
             let vehicle = Vehicle {
@@ -166,8 +159,8 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
                 functions,
                 owner,
                 key,
-                epoch,
-                status,
+                epoch: 0,
+                status: Status::Active,
             };
             if handed_over {
                 let then = Some(Then::HandOver(vehicle));
@@ -210,6 +203,16 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
     };
     writes.push(entry);
     Ok(Checked { writes, then })
+}
+
+fn check_model(model: &str) -> Result<(), Refusal> {
+    if (1..=MODEL_LEN_MAX).contains(&model.chars().count()) {
+        return Ok(());
+    }
+    Err(Refusal::malformed(
+        "model",
+        "a model's name is 1 to 64 characters",
+    ))
 }
 
 fn known_identity(fleet: &FleetBook, id: &IdentityId, field: &'static str) -> Result<(), Refusal> {
