@@ -154,7 +154,8 @@ fn a_file_of_targets_and_the_same_again() {
     let detail = text(&told[0]["detail"]);
     assert!(
         detail.ends_with(
-            "targets.csv, line 4, kind: it is one of key, bundle, authorization, identity, vehicle"
+            "targets.csv, line 4, kind: \
+             it is one of key, bundle, authorization, identity, vehicle, terminal"
         ),
         "{detail}"
     );

@@ -21,6 +21,8 @@ pub(crate) struct Street {
     pub(crate) garage: Garage,
     pub(crate) folder: TempDir,
     pub(crate) phone: Phone,
+    /// The car's own key.
+    jwk: Value,
 }
 
 fn text(value: &Value) -> &str {
@@ -35,7 +37,8 @@ impl Street {
 
     /// The same with this server.
     pub(crate) fn with(garage: Garage) -> Self {
-        let street = Self {
+        let mut street = Self {
+            jwk: Value::Null,
             folder: tempfile::tempdir().unwrap(),
             phone: Phone::new(),
             garage,
@@ -55,11 +58,12 @@ impl Street {
             "--json",
         ]);
         let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        street.jwk = made["jwk"].clone();
         let body = json!({
             "model": "Demo",
             "owner": "owner-1",
             "functions": [UNLOCK, "doors.lock", START, TRUNK],
-            "jwk": made["jwk"],
+            "jwk": street.jwk,
         });
         let path = format!("/v1/vehicles/{VEHICLE}");
         let server = &street.garage.server;
@@ -295,6 +299,33 @@ fn a_reset_that_is_not_proved_leaves_the_floor_where_it_is() {
     assert_eq!(street.asked(&new, UNLOCK), "opened");
     assert_eq!(floor(), 1);
     assert_eq!(street.asked(&old, START), "vehicle_epoch_superseded");
+}
+
+#[test]
+fn a_car_with_another_owner_refuses_what_the_one_before_gave() {
+    let street = Street::new();
+    for (owner, by_sync) in [("renter-2", false), ("owner-1", true)] {
+        let (id, old) = street.lent();
+        assert_eq!(street.asked(&old, UNLOCK), "opened");
+        let body = json!({ "model": "Demo", "owner": owner, "functions": [UNLOCK, START],
+            "jwk": street.jwk });
+        let path = format!("/v1/vehicles/{VEHICLE}");
+        let server = &street.garage.server;
+        let put = server.json_as(&street.garage.admin, "PUT", &path, &body);
+        assert_eq!(put.status, 204, "{}", put.text());
+        let why = if by_sync {
+            street.sync();
+            assert_eq!(street.garage.read(&id)["state"], "terminated");
+            "vehicle_epoch_superseded"
+        } else {
+            assert_eq!(street.take(&street.stapled(&old)), 1, "the status list");
+            "revoked"
+        };
+        for function in [UNLOCK, START] {
+            assert_eq!(street.asked(&old, function), why);
+        }
+    }
+    assert_eq!(street.shown()["vehicle_epoch"], 2);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::authorization::{Authorization, AuthorizationState};
 use super::bundle::{Bundle, KeyRecord, Subject};
-use super::id::{IdentityId, VehicleId};
+use super::id::{IdentityId, TerminalId, VehicleId};
 use super::identity::Status;
 use super::refusal::{Refusal, RefusalCode};
 use super::status::{KeyChange, Reason};
@@ -85,6 +85,21 @@ impl Followed {
             Self::Identity(_) => Reason::Identity,
             Self::Vehicle(_) => Reason::Vehicle,
         }
+    }
+}
+
+/// What of a fleet's registry may be suspended as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// An identity or a vehicle: keys follow it.
+    Followed(Followed),
+    /// A terminal, of which nothing follows: it commands and redeems no more.
+    Terminal(TerminalId),
+}
+
+impl From<Followed> for Registered {
+    fn from(of: Followed) -> Self {
+        Self::Followed(of)
     }
 }
 

@@ -225,26 +225,19 @@ impl Engine {
     }
 
     /// The authorization a code set stands for. Says nothing about its state to somebody who does
-    /// not hold all of id, secret and codes, and takes as long for an unknown id as for a wrong
+    /// not hold all of id, secret and codes, and does the same for an unknown id as for a wrong
     /// secret.
     fn believe(&self, claimed: &CodeSet) -> Result<(Arc<Authorization>, Arc<FleetBook>), Refusal> {
         let shared = &self.shared;
         let unknown = || Refusal::new(RefusalCode::CodeSetUnknown).field("code_set");
         // Copied for whoever holds it alone: that takes long enough to be told from outside.
-        let believed = shared.book.look_up(claimed.id, |held| {
+        let believed = shared.book.look_up_or_decoy(claimed.id, |held, meant| {
             let (version, functions) = held.code_set();
-            shared
-                .code_set_key
-                .matches(claimed, held.fleet, version, functions)
-                .then(|| Arc::new(held.clone()))
+            let key = &shared.code_set_key;
+            let same = key.matches(claimed, held.fleet, version, functions);
+            (same & meant).then(|| Arc::new(held.clone()))
         });
-        let authorization = match believed {
-            Some(known) => known.ok_or_else(unknown)?,
-            None => {
-                shared.code_set_key.matches_nothing(claimed);
-                return Err(unknown());
-            }
-        };
+        let authorization = believed.flatten().ok_or_else(unknown)?;
         let fleet = shared.book.fleet(authorization.fleet);
         let fleet = fleet.ok_or_else(unknown)?;
         Ok((authorization, fleet))

@@ -105,7 +105,9 @@ impl Engine {
             return Err(RefusalCode::IdentitySuspended.into());
         }
         if terminal.status != Status::Active {
-            return Err(Refusal::new(RefusalCode::Forbidden).detail("the terminal is suspended"));
+            return Err(Refusal::new(RefusalCode::Forbidden).detail(
+                "the terminal is suspended: use another terminal of its identity, or have the fleet resume it",
+            ));
         }
         let asks = Asks {
             identity: Some(&identity.id),

@@ -10,6 +10,8 @@ use crate::store::{AmendRequest, Request};
 /// Who amends.
 #[derive(Clone, Copy)]
 pub enum Caller<'a> {
+    /// A fleet, by what it puts into its registry.
+    Registry(&'a Arc<FleetBook>),
     /// A fleet's back end; with what makes its call one that may be sent again.
     BackEnd(&'a BackEnd, Option<Request>),
     /// An owner terminal.
@@ -22,6 +24,7 @@ impl<'a> Caller<'a> {
     /// Its fleet.
     pub fn fleet(self) -> &'a Arc<FleetBook> {
         match self {
+            Self::Registry(fleet) => fleet,
             Self::BackEnd(caller, _) => &caller.fleet,
             Self::Owner(caller) | Self::OwnerInPart(caller, _) => &caller.fleet,
         }
@@ -29,13 +32,14 @@ impl<'a> Caller<'a> {
 
     pub(super) fn by(&self) -> Option<TerminalId> {
         match self {
-            Self::BackEnd(..) => None,
+            Self::Registry(_) | Self::BackEnd(..) => None,
             Self::Owner(caller) | Self::OwnerInPart(caller, _) => Some(caller.terminal.id.clone()),
         }
     }
 
     pub(super) fn request(&self) -> Option<Request> {
         match self {
+            Self::Registry(_) => None,
             Self::BackEnd(_, request) => *request,
             Self::Owner(caller) => Some(caller.request),
             Self::OwnerInPart(_, request) => Some(*request),
@@ -47,6 +51,7 @@ impl<'a> Caller<'a> {
     pub(super) fn in_part(self, id: AuthorizationId) -> Self {
         let part = |request| part_of(request, id.bytes());
         match self {
+            Self::Registry(fleet) => Self::Registry(fleet),
             Self::BackEnd(caller, request) => Self::BackEnd(caller, request.map(part)),
             Self::Owner(caller) => Self::OwnerInPart(caller, part(caller.request)),
             Self::OwnerInPart(caller, request) => Self::OwnerInPart(caller, part(request)),
@@ -58,7 +63,7 @@ impl<'a> Caller<'a> {
         Some(AmendRequest {
             request: self.request()?,
             command: match self {
-                Self::BackEnd(..) => None,
+                Self::Registry(_) | Self::BackEnd(..) => None,
                 Self::Owner(caller) | Self::OwnerInPart(caller, _) => Some(caller.evidence.clone()),
             },
             made_at,

@@ -1,6 +1,7 @@
 //! The registry: vehicles, identities and terminals of a fleet.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use fob_verify::HolderKey;
 
@@ -62,13 +63,22 @@ pub enum Entry {
     },
 }
 
-/// What is to be written for one entry, and what the answer shows.
+/// What is to be written for one entry, and what follows from it.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// The writes, in order; the last is the entry itself.
+    /// The writes, in order.
     pub writes: Vec<Write>,
-    /// An identity that was there before and whose status the entry names: its keys follow.
-    pub follows: Option<(IdentityId, Status)>,
+    /// What is to be done once they are.
+    pub then: Option<Then>,
+}
+
+/// What follows from an entry, beyond its writes.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// The keys of an identity that was there before, and whose status the entry names, follow it.
+    Follow(IdentityId, Status),
+    /// A vehicle that was there before gets another owner, and the rest of its entry with it.
+    HandOver(Vehicle),
 }
 
 impl Engine {
@@ -76,26 +86,30 @@ impl Engine {
     ///
     /// # Errors
     /// What [`check`] refuses; `version_conflict` where another call has given a function code
-    /// another meaning meanwhile; as [`Engine::followed`].
-    pub async fn put(&self, fleet: &FleetBook, entry: Entry) -> Result<(), Failure> {
+    /// another meaning meanwhile; as [`Engine::conclude`].
+    pub async fn put(&self, fleet: &Arc<FleetBook>, entry: Entry) -> Result<(), Failure> {
         let checked = self.look(|| check(fleet, entry.clone())).await?;
-        outcome(&self.write(checked.writes).await?)?;
-        self.followed(fleet, checked.follows).await
+        if !checked.writes.is_empty() {
+            outcome(&self.write(checked.writes).await?)?;
+        }
+        self.conclude(fleet, checked.then).await
     }
 
-    /// Has the keys of an identity follow the status it was given: suspended with it, and valid
-    /// again unless something else suspends them.
+    /// Does what follows from an entry. Keys of an identity are suspended with it, and valid again
+    /// unless something else suspends them; with another owner, what a vehicle was authorized for
+    /// ends and it is reset.
     ///
     /// # Errors
-    /// `version_conflict` where another call has given it another status meanwhile;
-    /// `hsm_unavailable`, `store_unavailable`: it may be sent again.
-    pub async fn followed(
+    /// `version_conflict` where another call has changed it meanwhile; `busy`, `hsm_unavailable`,
+    /// `store_unavailable`: it may be sent again.
+    pub async fn conclude(
         &self,
-        fleet: &FleetBook,
-        follows: Option<(IdentityId, Status)>,
+        fleet: &Arc<FleetBook>,
+        then: Option<Then>,
     ) -> Result<(), Failure> {
-        match follows {
-            Some((id, status)) => self.follow_identity(fleet, &id, status).await,
+        match then {
+            Some(Then::Follow(id, status)) => self.follow_identity(fleet, &id, status).await,
+            Some(Then::HandOver(vehicle)) => self.give_to_owner(fleet, &vehicle).await,
             None => Ok(()),
         }
     }
@@ -120,7 +134,7 @@ pub fn outcome(applied: &[Applied]) -> Result<(), Refusal> {
 pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
     let fleet_id = fleet.fleet.id;
     let mut writes = Vec::with_capacity(1);
-    let mut follows = None;
+    let mut then = None;
     let entry = match entry {
         Entry::Vehicle {
             id,
@@ -129,30 +143,30 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             owner,
             key,
         } => {
-            if !(1..=MODEL_LEN_MAX).contains(&model.chars().count()) {
-                return Err(Refusal::malformed(
-                    "model",
-                    "a model's name is 1 to 64 characters",
-                ));
-            }
-            if let Some(owner) = &owner {
-                known_identity(fleet, owner, "owner")?;
-            }
+            check_model(&model)?;
+            let known_owner = |owner| known_identity(fleet, owner, "owner");
+            owner.as_ref().map_or(Ok(()), known_owner)?;
             let functions = match functions {
                 None => BUILT_IN.iter().map(|(code, _)| *code).collect(),
                 Some(asked) => resolve(fleet, asked, &mut writes)?,
             };
-            let (epoch, status) = (fleet.first_vehicle_epoch(), Status::Active);
-            Write::Vehicle(Vehicle {
+            let known = fleet.vehicle(id.as_str());
+            let handed_over = known.is_some_and(|known| known.owner != owner);
+            let vehicle = Vehicle {
                 fleet: fleet_id,
                 id,
                 model,
                 functions,
                 owner,
                 key,
-                epoch,
-                status,
-            })
+                epoch: fleet.first_vehicle_epoch(),
+                status: Status::Active,
+            };
+            if handed_over {
+                let then = Some(Then::HandOver(vehicle));
+                return Ok(Checked { writes, then });
+            }
+            Write::Vehicle(vehicle)
         }
         Entry::Identity {
             id,
@@ -164,7 +178,7 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
             let named = status.filter(|_| known.is_some());
-            follows = named.map(|status| (id.clone(), status));
+            then = named.map(|status| Then::Follow(id.clone(), status));
             let (was, held) = known.map_or_else(Default::default, |it| (it.status, it.hold));
             let (status, hold) = (status.unwrap_or(was), hold.unwrap_or(held));
             Write::Identity(Identity {
@@ -188,7 +202,17 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
         }
     };
     writes.push(entry);
-    Ok(Checked { writes, follows })
+    Ok(Checked { writes, then })
+}
+
+fn check_model(model: &str) -> Result<(), Refusal> {
+    if (1..=MODEL_LEN_MAX).contains(&model.chars().count()) {
+        return Ok(());
+    }
+    Err(Refusal::malformed(
+        "model",
+        "a model's name is 1 to 64 characters",
+    ))
 }
 
 fn known_identity(fleet: &FleetBook, id: &IdentityId, field: &'static str) -> Result<(), Refusal> {

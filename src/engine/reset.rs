@@ -14,7 +14,8 @@ use super::plan::{Anew, Plan, again};
 use super::{Engine, Failure};
 use crate::domain::change::Action;
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, Mark, Refusal, RefusalCode, VehicleId,
+    Authorization, AuthorizationId, AuthorizationState, Mark, Refusal, RefusalCode, ShardId,
+    Vehicle, VehicleId,
 };
 use crate::store::{Amendment, Applied, AuthorizationFilter, Reset, SignedBundle, Write};
 
@@ -83,6 +84,7 @@ impl Engine {
                 vehicle: vehicle.clone(),
                 from,
                 amendments,
+                becomes: None,
                 by: caller.by(),
                 request: caller.keep(self.clock().unix(), outcome.encode()),
             };
@@ -102,6 +104,77 @@ impl Engine {
             .shared
             .busy("what this vehicle has keeps changing")
             .into())
+    }
+
+    /// Gives a vehicle another owner: what it was authorized for ends, open code sets and keys, and
+    /// it is reset, all with the new owner or not at all. What was asked for before that and comes
+    /// to be after it is found by looking once more.
+    ///
+    /// # Errors
+    /// As [`Engine::reset`].
+    pub(super) async fn give_to_owner(
+        &self,
+        fleet: &Arc<FleetBook>,
+        becomes: &Vehicle,
+    ) -> Result<(), Failure> {
+        let caller = Caller::Registry(fleet);
+        let vehicle = &becomes.id;
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(known) = fleet.vehicle(vehicle.as_str()) else {
+                return Err(Refusal::new(RefusalCode::NotFound).into());
+            };
+            if known.owner == becomes.owner {
+                // Somebody else was quicker.
+                let applied = self.write(vec![Write::Vehicle(becomes.clone())]).await?;
+                return Ok(super::registry::outcome(&applied)?);
+            }
+            let from = known.epoch;
+            let (amendments, _) = self
+                .decide_reset(caller, vehicle, &Ends::All, from + 1)
+                .await?;
+            let mut lists: Vec<_> = amendments
+                .iter()
+                .flat_map(|it| lists_of(&it.marks))
+                .collect();
+            let reset = Reset {
+                fleet: fleet.fleet.id,
+                vehicle: vehicle.clone(),
+                from,
+                amendments,
+                becomes: Some(becomes.clone()),
+                by: None,
+                request: None,
+            };
+            let applied = self.write(vec![Write::Reset(Arc::new(reset))]).await?;
+            if let Some(Applied::Amended(_)) = applied.first() {
+                lists.extend(self.end_what_came_before(caller, vehicle).await?);
+                lists.sort_unstable();
+                lists.dedup();
+                return Ok(self.lists_fresh(lists).await?);
+            }
+        }
+        Err(self
+            .shared
+            .busy("what this vehicle has keeps changing")
+            .into())
+    }
+
+    /// Ends what was asked for before now and was committed after a handover had looked. Ids tell:
+    /// they ascend as they are asked for.
+    async fn end_what_came_before(
+        &self,
+        caller: Caller<'_>,
+        vehicle: &VehicleId,
+    ) -> Result<Vec<ShardId>, Failure> {
+        let now = self.shared.ids.authorization(self.clock().unix_ms());
+        let mut lists = Vec::new();
+        for before in self.live_of_vehicle(caller, vehicle).await? {
+            if before.id < now {
+                let done = self.act_unlisted(caller, before.id, Action::Cancel).await?;
+                lists.extend(done.lists);
+            }
+        }
+        Ok(lists)
     }
 
     async fn answer_again(

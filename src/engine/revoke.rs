@@ -1,5 +1,5 @@
-//! Many suspended, resumed or ended in one call: what somebody has, what a vehicle has, or a list of
-//! targets. Floor 3.
+//! Many suspended, resumed or ended in one call: what somebody has, what a vehicle has, what a
+//! terminal commanded, or a list of targets. Floor 3.
 //!
 //! An identity or a vehicle is suspended first, or made active again; what it has is looked up after
 //! that, so nothing is missed that was issued meanwhile. Its keys then follow, under the condition
@@ -16,12 +16,12 @@ use super::book::FleetBook;
 use super::outcome::Outcome;
 use super::{Engine, Failure};
 use crate::concurrent;
-use crate::domain::change::{Action, Followed};
+use crate::domain::change::{Action, Followed, Registered};
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyId, Refusal,
-    RefusalCode, Status, VehicleId,
+    Author, Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyId,
+    Refusal, RefusalCode, Status, TerminalId, VehicleId,
 };
-use crate::store::{Applied, Following, Suspension, Write};
+use crate::store::{Applied, AuthorizationFilter, Following, Suspension, Write};
 
 /// Parts carried out side by side, whose lists are signed together.
 pub const CHUNK: usize = 64;
@@ -40,6 +40,9 @@ pub enum Target {
     Identity(IdentityId),
     /// Everything on a vehicle. While it is suspended nothing more is redeemed for it.
     Vehicle(VehicleId),
+    /// A terminal. While it is suspended it commands and redeems nothing more; revoked, it is
+    /// suspended, and everything it authorized ends.
+    Terminal(TerminalId),
 }
 
 /// One thing of all that a target stands for.
@@ -79,6 +82,7 @@ impl Engine {
             }
             Target::Vehicle(id) => self.parts_of_vehicle(caller, action, id).await,
             Target::Identity(id) => self.parts_of_identity(caller, action, id).await,
+            Target::Terminal(id) => self.parts_of_terminal(caller, action, id).await,
         }
     }
 
@@ -159,7 +163,7 @@ impl Engine {
         self.look(known).await?;
         let of = Followed::Vehicle(id.clone());
         if action != Action::Cancel {
-            self.stand(caller, &of, action).await?;
+            self.stand(caller, &of.clone().into(), action).await?;
         }
         let live = self.live_of_vehicle(caller, id).await?;
         let part = |it: &Arc<Authorization>| match action {
@@ -189,7 +193,7 @@ impl Engine {
         };
         self.look(known).await?;
         let of = Followed::Identity(id.clone());
-        self.stand(caller, &of, action).await?;
+        self.stand(caller, &of.clone().into(), action).await?;
         // Those that are for it are looked up in the book.
         self.abreast().await?;
         let mut all = self.held_by(fleet, id).await?;
@@ -203,12 +207,40 @@ impl Engine {
         Ok(all.into_iter().map(Part::Member).collect())
     }
 
-    /// Suspends an identity or a vehicle, or makes it active again. The same request again goes on
+    /// What it commanded is looked up after it was suspended: it becomes no more.
+    async fn parts_of_terminal(
+        &self,
+        caller: Caller<'_>,
+        action: Action,
+        id: &TerminalId,
+    ) -> Result<Vec<Part>, Failure> {
+        let known = caller.fleet().terminal(id.as_str());
+        let known = known.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("terminal"))?;
+        if let Caller::Owner(owner) | Caller::OwnerInPart(owner, _) = caller
+            && (owner.terminal.identity != known.identity || owner.terminal.id == *id)
+        {
+            return Err(Refusal::new(RefusalCode::Forbidden)
+                .detail("another terminal of its identity does this, or the fleet")
+                .into());
+        }
+        let of = Registered::Terminal(id.clone());
+        self.stand(caller, &of, action).await?;
+        if action != Action::Cancel {
+            return Ok(Vec::new());
+        }
+        let (fleet, author) = (caller.fleet().fleet.id, Author::Terminal(id.clone()));
+        let authorized = self.pick(move |it| {
+            it.fleet == fleet && it.author == author && it.state != AuthorizationState::Cancelled
+        });
+        Ok(authorized.await?.into_iter().map(Part::Member).collect())
+    }
+
+    /// Suspends an identity, a vehicle or a terminal, or makes it active again. The same request again goes on
     /// with what it began, unless that was undone meanwhile.
     async fn stand(
         &self,
         caller: Caller<'_>,
-        of: &Followed,
+        of: &Registered,
         action: Action,
     ) -> Result<(), Failure> {
         let (fleet, status) = (caller.fleet(), action.leaves());
@@ -292,26 +324,56 @@ impl Engine {
         fleet: &FleetBook,
         id: &IdentityId,
     ) -> Result<Vec<AuthorizationId>, Failure> {
-        let (engine, fleet, id) = (Arc::clone(&self.shared), fleet.fleet.id, id.clone());
+        let (fleet, id) = (fleet.fleet.id, id.clone());
+        self.pick(move |it| {
+            it.fleet == fleet
+                && it.recipient().identity.as_ref() == Some(&id)
+                && it.state != AuthorizationState::Cancelled
+        })
+        .await
+    }
+
+    /// The authorizations that a terminal commanded and a filter lets through, ascending by id.
+    ///
+    /// # Errors
+    /// A fault.
+    pub async fn authorized_by(
+        &self,
+        terminal: TerminalId,
+        filter: AuthorizationFilter,
+    ) -> Result<Vec<Authorization>, Failure> {
+        let (author, limit) = (Author::Terminal(terminal), filter.limit as usize);
+        let picked = self.pick(move |it| it.author == author && filter.lets_through(it));
+        let mut ids = picked.await?;
+        ids.sort_unstable();
+        ids.truncate(limit);
+        let kept = |id: &AuthorizationId| self.book().look_up(*id, Authorization::clone);
+        Ok(ids.iter().filter_map(kept).collect())
+    }
+
+    /// The authorizations of the book that `which` picks.
+    async fn pick(
+        &self,
+        which: impl Fn(&Authorization) -> bool + Send + 'static,
+    ) -> Result<Vec<AuthorizationId>, Failure> {
+        let engine = Arc::clone(&self.shared);
         // Every authorization is looked at: that may take a while.
-        let meant = concurrent::spawn_blocking(move || {
-            engine.book.authorizations_where(|it| {
-                it.fleet == fleet
-                    && it.recipient().identity.as_ref() == Some(&id)
-                    && it.state != AuthorizationState::Cancelled
-            })
-        });
-        meant
+        concurrent::spawn_blocking(move || engine.book.authorizations_where(which))
             .await
             .map_err(|error| Failure::Fault(format!("a look through the book: {error}")))
     }
 }
 
-/// How an identity or a vehicle stands.
-fn stands(fleet: &FleetBook, of: &Followed) -> Option<Status> {
+/// How an identity, a vehicle or a terminal stands.
+fn stands(fleet: &FleetBook, of: &Registered) -> Option<Status> {
     match of {
-        Followed::Identity(id) => fleet.identity(id.as_str()).map(|it| it.status),
-        Followed::Vehicle(id) => fleet.vehicle(id.as_str()).map(|it| it.status),
+        Registered::Followed(Followed::Identity(id)) => {
+            fleet.identity(id.as_str()).map(|it| it.status)
+        }
+        Registered::Followed(Followed::Vehicle(id)) => {
+            fleet.vehicle(id.as_str()).map(|it| it.status)
+        }
+        Registered::Terminal(id) => fleet.terminal(id.as_str()).map(|it| it.status),
     }
 }
 

@@ -14,7 +14,7 @@ use super::caller;
 use super::problem::Problem;
 use super::shapes::{AuthorizationCommand, AuthorizationPage, AuthorizationView, not_found};
 use crate::domain::{
-    Authorization, AuthorizationId, AuthorizationState, Refusal, Scope, VehicleId,
+    Authorization, AuthorizationId, AuthorizationState, Refusal, Scope, TerminalId, VehicleId,
 };
 use crate::engine::authenticate::idempotency;
 use crate::engine::book::FleetBook;
@@ -139,6 +139,8 @@ pub(super) async fn read(
 pub(super) struct ListQuery {
     /// For this vehicle.
     vehicle: Option<String>,
+    /// Commanded by this owner terminal.
+    terminal: Option<String>,
     /// `open`, `expired`, `redeemed`, `suspended` or `cancelled`.
     state: Option<String>,
     /// The `next` of the page before.
@@ -156,15 +158,21 @@ pub(super) async fn list(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller::back_end(&state, &request, Scope::Read).await?;
-    let query = Query::<ListQuery>::from_query(request.query_string())
-        .map_err(|_| Refusal::malformed("query", "it takes vehicle, state, after and limit"))?;
-    let filter = filter(
-        &caller.fleet,
-        query.into_inner(),
-        state.engine.clock().unix(),
-    )?;
+    let query = Query::<ListQuery>::from_query(request.query_string()).map_err(|_| {
+        Refusal::malformed(
+            "query",
+            "it takes vehicle, terminal, state, after and limit",
+        )
+    })?;
+    let query = query.into_inner();
+    let terminal = query.terminal.as_deref().map(TerminalId::parse);
+    let terminal = terminal.transpose()?;
+    let filter = filter(&caller.fleet, query, state.engine.clock().unix())?;
     let (limit, now) = (filter.limit as usize, filter.now);
-    let found = state.engine.authorizations(filter).await?;
+    let found = match terminal {
+        Some(terminal) => state.engine.authorized_by(terminal, filter).await?,
+        None => state.engine.authorizations(filter).await?,
+    };
     let catalogue = caller.fleet.catalogue();
     let next = (found.len() == limit)
         .then(|| found.last().map(|last| last.id.to_string()))

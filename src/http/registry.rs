@@ -1,5 +1,8 @@
 //! `PUT /v1/vehicles|identities|terminals/{id}` and `POST /v1/import`: the registry.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use actix_web::web::{self, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
@@ -10,10 +13,10 @@ use super::caller;
 use super::entries::{IdentityBody, ImportLine, TerminalBody, VehicleBody};
 use super::problem::Problem;
 
-use crate::domain::{IdentityId, Refusal, Scope, Status};
+use crate::domain::{Refusal, Scope, VehicleId};
 use crate::engine::Failure;
 use crate::engine::book::FleetBook;
-use crate::engine::registry::{Entry, check, outcome};
+use crate::engine::registry::{Entry, Then, check, outcome};
 use crate::store::Write;
 
 /// The most bytes of one line of an import.
@@ -22,7 +25,8 @@ const LINE_LEN_MAX: usize = 64 * 1024;
 /// Lines of an import that are committed together.
 const LINES_PER_COMMIT: usize = 512;
 
-/// Put a vehicle into the registry, or a new description in place of the one it has.
+/// Put a vehicle into the registry, or a new description in place of the one it has. With another
+/// owner everything it was authorized for ends, open code sets and keys, and it is reset.
 #[utoipa::path(put, path = "/v1/vehicles/{id}", tag = "registry", params(("id" = String, Path)),
     request_body = VehicleBody, security(("bearer" = ["admin"])),
     responses((status = 204), (status = "4XX", description = "problem+json")))]
@@ -70,7 +74,7 @@ pub(super) async fn put_terminal(
     put(&state, &caller.fleet, entry).await
 }
 
-async fn put(state: &State, fleet: &FleetBook, entry: Entry) -> Result<HttpResponse, Problem> {
+async fn put(state: &State, fleet: &Arc<FleetBook>, entry: Entry) -> Result<HttpResponse, Problem> {
     state.engine.put(fleet, entry).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -104,10 +108,12 @@ pub(super) async fn import(
 /// An import under way.
 struct Import<'a> {
     state: &'a State,
-    fleet: &'a FleetBook,
+    fleet: &'a Arc<FleetBook>,
     /// Lines checked and not yet committed.
     waiting: Vec<Waiting>,
     writes: Vec<Write>,
+    /// Vehicles among them.
+    vehicles: HashSet<VehicleId>,
     answer: String,
 }
 
@@ -116,17 +122,18 @@ struct Waiting {
     number: u64,
     /// How many writes it takes.
     writes: usize,
-    /// Whose keys follow it.
-    follows: Option<(IdentityId, Status)>,
+    /// What follows from it.
+    then: Option<Then>,
 }
 
 impl<'a> Import<'a> {
-    fn new(state: &'a State, fleet: &'a FleetBook) -> Self {
+    fn new(state: &'a State, fleet: &'a Arc<FleetBook>) -> Self {
         Self {
             state,
             fleet,
             waiting: Vec::new(),
             writes: Vec::new(),
+            vehicles: HashSet::new(),
             answer: String::new(),
         }
     }
@@ -140,6 +147,13 @@ impl<'a> Import<'a> {
         } else {
             decode::<ImportLine>(text).and_then(ImportLine::check)
         };
+        // Who owns a vehicle is asked of the book: one line about it after the other.
+        if let Ok(Entry::Vehicle { id, .. }) = &entry
+            && !self.vehicles.insert(id.clone())
+        {
+            self.commit().await;
+            self.vehicles.insert(id.clone());
+        }
         let checked = match entry {
             Err(refusal) => Err(refusal),
             Ok(entry) => match check(self.fleet, entry.clone()) {
@@ -156,7 +170,7 @@ impl<'a> Import<'a> {
                 self.waiting.push(Waiting {
                     number,
                     writes: checked.writes.len(),
-                    follows: checked.follows,
+                    then: checked.then,
                 });
                 self.writes.extend(checked.writes);
             }
@@ -172,22 +186,22 @@ impl<'a> Import<'a> {
 
     async fn commit(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
+        self.vehicles.clear();
         if waiting.is_empty() {
             return;
         }
-        match self
-            .state
-            .engine
-            .write(std::mem::take(&mut self.writes))
-            .await
-        {
+        let written = match std::mem::take(&mut self.writes) {
+            none if none.is_empty() => Ok(Vec::new()),
+            writes => self.state.engine.write(writes).await,
+        };
+        match written {
             Ok(applied) => {
                 let mut rest = applied.as_slice();
                 for line in waiting {
                     let (own, others) = rest.split_at(line.writes.min(rest.len()));
                     rest = others;
                     let done = match outcome(own) {
-                        Ok(()) => self.state.engine.followed(self.fleet, line.follows).await,
+                        Ok(()) => self.state.engine.conclude(self.fleet, line.then).await,
                         Err(refusal) => Err(refusal.into()),
                     };
                     self.say(line.number, done);

@@ -23,7 +23,8 @@ use super::problem::Problem;
 use super::progress::{Progress, ProgressView};
 use crate::domain::change::Action;
 use crate::domain::{
-    AuthorizationId, BundleId, IdentityId, KeyId, Refusal, RefusalCode, Scope, VehicleId,
+    AuthorizationId, BundleId, IdentityId, KeyId, Refusal, RefusalCode, Scope, TerminalId,
+    VehicleId,
 };
 use crate::engine::amend::Caller;
 use crate::engine::authenticate::BackEnd;
@@ -48,6 +49,9 @@ pub(super) struct TargetCommand {
     identity: Option<String>,
     /// Everything on a vehicle.
     vehicle: Option<String>,
+    /// A terminal, as one that was lost: it commands and redeems nothing more. Revoked, it is
+    /// suspended until it is resumed, and everything it authorized ends.
+    terminal: Option<String>,
 }
 
 impl TargetCommand {
@@ -71,19 +75,22 @@ impl TargetCommand {
                 .map(|id| IdentityId::parse(&id).map(Target::Identity)),
             self.vehicle
                 .map(|id| VehicleId::parse(&id).map(Target::Vehicle)),
+            self.terminal
+                .map(|id| TerminalId::parse(&id).map(Target::Terminal)),
         ];
         let mut targets = targets.into_iter().flatten();
         match (targets.next(), targets.next()) {
             (Some(target), None) => target,
             _ => Err(Refusal::malformed(
                 "body",
-                "name one: key, bundle, authorization, identity or vehicle",
+                "name one: key, bundle, authorization, identity, vehicle or terminal",
             )),
         }
     }
 }
 
-/// Revoke a key, a bundle, an authorization, or everything of an identity or on a vehicle. With
+/// Revoke a key, a bundle, an authorization, or everything of an identity, on a vehicle, or that a
+/// terminal authorized. With
 /// `application/x-ndjson` a target a line, each answered with a line; with `Accept:
 /// application/x-ndjson` a line of progress after each chunk.
 #[utoipa::path(post, path = "/v1/revocations", tag = "authorizations",
@@ -98,7 +105,8 @@ pub(super) async fn revoke(
 }
 
 /// Suspend a key, a bundle, an authorization, or everything of an identity or on a vehicle, until
-/// it is resumed; an identity or a vehicle gets nothing more meanwhile. A key is suspended while
+/// it is resumed; an identity or a vehicle gets nothing more meanwhile. A terminal commands and
+/// redeems nothing more; no key is suspended with it. A key is suspended while
 /// anything suspends it: itself, its authorization, its identity or its vehicle. Called like
 /// `/v1/revocations`.
 #[utoipa::path(post, path = "/v1/suspensions", tag = "authorizations",

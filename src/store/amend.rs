@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::{Request, SignedBundle};
-use crate::domain::change::Followed;
+use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Authorization, AuthorizationState, Bundle, FleetId, KeyChange, Mark, Reason, Reasons, ShardId,
-    Status, TerminalId, UnixTime, VehicleId,
+    Status, TerminalId, UnixTime, Vehicle, VehicleId,
 };
 
 /// An authorization as it becomes, with all that follows from it, in one piece.
@@ -38,7 +38,8 @@ pub struct Amendment {
     pub request: Option<AmendRequest>,
 }
 
-/// An identity or a vehicle, suspended or active again. Its keys follow ([`Following`]).
+/// An identity, a vehicle or a terminal, suspended or active again. Keys follow the first two
+/// ([`Following`]).
 ///
 /// Conditions: it is there; the terminal `by` and its identity, where one is named, are active;
 /// otherwise [`super::Applied::Stale`]. Where `request` was answered before, as an [`Amendment`].
@@ -47,7 +48,7 @@ pub struct Suspension {
     /// The fleet.
     pub fleet: FleetId,
     /// Which.
-    pub of: Followed,
+    pub of: Registered,
     /// How it is to stand.
     pub status: Status,
     /// The owner terminal that commanded it, where it was one.
@@ -110,6 +111,9 @@ pub struct Reset {
     pub from: u32,
     /// What goes with it.
     pub amendments: Vec<Arc<Amendment>>,
+    /// What the vehicle is from then on, where it gets another owner. Epoch and status are not
+    /// taken from it.
+    pub becomes: Option<Vehicle>,
     /// The owner terminal that commanded it, where it was one.
     pub by: Option<TerminalId>,
     /// What makes it one that may be sent again, and is kept of it.

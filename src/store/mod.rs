@@ -102,7 +102,8 @@ pub enum Write {
     NewFleet(Fleet),
     /// A function of a fleet's own; [`Applied::Conflict`] where code or name means another.
     Function(FleetId, FunctionCode, Arc<str>),
-    /// A vehicle, new or in place of the one of that id, whose epoch and status stay as they are.
+    /// A vehicle, new or in place of the one of that id, whose epoch and status stay as they are;
+    /// [`Applied::Conflict`] where that has another owner, which takes a [`Reset`].
     Vehicle(Vehicle),
     /// An identity, new or in place of the one of that id.
     Identity(Identity),
@@ -137,7 +138,7 @@ pub enum Write {
     Amend(Arc<Amendment>),
     /// A vehicle's reset.
     Reset(Arc<Reset>),
-    /// An identity or a vehicle suspended, or active again.
+    /// An identity, a vehicle or a terminal suspended, or active again.
     Suspend(Arc<Suspension>),
     /// Keys that follow one.
     Follow(Arc<Following>),
@@ -186,7 +187,8 @@ pub struct RecordedStep {
 /// A new authorization, and what it rests on.
 ///
 /// Conditions: the fleet, the vehicle and (where a terminal gave the command) the terminal and its
-/// identity exist and are active; otherwise [`Applied::Stale`]. Where `request` names a scope that
+/// identity exist and are active, and that identity owns the vehicle; otherwise
+/// [`Applied::Stale`]. Where `request` names a scope that
 /// has been used, nothing is written: [`Applied::Repeated`] for the same digest,
 /// [`Applied::Conflict`] for another.
 #[derive(Clone, Debug)]
@@ -392,6 +394,20 @@ pub struct AuthorizationFilter {
     pub after: Option<AuthorizationId>,
     /// At most so many.
     pub limit: u32,
+}
+
+impl AuthorizationFilter {
+    /// Whether it lets this one through, apart from `limit`.
+    pub fn lets_through(&self, it: &Authorization) -> bool {
+        let over = it.redeem_by.min(it.window.not_after) <= self.now;
+        it.fleet == self.fleet
+            && self.id.is_none_or(|id| it.id == id)
+            && self.vehicle.as_ref().is_none_or(|id| it.vehicle == *id)
+            && self.state.is_none_or(|state| it.state == state)
+            && (it.state != AuthorizationState::Open
+                || self.expired.is_none_or(|expired| expired == over))
+            && self.after.is_none_or(|after| it.id > after)
+    }
 }
 
 /// Why the store did not answer.

@@ -6,5 +6,7 @@ mod eligibility;
 mod explain;
 mod guessing;
 mod limits;
+mod owners;
 mod presets;
 mod rental;
+mod terminals;

@@ -68,7 +68,7 @@ pub(super) fn vehicle(id: &str) -> Vehicle {
         id: vehicle_id(id),
         model: "Model Ä".into(),
         functions: vec![1, 3, 300],
-        owner: Some(identity_id("anna")),
+        owner: Some(identity_id("ben")),
         key: Some(holder(3)),
         epoch: 4,
         status: Status::Active,
@@ -290,7 +290,7 @@ pub(super) fn redeem(authorization: &Authorization) -> Write {
 pub(super) fn suspend_vehicle(id: &str) -> Write {
     Write::Suspend(Arc::new(Suspension {
         fleet: FLEET,
-        of: Followed::Vehicle(vehicle_id(id)),
+        of: Followed::Vehicle(vehicle_id(id)).into(),
         status: Status::Suspended,
         by: None,
         request: None,

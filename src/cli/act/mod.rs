@@ -49,8 +49,8 @@ Examples: everything a borrower has, from the server that holds D; and a list of
   key,01a20539-0043-7001-996d-6d71e4260001
   vehicle,VAN-7
 
-Kinds are key, bundle, authorization, identity and vehicle. A file that does not begin with such a \
-header is read as NDJSON, a line as POST /v1/revocations takes it: {\"vehicle\": \"VAN-7\"}.
+Kinds are key, bundle, authorization, identity, vehicle and terminal. A file that does not begin with \
+such a header is read as NDJSON, a line as POST /v1/revocations takes it: {\"vehicle\": \"VAN-7\"}.
 
 A key is suspended while anything suspends it: its function, its authorization, its identity or its \
 vehicle. To resume one of these leaves keys suspended that another holds. What is revoked stays so.

@@ -12,7 +12,14 @@ use crate::cli::lines::Lines;
 use crate::cli::refusals::Refused;
 
 /// What may be named.
-const KINDS: [&str; 5] = ["key", "bundle", "authorization", "identity", "vehicle"];
+const KINDS: [&str; 6] = [
+    "key",
+    "bundle",
+    "authorization",
+    "identity",
+    "vehicle",
+    "terminal",
+];
 
 /// The most bytes of a target: no id is as long as that.
 const TARGET_LEN_MAX: usize = 4096;
@@ -36,6 +43,9 @@ pub(super) struct TargetArgs {
     /// A vehicle, with everything on it
     #[arg(long, value_name = "ID")]
     vehicle: Option<String>,
+    /// A terminal that was lost; revoked, with everything it authorized
+    #[arg(long, value_name = "ID")]
+    terminal: Option<String>,
     /// Many: CSV or NDJSON; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(super) from: Option<PathBuf>,
@@ -68,6 +78,7 @@ impl TargetArgs {
             &self.authorization,
             &self.identity,
             &self.vehicle,
+            &self.terminal,
         ];
         let named = KINDS.into_iter().zip(ids).find_map(|(kind, id)| {
             let id = id.as_ref()?;

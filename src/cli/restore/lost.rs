@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::cli::lines::Lines;
-use crate::domain::change::Followed;
+use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, BundleId, FleetId, IdentityId, KeyId,
     Status, TokenId, UnixTime, VehicleId,
@@ -134,7 +134,7 @@ impl Target {
         book: &Book,
         now: UnixTime,
     ) -> anyhow::Result<Option<Write>> {
-        let suspended = |fleet: &str, of| -> anyhow::Result<_> {
+        let suspended = |fleet: &str, of: Registered| -> anyhow::Result<_> {
             Ok(Some(Write::Suspend(Arc::new(Suspension {
                 fleet: fleet_named(book, fleet)?,
                 of,
@@ -150,8 +150,8 @@ impl Target {
                 let token = tokens.find(|token| token.id == *id);
                 Ok(token.map(|token| Write::RevokeToken(token.fleet, token.id, now)))
             }
-            Self::Identity(id, fleet) => suspended(fleet, Followed::Identity(id.clone())),
-            Self::Vehicle(id, fleet) => suspended(fleet, Followed::Vehicle(id.clone())),
+            Self::Identity(id, fleet) => suspended(fleet, Followed::Identity(id.clone()).into()),
+            Self::Vehicle(id, fleet) => suspended(fleet, Followed::Vehicle(id.clone()).into()),
             Self::Authorization(id) => cancelled(store, book, *id),
             Self::Bundle(id) => {
                 let signed = store.bundle(BundleKey::Id(*id))?;

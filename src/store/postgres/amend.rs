@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ground::{AuthorizationRow, FirstIssue, Ground, NewBundle, Signed, Whole, Written};
 use super::issue::{check_form, may_command, repeated, with_suspended};
-use crate::domain::change::Followed;
+use crate::domain::change::{Followed, Registered};
 use crate::domain::{BundleId, VehicleId};
 use crate::store::amend::comes_suspended;
 use crate::store::encoding::words;
@@ -52,6 +52,15 @@ pub(super) fn reset(ground: &mut Ground, reset: &Reset) -> Result<Applied, Store
     if bases.len() < reset.amendments.len() {
         set_epoch(ground, reset, reset.from);
         return Ok(Applied::Stale);
+    }
+    if let Some(vehicle) = &reset.becomes {
+        if let Some(row) = ground.vehicles.get_mut(&name) {
+            row.owner = vehicle.owner.clone();
+        }
+        ground
+            .changes
+            .vehicles
+            .insert(name.clone(), vehicle.clone());
     }
     ground.changes.vehicles_stand.insert(name);
     ground.changes.standings.insert(reset.fleet);
@@ -126,7 +135,7 @@ fn comes_as_it_should(ground: &Ground, amendment: &Amendment, again: &Reissue) -
     suspended.is_some_and(|suspended| comes_suspended(bundle, &amendment.marks, suspended))
 }
 
-/// Suspends an identity or a vehicle, or makes it active again.
+/// Suspends an identity, a vehicle or a terminal, or makes it active again.
 pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
     if let Some(answer) = answer_again(ground, suspension.request.as_ref()) {
         return answer;
@@ -137,7 +146,7 @@ pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
     }
     let status = words::status(suspension.status);
     match &suspension.of {
-        Followed::Identity(id) => {
+        Registered::Followed(Followed::Identity(id)) => {
             let name = (fleet, id.clone());
             let Some(row) = ground.identities.get_mut(&name) else {
                 return Applied::Stale;
@@ -145,13 +154,21 @@ pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
             row.active = status == words::ACTIVE;
             ground.changes.identities_stand.insert(name);
         }
-        Followed::Vehicle(id) => {
+        Registered::Followed(Followed::Vehicle(id)) => {
             let name = (fleet, id.clone());
             let Some(row) = ground.vehicles.get_mut(&name) else {
                 return Applied::Stale;
             };
             row.status = status;
             ground.changes.vehicles_stand.insert(name);
+        }
+        Registered::Terminal(id) => {
+            let name = (fleet, id.clone());
+            let Some(row) = ground.terminals.get_mut(&name) else {
+                return Applied::Stale;
+            };
+            row.status = status;
+            ground.changes.terminals_stand.insert(name);
         }
     }
     ground.changes.standings.insert(fleet);

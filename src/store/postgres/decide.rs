@@ -144,10 +144,15 @@ fn put_vehicle(ground: &mut Ground, vehicle: &Vehicle) -> Applied {
         return Applied::Stale;
     }
     let name = (vehicle.fleet, vehicle.id.clone());
-    ground.vehicles.entry(name.clone()).or_insert(VehicleRow {
+    let known = ground.vehicles.entry(name.clone());
+    let known = known.or_insert_with(|| VehicleRow {
         status: words::status(vehicle.status),
         epoch: vehicle.epoch,
+        owner: vehicle.owner.clone(),
     });
+    if known.owner != vehicle.owner {
+        return Applied::Conflict;
+    }
     ground.changes.vehicles.insert(name, vehicle.clone());
     Applied::Done
 }

@@ -62,10 +62,10 @@ pub(super) struct Ground {
 /// A key by fleet tag, list and index.
 pub(super) type KeyPlace = (u32, u64, u32);
 
-#[derive(Clone, Copy)]
 pub(super) struct VehicleRow {
     pub(super) status: i64,
     pub(super) epoch: u32,
+    pub(super) owner: Option<IdentityId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,7 @@ pub(super) struct Changes {
     pub(super) identities_stand: BTreeSet<(FleetId, IdentityId)>,
     pub(super) identities: BTreeMap<(FleetId, IdentityId), Identity>,
     pub(super) terminals: BTreeMap<(FleetId, TerminalId), Terminal>,
+    pub(super) terminals_stand: BTreeSet<(FleetId, TerminalId)>,
     pub(super) tokens: Vec<Token>,
     pub(super) tokens_revoked: BTreeSet<TokenId>,
     pub(super) epochs: BTreeMap<EpochId, Epoch>,
@@ -265,6 +266,7 @@ impl Ground {
                 && c.renewals.is_empty()
                 && c.vehicles_stand.is_empty()
                 && c.identities_stand.is_empty()
+                && c.terminals_stand.is_empty()
                 && c.rules.is_empty()
                 && c.acts.is_empty()
                 && c.brakes.is_empty()

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::ground::{
-    AuthorizationRow, FirstIssue, Ground, NewAnswer, NewBundle, NewRequest, Signed, Whole, Written,
+    AuthorizationRow, FirstIssue, Ground, NewAnswer, NewBundle, NewRequest, Signed, VehicleRow,
+    Whole, Written,
 };
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
@@ -72,8 +73,13 @@ fn may_be_authorized(ground: &Ground, authorization: &Authorization) -> bool {
         Author::Token(_) => None,
         Author::Terminal(id) => Some(id),
     };
+    let owns = |row: &VehicleRow, by: &TerminalId| {
+        let terminal = ground.terminals.get(&(fleet, by.clone()));
+        terminal.is_some_and(|terminal| row.owner.as_ref() == Some(&terminal.identity))
+    };
     ground.fleets.get(&fleet) == Some(&true)
-        && vehicle.is_some_and(|row| row.status == words::ACTIVE)
+        && vehicle
+            .is_some_and(|row| row.status == words::ACTIVE && by.is_none_or(|by| owns(row, by)))
         && may_command(ground, fleet, by)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ground::OrderPlace;
-use crate::domain::change::Followed;
+use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Mark, TerminalId, TokenId,
     VehicleId,
@@ -101,7 +101,10 @@ impl Needs {
             Write::Suspend(suspension) => {
                 let fleet = suspension.fleet;
                 self.fleets_alone.insert(fleet);
-                self.followed(fleet, &suspension.of);
+                match &suspension.of {
+                    Registered::Followed(of) => self.followed(fleet, of),
+                    Registered::Terminal(id) => drop(self.terminals.insert((fleet, id.clone()))),
+                }
                 self.commander(fleet, suspension.by.as_ref());
                 self.request(suspension.request.as_ref());
             }

@@ -267,7 +267,8 @@ impl<'a> Survey<'a> {
         let (fleets, vehicles) = names(&needs.vehicles, VehicleId::as_str);
         self.ask(
             !fleets.is_empty(),
-            "SELECT v.fleet, v.id, v.status, v.epoch FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
+            "SELECT v.fleet, v.id, v.status, v.epoch, v.owner
+             FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
              JOIN vehicles v ON v.fleet = k.fleet AND v.id = k.id",
             values![fleets, vehicles],
             vehicle,

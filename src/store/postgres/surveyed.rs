@@ -66,9 +66,11 @@ pub(super) fn authorization(ground: &mut Ground, row: &Row) -> Result<(), StoreE
 
 pub(super) fn vehicle(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
     let place = (FleetId(id(row, 0)?), name(row, 1, VehicleId::parse)?);
+    let owned: Option<&str> = super::rows::get(row, 4)?;
     let row = VehicleRow {
         status: super::rows::get(row, 2)?,
         epoch: small(row, 3)?,
+        owner: owned.map(|_| name(row, 4, IdentityId::parse)).transpose()?,
     };
     ground.vehicles.insert(place, row);
     Ok(())

@@ -45,7 +45,7 @@ impl<'a> Writing<'a> {
         }
         if !changes.vehicles_stand.is_empty() {
             let rows = &changes.vehicles_stand;
-            let stands = |name| ground.vehicles.get(name).copied();
+            let stands = |name| ground.vehicles.get(name);
             self.put(
                 "UPDATE vehicles v SET epoch = k.epoch, status = k.status
                  FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[])
@@ -111,6 +111,21 @@ impl<'a> Writing<'a> {
                     each(rows.clone(), |it| words::status(it.status)),
                     each(rows.clone(), |it| it.identity.as_str()),
                     each(rows, |it| key_column(&it.key)),
+                ],
+            );
+        }
+        if !changes.terminals_stand.is_empty() {
+            let rows = &changes.terminals_stand;
+            self.put(
+                "UPDATE terminals t SET status = k.status
+                 FROM unnest($1::uuid[], $2::text[], $3::bigint[]) k (fleet, id, status)
+                 WHERE t.fleet = k.fleet AND t.id = k.id",
+                vec![
+                    each(rows, |(fleet, _)| uuid(&fleet.0)),
+                    each(rows, |(_, id)| id.as_str()),
+                    each(rows, |name| {
+                        ground.terminals.get(name).map(|row| row.status)
+                    }),
                 ],
             );
         }

@@ -12,7 +12,7 @@ use super::redeem::{encode, raise_status_next};
 use super::registry::fleet_number;
 use super::standings::Numbers;
 use super::writer::Transaction;
-use super::{authorization_body, authorize, statuses, words};
+use super::{authorization_body, authorize, registry, statuses, words};
 use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, TerminalId};
 use crate::store::amend::comes_suspended;
 use crate::store::{AmendRequest, Amendment, Applied, Reset, StoreError};
@@ -92,6 +92,9 @@ pub(super) fn reset(
     let revision = count(connection)?;
     for (amendment, ground) in reset.amendments.iter().zip(&grounds) {
         write(transaction, amendment, ground, revision)?;
+    }
+    if let Some(vehicle) = &reset.becomes {
+        registry::hand_over(connection, vehicle)?;
     }
     keep(connection, None, reset.request.as_ref())?;
     Ok(Applied::Amended(revision))

@@ -136,7 +136,8 @@ fn standing(
              AND (?3 IS NULL OR EXISTS (
                 SELECT 1 FROM terminals t
                 CROSS JOIN identities i ON i.fleet = t.fleet AND i.id = t.identity
-                WHERE t.fleet = f.number AND t.id = ?3 AND t.status = ?4 AND i.status = ?4))",
+                WHERE t.fleet = f.number AND t.id = ?3 AND t.status = ?4 AND i.status = ?4
+                AND t.identity = v.owner))",
         )?
         .query_row(
             params![

@@ -4,7 +4,7 @@
 //! milliseconds, for which nobody should wait. A thread with a connection of its own does it while
 //! commits go on. What they add meanwhile is little; the writer copies that itself, between two
 //! transactions, and only then does SQLite begin the log anew. A log that grows faster than it is
-//! copied becomes four times as long as it should; then the writer waits.
+//! copied becomes 32 times as long as it should; then the writer waits.
 //!
 //! A copy that fails is a sync that may have failed: the next transaction is refused, and the store
 //! is to be opened anew, which copies the whole log once more (`connection::settle`).
@@ -23,7 +23,7 @@ use super::connection::{PAGE_LEN, open_writer};
 use crate::store::StoreError;
 
 /// How many times as long as it should be the log may become.
-const GROWN: usize = 4;
+const GROWN: usize = 32;
 
 /// The part of such a length that the writer copies itself.
 const REST: usize = 8;
@@ -236,7 +236,7 @@ mod tests {
         reader
             .execute_batch("BEGIN; SELECT count(*) FROM t")
             .unwrap();
-        for _ in 0..500 {
+        for _ in 0..2_000 {
             checkpoints.look(&scene.writer).unwrap();
             scene.write();
         }

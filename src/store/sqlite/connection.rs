@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(pragma(&writer, "journal_mode"), "Text(\"wal\")");
         assert_eq!(pragma(&writer, "synchronous"), "Integer(2)");
         assert_eq!(pragma(&writer, "page_size"), "Integer(4096)");
-        assert_eq!(pragma(&writer, "wal_autocheckpoint"), "Integer(8192)");
+        assert_eq!(pragma(&writer, "wal_autocheckpoint"), "Integer(1024)");
         writer
             .execute_batch("CREATE TABLE t (x INTEGER) STRICT")
             .unwrap();

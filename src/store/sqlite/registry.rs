@@ -93,8 +93,9 @@ pub(super) fn vehicle(connection: &Connection, vehicle: &Vehicle) -> Result<Appl
     let sql = "INSERT INTO vehicles (fleet, id, status, epoch, model, functions, owner, key)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                ON CONFLICT (fleet, id) DO UPDATE SET model = excluded.model,
-               functions = excluded.functions, owner = excluded.owner, key = excluded.key";
-    changed(
+               functions = excluded.functions, key = excluded.key
+               WHERE vehicles.owner IS excluded.owner";
+    let done = changed(
         connection,
         sql,
         params![
@@ -108,7 +109,27 @@ pub(super) fn vehicle(connection: &Connection, vehicle: &Vehicle) -> Result<Appl
             vehicle.key.as_ref().map(key_column),
         ],
     )?;
-    Ok(Applied::Done)
+    Ok(done_or(Applied::Conflict, done))
+}
+
+/// Describes a vehicle that is there anew, its owner with it.
+pub(super) fn hand_over(connection: &Connection, vehicle: &Vehicle) -> Result<(), StoreError> {
+    let functions = encoding::registry::functions(&vehicle.functions)?;
+    let sql = "UPDATE vehicles SET model = ?3, functions = ?4, owner = ?5, key = ?6
+               WHERE fleet = (SELECT number FROM fleets WHERE id = ?1) AND id = ?2";
+    changed(
+        connection,
+        sql,
+        params![
+            vehicle.fleet.bytes(),
+            vehicle.id.as_str(),
+            vehicle.model,
+            functions,
+            vehicle.owner.as_ref().map(|owner| owner.as_str()),
+            vehicle.key.as_ref().map(key_column),
+        ],
+    )?;
+    Ok(())
 }
 
 pub(super) fn identity(

@@ -1,5 +1,5 @@
-//! Identities and vehicles suspended and active again, and the keys that follow them: floor 2,
-//! `store/sqlite`.
+//! Identities, vehicles and terminals suspended and active again, and the keys that follow: floor
+//! 2, `store/sqlite`.
 
 use rusqlite::{Connection, params};
 
@@ -7,10 +7,10 @@ use super::amend::{answer_again, count, keep, may_command};
 use super::registry::fleet_number;
 use super::writer::Transaction;
 use super::{statuses, words};
-use crate::domain::change::Followed;
+use crate::domain::change::{Followed, Registered};
 use crate::store::{Applied, Following, StoreError, Suspension};
 
-/// Suspends an identity or a vehicle, or makes it active again.
+/// Suspends an identity, a vehicle or a terminal, or makes it active again.
 pub(super) fn suspend(
     transaction: &mut Transaction<'_>,
     suspension: &Suspension,
@@ -27,14 +27,19 @@ pub(super) fn suspend(
     }
     let standings = &mut transaction.standings;
     let (sql, id) = match &suspension.of {
-        Followed::Identity(id) => {
+        Registered::Followed(Followed::Identity(id)) => {
             standings.forget_identity(&suspension.fleet, id);
             let sql = "UPDATE identities SET status = ?3 WHERE fleet = ?1 AND id = ?2";
             (sql, id.as_str())
         }
-        Followed::Vehicle(id) => {
+        Registered::Followed(Followed::Vehicle(id)) => {
             standings.forget_vehicle(&suspension.fleet, id);
             let sql = "UPDATE vehicles SET status = ?3 WHERE fleet = ?1 AND id = ?2";
+            (sql, id.as_str())
+        }
+        Registered::Terminal(id) => {
+            standings.forget_terminal(&suspension.fleet, id);
+            let sql = "UPDATE terminals SET status = ?3 WHERE fleet = ?1 AND id = ?2";
             (sql, id.as_str())
         }
     };

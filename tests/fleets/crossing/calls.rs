@@ -142,6 +142,7 @@ pub(super) fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
         }
         "GET /v1/authorizations" => vec![
             get(format!("/v1/authorizations?vehicle={vehicle}")),
+            get(format!("/v1/authorizations?terminal={terminal}")),
             get(format!("/v1/authorizations?after={id}")),
             get("/v1/authorizations?limit=500".into()),
         ],
@@ -175,6 +176,7 @@ pub(super) fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
                 json!({ "authorization": id }),
                 json!({ "identity": identity }),
                 json!({ "vehicle": vehicle }),
+                json!({ "terminal": terminal }),
             ];
             let mut all = vec![lines(path, &targets)];
             all.extend(targets.map(|target| post(path.into(), target)));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fob::domain::{
-    Amended, Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyChange,
-    Mark, Reason, ShardId, Status, Terminal, VehicleId, Window,
+    Amended, Author, Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId,
+    KeyChange, Mark, Reason, ShardId, Status, Terminal, VehicleId, Window,
 };
 use fob::store::{
     AmendRequest, Amendment, Applied, BundleKey, Contact, Listed, Redemption, Reissue, Request,
@@ -332,12 +332,16 @@ pub(crate) fn a_reset_is_done_whole_or_not_at_all<P: Place>() {
         reissue.signed.bundle.vehicle_epoch = epoch;
         Arc::new(change)
     };
+    let mut handed_over = vehicle("V-1");
+    (handed_over.model, handed_over.owner) = ("other".into(), Some(identity_id("anna")));
+    (handed_over.epoch, handed_over.status) = (9, Status::Suspended);
     let reset = |from, amendments: Vec<_>| {
         Write::Reset(Arc::new(Reset {
             fleet: FLEET,
             vehicle: vehicle_id("V-1"),
             from,
             amendments,
+            becomes: Some(handed_over.clone()),
             by: None,
             request: asked(6, 6),
         }))
@@ -357,17 +361,26 @@ pub(crate) fn a_reset_is_done_whole_or_not_at_all<P: Place>() {
         assert_eq!(rows(&store), before);
     }
     let late = Write::Redeem(Arc::new(redemption(&authorization(2))));
-    let writes = [authorize(authorization(2)), reset(4, vec![at(5)]), late];
+    let by_ben = |number| {
+        let mut authorization = authorization(number);
+        authorization.author = Author::Terminal(terminal_id("phone"));
+        authorize(authorization)
+    };
+    let writes = [by_ben(2), reset(4, vec![at(5)]), late, by_ben(3)];
     let applied = commit(&store, &writes);
+    let (done, stale) = (Applied::Done, Applied::Stale);
     assert_eq!(
         applied,
-        [Applied::Done, Applied::Amended(1), Applied::Stale]
+        [done, Applied::Amended(1), stale, stale],
+        "it is anna's by then"
     );
-    let raised = loaded(&store).into_iter().find_map(|row| match row {
-        Row::Vehicle(vehicle) if vehicle.id == vehicle_id("V-1") => Some(vehicle.epoch),
+    let found = loaded(&store).into_iter().find_map(|row| match row {
+        Row::Vehicle(vehicle) if vehicle.id == vehicle_id("V-1") => Some(vehicle),
         _ => None,
     });
-    assert_eq!(raised, Some(5));
+    let mut expected = handed_over.clone();
+    (expected.epoch, expected.status) = (5, Status::Active);
+    assert_eq!(found, Some(expected));
     let repeated = Applied::Repeated(AuthorizationId([0; 16]));
     assert_eq!(commit(&store, &[reset(5, vec![])]), [repeated]);
 }

@@ -60,6 +60,7 @@ macro_rules! conformance {
                 amended_orders_are_purged_when_they_are_over,
                 a_command_of_a_suspended_terminal_does_not_count;
             suspend: who_is_suspended_gets_nothing_until_it_is_resumed,
+                a_terminal_that_is_suspended_commands_and_redeems_no_more,
                 each_condition_of_a_suspension_counts, keys_follow_what_stands_so,
                 what_is_issued_again_is_suspended_with_what_it_hangs_on,
                 a_key_suspended_by_itself_makes_a_change_look_again;

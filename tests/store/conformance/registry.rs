@@ -83,9 +83,16 @@ pub(crate) fn a_vehicle_keeps_epoch_and_status<P: Place>() {
     done(&store, &[suspend_vehicle("V-1")]);
     let mut again = vehicle("V-1");
     (again.epoch, again.status) = (9, Status::Active);
-    (again.model, again.owner, again.key) = ("other".into(), None, None);
+    (again.model, again.key) = ("other".into(), None);
     again.functions = vec![];
     done(&store, &[Write::Vehicle(again.clone())]);
+    for owner in [None, Some(identity_id("anna"))] {
+        let taken = Write::Vehicle(fob::domain::Vehicle {
+            owner,
+            ..again.clone()
+        });
+        assert_eq!(commit(&store, &[taken]), [Applied::Conflict]);
+    }
     (again.epoch, again.status) = (4, Status::Suspended);
     let found = loaded(&store).into_iter().find_map(|row| match row {
         Row::Vehicle(vehicle) if vehicle.id == again.id => Some(vehicle),

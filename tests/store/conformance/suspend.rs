@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use fob::domain::change::Followed;
-use fob::domain::{AuthorizationId, AuthorizationState, KeyChange, Mark, Reason, ShardId, Status};
+use fob::domain::change::{Followed, Registered};
+use fob::domain::{
+    Author, AuthorizationId, AuthorizationState, KeyChange, Mark, Reason, ShardId, Status,
+};
 use fob::store::{Amendment, Applied, Following, Redemption, Row, Store, Suspension, Write};
 
 use super::Place;
@@ -18,17 +20,17 @@ fn car() -> Followed {
     Followed::Vehicle(vehicle_id("V-1"))
 }
 
-fn suspension(of: Followed, status: Status) -> Suspension {
+fn suspension(of: impl Into<Registered>, status: Status) -> Suspension {
     Suspension {
         fleet: FLEET,
-        of,
+        of: of.into(),
         status,
         by: None,
         request: None,
     }
 }
 
-fn stand(of: Followed, status: Status) -> Write {
+fn stand(of: impl Into<Registered>, status: Status) -> Write {
     Write::Suspend(Arc::new(suspension(of, status)))
 }
 
@@ -80,6 +82,39 @@ pub(crate) fn who_is_suspended_gets_nothing_until_it_is_resumed<P: Place>() {
     assert_eq!(standing(&place.open()), (Active, Suspended));
 }
 
+pub(crate) fn a_terminal_that_is_suspended_commands_and_redeems_no_more<P: Place>() {
+    use Status::{Active, Suspended};
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    let phone = |status| stand(Registered::Terminal(terminal_id("phone")), status);
+    let commanded = |number| {
+        let mut authorization = authorization(number);
+        authorization.author = Author::Terminal(terminal_id("phone"));
+        authorize(authorization)
+    };
+    let late = || Write::Redeem(Arc::new(redemption(&authorization(1))));
+    let writes = [commanded(1), phone(Suspended), commanded(2), late()];
+    let applied = commit(&store, &writes);
+    let (done_, stale) = (Applied::Done, Applied::Stale);
+    assert_eq!(applied, [done_, done_, stale, stale]);
+    let stands = |store: &P::Store| {
+        let found = loaded(store).into_iter().find_map(|row| match row {
+            Row::Terminal(it) if it.id == terminal_id("phone") => Some(it.status),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    // Another description does not lift it.
+    done(&store, &[Write::Terminal(terminal("phone", "ben"))]);
+    drop(store);
+    let store = place.open();
+    assert_eq!(stands(&store), Suspended);
+    assert_eq!(commit(&store, &[late()]), [Applied::Stale]);
+    done(&store, &[phone(Active), commanded(2), late()]);
+    assert_eq!(stands(&store), Active);
+}
+
 pub(crate) fn each_condition_of_a_suspension_counts<P: Place>() {
     let store = P::new().open();
     done(&store, &world());
@@ -96,7 +131,9 @@ pub(crate) fn each_condition_of_a_suspension_counts<P: Place>() {
     }));
     let nobody = stand(Followed::Identity(identity_id("nobody")), Status::Active);
     let nothing = stand(Followed::Vehicle(vehicle_id("V-9")), Status::Active);
-    for stale in [by("none"), elsewhere, nobody, nothing] {
+    let lost = Registered::Terminal(terminal_id("none"));
+    let lost = stand(lost, Status::Suspended);
+    for stale in [by("none"), elsewhere, nobody, nothing, lost] {
         assert_eq!(commit(&store, &[stale]), [Applied::Stale]);
         assert_eq!(rows(&store), before);
     }
