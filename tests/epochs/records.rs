@@ -119,7 +119,8 @@ fn whatever_is_changed_or_missing_is_noticed() {
 fn a_record_of_another_past_does_not_fit() {
     let issuer = Issuer::demo();
     consent::add(&issuer, "anna", &[]);
-    let files = ["fob.db", "fob.db-wal"].map(|name| issuer.file(name));
+    // With the witness, which would tell.
+    let files = ["fob.db", "fob.db-wal", "store.witness"].map(|name| issuer.file(name));
     let backup = files.each_ref().map(|file| std::fs::read(file).ok());
     consent::propose(&issuer, &["epoch", "rotate", "--now"]);
     let records = json(&issuer, &["epoch", "records"]);
