@@ -71,6 +71,7 @@ impl World {
             garage,
         };
         world.registry();
+        world.rulings();
         world.authorizations();
         world.orders();
         world.epochs();
@@ -107,6 +108,26 @@ impl World {
         ]);
         let ended: Value = serde_json::from_str(&ended).unwrap();
         issuer.fob(&["token", "revoke", text(&ended["id"])]);
+    }
+
+    /// A quota, whose day begins with the first redemption; a vehicle that is frozen; a hold.
+    fn rulings(&self) {
+        let Garage { server, admin, .. } = &self.garage;
+        let bearer = format!("Bearer {admin}");
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", bearer.as_str()),
+            ("if-match", "\"0\""),
+        ];
+        let rules = json!({"rules": {"keys_per_day": 500_000}, "why": "as agreed"});
+        let ruled = server.send("PUT", "/v1/rules", &headers, rules.to_string().as_bytes());
+        assert_eq!(ruled.status, 200, "{}", ruled.text());
+        let held = json!({"hold": "payment"});
+        let held = server.json_as(admin, "PUT", "/v1/identities/renter-8", &held);
+        assert_eq!(held.status, 204, "{}", held.text());
+        let frozen = json!({"vehicle": "DEMO-0100", "why": "it was seen where it should not be"});
+        let frozen = self.garage.send("POST", "/v1/brake", &frozen);
+        assert_eq!(frozen.status, 200, "{}", frozen.text());
     }
 
     fn authorizations(&mut self) {
@@ -445,6 +466,7 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
         .fob_fails(&["store", "copy", "--to", &file]);
     assert!(soon.contains("a moment ago"), "{soon}");
     schema.execute("UPDATE transactions SET at = at - interval '1 hour'");
+    schema.execute("UPDATE nodes SET seen = seen - interval '1 hour'");
     let back = world.copy(&file);
     world.follow(&back);
     world.garage.server = world.garage.issuer.serve_at(&address);

@@ -5,7 +5,7 @@ use fob::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, Store, 
 use super::Place;
 use crate::store::sample::*;
 
-fn rule(fleet: fob::domain::FleetId, what: Ruling) -> Write {
+pub(super) fn rule(fleet: fob::domain::FleetId, what: Ruling) -> Write {
     Write::Rule(Box::new(Rulings {
         fleet,
         at: 1_790_000_000,

@@ -2,10 +2,11 @@
 
 use fob::domain::{AuthorizationState, KeyChange, Reason, Restore};
 use fob::store::whole::{Entry, Fence, Fenced, Kind, Position, Tally, Whole, compare, copy};
-use fob::store::{Contact, Listed, Sent, Store, StoreError, Write};
+use fob::store::{Contact, Listed, Ruling, Sent, Store, StoreError, Write};
 
 use super::Place;
 use super::amend::{amend, asked, changing, mark};
+use super::rulings::rule;
 use crate::store::sample::*;
 
 /// A store with something of every kind.
@@ -87,6 +88,16 @@ pub(crate) fn what_is_given_out_is_taken_in<P: Place>() {
     full(&from);
     from.restore(Restore::after(Restore::default(), 1, 77, 2))
         .unwrap();
+    done(
+        &from,
+        &[
+            rule(FLEET, Ruling::Rules(1, "{}".into())),
+            rule(FLEET, Ruling::Freeze(None)),
+            rule(FLEET, Ruling::Freeze(Some(vehicle_id("V-1")))),
+            rule(FLEET, Ruling::Release(None)),
+            rule(FLEET, Ruling::Day(20_000, 3)),
+        ],
+    );
     assert_eq!((from.unspoken(), from.is_empty()), (Ok(vec![]), Ok(false)));
     let given = entries(&from);
     // Records are the steps', which are not written by hand.
