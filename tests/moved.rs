@@ -130,6 +130,7 @@ impl World {
         assert_eq!(frozen.status, 200, "{}", frozen.text());
     }
 
+    #[expect(clippy::too_many_lines, reason = "a story, told in its order")]
     fn authorizations(&mut self) {
         let garage = &self.garage;
         let url = garage.server.url.clone();

@@ -108,6 +108,7 @@ fn is_refused(issuer: &Issuer) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a story, told in its order")]
 fn nothing_of_before_comes_back(schema: Option<Schema>) {
     let url = schema.as_ref().map(Schema::url);
     let init: Vec<&str> = url.iter().flat_map(|url| ["--store", url]).collect();
@@ -324,6 +325,7 @@ fn nothing_of_before_comes_back_from_a_database() {
 }
 
 /// A backup of any moment, put back after a crash or an end in order, in the same run or a later.
+#[expect(clippy::too_many_lines, reason = "a story, told in its order")]
 fn every_backup_is_noticed(schema: Option<Schema>) {
     let url = schema.as_ref().map(Schema::url);
     let init: Vec<&str> = url.iter().flat_map(|url| ["--store", url]).collect();

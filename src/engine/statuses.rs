@@ -111,19 +111,18 @@ impl Statuses {
     pub fn of_bundle(&self, bundle: &Bundle) -> Vec<KeyStatus> {
         let pinned = self.shards.pin();
         // They nearly always share one list.
-        let mut last: Option<(&Arc<str>, (bool, Option<&Arc<Shard>>))> = None;
+        let (mut last, mut list) = (None::<&Arc<str>>, (false, None));
         let mut standing = Vec::with_capacity(bundle.keys.len());
         for (subject, key) in bundle.each_key() {
             let uri = &subject.status_uri;
-            let shard = match last {
-                Some((known, shard)) if Arc::ptr_eq(known, uri) => shard,
-                _ => match ShardId::at(uri) {
+            if !last.is_some_and(|last| Arc::ptr_eq(last, uri)) {
+                list = match ShardId::at(uri) {
                     Some(id) => (self.is_void(id), pinned.get(&id)),
                     None => (false, None),
-                },
-            };
-            last = Some((uri, shard));
-            standing.push(match shard {
+                };
+                last = Some(uri);
+            }
+            standing.push(match list {
                 (true, _) => KeyStatus::Revoked,
                 (false, None) => KeyStatus::Valid,
                 (false, Some(list)) => list.get(key.status_index),

@@ -182,6 +182,13 @@ fn query_issued(kind: Kind) -> (&'static str, Read) {
                 })
             },
         ),
+        _ => query_standing(kind),
+    }
+}
+
+/// The kinds of how keys stand, and what cars know of it.
+fn query_standing(kind: Kind) -> (&'static str, Read) {
+    match kind {
         Kind::Statuses => (
             "SELECT tag, shard, place, status, reasons, ends FROM statuses
              ORDER BY tag, shard, place",

@@ -9,7 +9,8 @@ use crate::domain::{
     VehicleId,
 };
 use crate::store::{
-    AmendRequest, Amendment, NewAuthorization, Redemption, Reset, SignedBundle, Task, Write,
+    AmendRequest, Amendment, NewAuthorization, Redemption, Reset, SignedBundle, Suspension, Task,
+    Write,
 };
 
 /// The rows to read, by their keys; sorted, because that is the order they are locked in.
@@ -98,16 +99,7 @@ impl Needs {
             Write::Redeem(redemption) => self.redemption(redemption),
             Write::Amend(amendment) => self.amendment(amendment),
             Write::Reset(reset) => self.reset(reset),
-            Write::Suspend(suspension) => {
-                let fleet = suspension.fleet;
-                self.fleets_alone.insert(fleet);
-                match &suspension.of {
-                    Registered::Followed(of) => self.followed(fleet, of),
-                    Registered::Terminal(id) => drop(self.terminals.insert((fleet, id.clone()))),
-                }
-                self.commander(fleet, suspension.by.as_ref());
-                self.request(suspension.request.as_ref());
-            }
+            Write::Suspend(suspension) => self.suspension(suspension),
             Write::Follow(following) => {
                 self.amendments = true;
                 self.fleets.insert(following.fleet);
@@ -134,6 +126,17 @@ impl Needs {
             }
             Write::Purge(..) => {}
         }
+    }
+
+    fn suspension(&mut self, suspension: &Suspension) {
+        let fleet = suspension.fleet;
+        self.fleets_alone.insert(fleet);
+        match &suspension.of {
+            Registered::Followed(of) => self.followed(fleet, of),
+            Registered::Terminal(id) => drop(self.terminals.insert((fleet, id.clone()))),
+        }
+        self.commander(fleet, suspension.by.as_ref());
+        self.request(suspension.request.as_ref());
     }
 
     fn authorization(&mut self, new: &NewAuthorization) {

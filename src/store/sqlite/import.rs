@@ -22,6 +22,10 @@ use crate::store::{Applied, SignedBundle, StoreError};
 pub(super) type Answers = BTreeMap<([u8; 32], u64), Vec<u8>>;
 
 /// Takes one entry in; answers to orders are gathered.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one short arm for each kind of entry"
+)]
 pub(super) fn take(
     transaction: &mut Transaction<'_>,
     entry: &Entry,

@@ -11,6 +11,10 @@ use crate::store::{Contact, Frozen, Listed, QuotaDay, Request, Sent, SignedBundl
 impl Entry {
     /// Appends the entry. Structures are taken apart by name, so that a field that is added to one
     /// is missed by the compiler where it is missing here.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one short arm for each kind of entry"
+    )]
     pub(in crate::store) fn write(&self, bytes: &mut Vec<u8>) -> Result<(), StoreError> {
         match self {
             Self::Setting(name, value) => {
