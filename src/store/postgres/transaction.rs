@@ -216,6 +216,8 @@ impl Writer {
         let mut touched = Touched::default();
         let mut parts = parts(writes).into_iter().peekable();
         let mut begun = false;
+        // What was purged is purged again: nobody misses that.
+        let mut missed = false;
         while let Some(part) = parts.next() {
             let last = parts.peek().is_none();
             // What was decided lives as long as what is written of it.
@@ -243,6 +245,7 @@ impl Writer {
                         looked.map_err(|unanswered| unanswered.trouble())?;
                         return Ok(applied);
                     }
+                    missed |= ground.is_changed();
                     touched.add(&ground);
                     asks = Writing::of(&ground, &mut self.contexts)?.0;
                 }
@@ -265,7 +268,9 @@ impl Writer {
             if last {
                 self.end(&mut asks, &touched)?;
                 finish(session, &asks, &applied).await?;
-                self.committed = self.number;
+                if missed {
+                    self.committed = self.number;
+                }
             } else {
                 let written = session.round(&asks).await;
                 written.map_err(|unanswered| unanswered.trouble())?;
