@@ -101,6 +101,11 @@ pub(super) fn restore<'a>(restore: &Restore) -> Result<Vec<Ask<'a>>, StoreError>
             "UPDATE status_lists SET revision = NULL, epoch = NULL, content = NULL, body = NULL",
             vec![],
         ),
+        // Whoever held one does not serve any more; whoever serves next need not wait for its end.
+        Ask::Query(
+            "UPDATE leases SET number = number + 1, ends = clock_timestamp()",
+            vec![],
+        ),
         // They go by the counters that have just jumped; the day begins anew.
         Ask::Query("DELETE FROM quotas", vec![]),
         put_restore(restore)?,
