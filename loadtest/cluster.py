@@ -25,7 +25,7 @@ SHARED = ["fob.toml", "root.cbor", "code-set.key", "store.witness", "hsm.pin", "
 
 HAPROXY = """\
 global
-  maxconn 40000
+  maxconn 4000
   log stderr local0 warning
 defaults
   mode http
@@ -69,6 +69,7 @@ def serving(fob, scratch):
         ready(public)
         cluster = Server(public, nodes[-1][2], homes[-1], fob)
         cluster.nodes = [(name, f"http://{address}") for name, address, _ in nodes]
+        agree(cluster)
         yield cluster
         for name, _, process in nodes:
             if process.poll() is not None:
@@ -183,12 +184,24 @@ def ready(url):
     wait(lambda: fetch(f"{url}/readyz")[0] == 200, "the proxy")
 
 
+def agree(cluster):
+    """Waits until every node that says it is ready knows what another was told: one that was taken
+    over notices with its next transaction."""
+    token = cluster.token("read")
+    knows = lambda url: fetch(f"{url}/v1/authorizations", token)[0] == 200
+    out = lambda url: fetch(f"{url}/readyz")[0] != 200
+    wait(lambda: all(out(url) or knows(url) for _, url in cluster.nodes), "the cluster")
+    ready(cluster.url)
+
+
 # --- What all of them need --------------------------------------------------------
 
 
-def fetch(url):
+def fetch(url, token=None):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as answer:
         return answer.code, ""
