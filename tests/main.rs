@@ -35,5 +35,6 @@ mod standing;
 mod status;
 mod store;
 mod support;
+mod tls;
 mod vectors;
 mod vehicle;

@@ -10,6 +10,7 @@ use super::reissue::{RenewAsk, RenewTold};
 use super::steps::{self, Ask, Told};
 use crate::domain::time::Time;
 use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
+use crate::engine::authenticate::ClientCertificate;
 use crate::engine::book::FleetBook;
 use crate::engine::ids::Ids;
 use crate::engine::{Book, EngineSettings, Failure, operate};
@@ -31,6 +32,9 @@ pub(super) enum Command {
         fleet: String,
         scopes: Vec<String>,
         expires_in_s: Option<u64>,
+        /// SHA-256 of the client certificate that is the token, in hex; else a bearer token is made.
+        #[serde(default)]
+        certificate: Option<String>,
     },
     TokenList {
         fleet: Option<String>,
@@ -77,7 +81,12 @@ pub(super) struct FleetRow {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct NewToken {
     pub(super) id: String,
-    pub(super) token: String,
+    /// The text of a bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<String>,
+    /// SHA-256 of the client certificate that is the token, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<String>,
     pub(super) expires: Option<Time>,
 }
 
@@ -142,7 +151,12 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             fleet,
             scopes,
             expires_in_s,
-        } => Ok(token_create(book, unix_ms, &fleet, &scopes, expires_in_s)?),
+            certificate,
+        } => {
+            let expires_at = expires_in_s.map(|seconds| now.saturating_add(seconds));
+            let wanted = (scopes.as_slice(), expires_at);
+            Ok(token_create(book, unix_ms, &fleet, wanted, certificate)?)
+        }
         Command::TokenList { fleet } => {
             let fleets = match fleet {
                 Some(name) => vec![operate::fleet(book, &name)?],
@@ -203,21 +217,31 @@ fn token_create(
     book: &Book,
     unix_ms: u64,
     fleet: &str,
-    scopes: &[String],
-    expires_in_s: Option<u64>,
+    (scopes, expires_at): (&[String], Option<UnixTime>),
+    certificate: Option<String>,
 ) -> Result<Decision, Refusal> {
     let fleet = operate::fleet(book, fleet)?;
     let scopes = scopes
         .iter()
         .map(|name| scope(name))
         .collect::<Result<_, _>>()?;
-    let expires_at = expires_in_s.map(|seconds| (unix_ms / 1000).saturating_add(seconds));
-    let (token, text) = operate::new_token(&Ids::new(), unix_ms, &fleet, scopes, expires_at)?;
-    let (id, expires) = (token.id.to_string(), expires_at.map(Time));
+    let (token, text) = match certificate.as_deref().map(thumbprint).transpose()? {
+        Some(certificate) => {
+            let wanted = (scopes, expires_at);
+            let made = operate::new_certificate(book, unix_ms, &fleet, wanted, certificate);
+            (made?, None)
+        }
+        None => {
+            let made = operate::new_token(&Ids::new(), unix_ms, &fleet, scopes, expires_at);
+            let (token, text) = made?;
+            (token, Some(text))
+        }
+    };
     let answer = Answer::Token(NewToken {
-        id,
+        id: token.id.to_string(),
         token: text,
-        expires,
+        certificate,
+        expires: expires_at.map(Time),
     });
     Ok(Decision {
         writes: vec![Write::NewToken(token)],
@@ -262,6 +286,19 @@ fn token_rows(book: &Book, fleet: &FleetBook, now: UnixTime) -> Vec<TokenRow> {
         state: state(token).into(),
     };
     tokens.iter().map(row).collect()
+}
+
+fn thumbprint(text: &str) -> Result<ClientCertificate, Refusal> {
+    let refuse = || Refusal::malformed("certificate", "it is a SHA-256 in hex");
+    let digits = text.as_bytes();
+    let mut bytes = [0; 32];
+    if digits.len() != 2 * bytes.len() || !text.is_ascii() {
+        return Err(refuse());
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..digits.len()).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| refuse())?;
+    }
+    Ok(ClientCertificate(bytes))
 }
 
 fn scope(name: &str) -> Result<Scope, Refusal> {

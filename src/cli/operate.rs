@@ -1,10 +1,13 @@
 //! `fob fleet`, `fob token`; and how every command of operators finds its way.
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Subcommand;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::desk::{Answer, Command, Context, FleetRow, TokenRow, check, decide};
 use super::hsm::Report;
@@ -12,6 +15,7 @@ use super::signing::SigningArg;
 use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::engine::authenticate::ClientCertificate;
 
 #[derive(Subcommand)]
 pub(super) enum FleetCommand {
@@ -33,7 +37,8 @@ pub(super) enum FleetCommand {
 
 #[derive(Subcommand)]
 pub(super) enum TokenCommand {
-    /// Create a bearer token for a fleet's back end and print it, this once
+    /// Create a bearer token for a fleet's back end and print it, this once; or register its client
+    /// certificate
     Create {
         /// The fleet, by name or id
         #[arg(long)]
@@ -45,6 +50,10 @@ pub(super) enum TokenCommand {
         /// When it ends: 12h, 30d; never where absent
         #[arg(long, value_name = "TIME", value_parser = sign::seconds)]
         expires: Option<u64>,
+        /// A client certificate, PEM, that stands for the token: calls over a connection that shows
+        /// it need no other. `server.tls_client_ca` has to vouch for it
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
     },
     /// List tokens; the tokens themselves are not kept
     List {
@@ -85,15 +94,25 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
                 fleet,
                 scopes,
                 expires,
+                certificate,
             } => Command::TokenCreate {
                 fleet,
                 scopes,
                 expires_in_s: expires,
+                certificate: certificate.as_deref().map(thumbprint).transpose()?,
             },
             TokenCommand::List { fleet } => Command::TokenList { fleet },
             TokenCommand::Revoke { id } => Command::TokenRevoke { id },
         },
     )
+}
+
+/// SHA-256 of a certificate in a PEM file, the first, in hex.
+fn thumbprint(path: &Path) -> anyhow::Result<String> {
+    let certificate = CertificateDer::from_pem_file(path)
+        .with_context(|| format!("--certificate {}", path.display()))?;
+    let ClientCertificate(hash) = ClientCertificate::of(&certificate);
+    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Prints what was asked of the server that holds the directory, or of the directory itself.
@@ -144,7 +163,10 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Fleet(row) => print(common, row, |row| format!("fleet {} {}", row.name, row.id)),
         Answer::Fleets(rows) => print(common, rows, |rows| fleets(rows)),
         // The token alone, so that a shell can take it.
-        Answer::Token(token) => print(common, token, |token| token.token.clone()),
+        Answer::Token(token) => print(common, token, |token| match &token.token {
+            Some(text) => text.clone(),
+            None => format!("token {}, by its certificate", token.id),
+        }),
         Answer::Tokens(rows) => print(common, rows, |rows| tokens(rows)),
         Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
             format!("token {id} has ended")

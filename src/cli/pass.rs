@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 
-use super::desk::{Answer, Command};
+use super::desk::{Answer, Command, NewToken};
 use super::{place, socket};
 
 /// How long a token made for a call may be shown. It is revoked when the call is over; this is for
@@ -81,14 +81,20 @@ impl Issuer {
             fleet: fleet.clone(),
             scopes: vec![scope.into()],
             expires_in_s: Some(PASS_S),
+            certificate: None,
         };
-        match socket::ask(dir, &command)? {
-            Answer::Token(made) => Ok(Pass {
-                token: made.token,
-                made: Some((dir.clone(), made.id)),
-            }),
-            _ => bail!("the server made no token"),
-        }
+        let Answer::Token(NewToken {
+            id,
+            token: Some(token),
+            ..
+        }) = socket::ask(dir, &command)?
+        else {
+            bail!("the server made no token");
+        };
+        Ok(Pass {
+            token,
+            made: Some((dir.clone(), id)),
+        })
     }
 }
 

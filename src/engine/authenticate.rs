@@ -43,14 +43,22 @@ impl Engine {
     /// # Errors
     /// `unauthenticated` for a token that is unknown or has ended; `forbidden` for one without the
     /// scope, or of a fleet that is suspended; `rate_limited`.
-    pub fn back_end(&self, bearer: &str, scope: Scope) -> Result<BackEnd, Refusal> {
+    pub fn back_end(&self, shown: Credential<'_>, scope: Scope) -> Result<BackEnd, Refusal> {
         let unauthenticated = |why| Refusal::new(RefusalCode::Unauthenticated).detail(why);
-        let hash = token_hash(bearer);
+        let (hash, unknown) = match shown {
+            Credential::Bearer(text) => {
+                (token_hash(text), "the bearer token is unknown or has ended")
+            }
+            Credential::Certificate(ClientCertificate(hash)) => (
+                *hash,
+                "no token goes with the client's certificate, or it has ended",
+            ),
+        };
         let token = self
             .book()
             .token(&hash)
             .filter(|token| token.holds(self.clock().unix()))
-            .ok_or_else(|| unauthenticated("the bearer token is unknown or has ended"))?;
+            .ok_or_else(|| unauthenticated(unknown))?;
         let fleet = self
             .book()
             .fleet(token.fleet)
@@ -165,6 +173,27 @@ fn check_key(key: &str) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// What a back end shows of itself.
+#[derive(Clone, Copy)]
+pub enum Credential<'a> {
+    /// A bearer token (RFC 6750).
+    Bearer(&'a str),
+    /// The certificate of its connection, whose key it has shown to have.
+    Certificate(&'a ClientCertificate),
+}
+
+/// SHA-256 of a client certificate's DER (RFC 8705 §3.1, `x5t#S256`). It stands where the hash of a
+/// bearer token does: a certificate is no text that begins as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientCertificate(pub [u8; 32]);
+
+impl ClientCertificate {
+    /// That of a certificate.
+    pub fn of(der: &[u8]) -> Self {
+        Self(sha256(der))
+    }
 }
 
 /// SHA-256 of a token's text, as stored.

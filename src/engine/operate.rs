@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::authenticate::{TOKEN_PREFIX, token_hash};
+use super::authenticate::{ClientCertificate, TOKEN_PREFIX, token_hash};
 use super::book::{Book, FleetBook};
 use super::ids::Ids;
 use crate::domain::{
@@ -48,7 +48,7 @@ pub fn fleet(book: &Book, name: &str) -> Result<std::sync::Arc<FleetBook>, Refus
     })
 }
 
-/// A new token for a fleet: what is stored, and its text, which is not.
+/// A new bearer token for a fleet: what is stored, and its text, which is not.
 ///
 /// # Errors
 /// `malformed` for no scopes at all, or for `approve` beside `authorize` or `issue`.
@@ -59,6 +59,43 @@ pub fn new_token(
     scopes: Scopes,
     expires_at: Option<UnixTime>,
 ) -> Result<(Token, String), Refusal> {
+    let secret = BASE64_URL_SAFE_NO_PAD.encode(ids.random::<32>());
+    let text = format!("{TOKEN_PREFIX}{secret}");
+    let hash = token_hash(&text);
+    Ok((
+        token(ids, unix_ms, fleet, (scopes, expires_at), hash)?,
+        text,
+    ))
+}
+
+/// A token for a fleet that is a client's certificate.
+///
+/// # Errors
+/// As [`new_token`], and `malformed` for a certificate that is a token already.
+pub fn new_certificate(
+    book: &Book,
+    unix_ms: u64,
+    fleet: &FleetBook,
+    wanted: (Scopes, Option<UnixTime>),
+    certificate: ClientCertificate,
+) -> Result<Token, Refusal> {
+    let ClientCertificate(hash) = certificate;
+    if book.token(&hash).is_some() {
+        return Err(Refusal::malformed(
+            "certificate",
+            "it is a token already, or was one: use a new certificate",
+        ));
+    }
+    token(&Ids::new(), unix_ms, fleet, wanted, hash)
+}
+
+fn token(
+    ids: &Ids,
+    unix_ms: u64,
+    fleet: &FleetBook,
+    (scopes, expires_at): (Scopes, Option<UnixTime>),
+    hash: [u8; 32],
+) -> Result<Token, Refusal> {
     if scopes == Scopes::default() {
         return Err(Refusal::malformed("scopes", "name at least one scope"));
     }
@@ -68,20 +105,15 @@ pub fn new_token(
             "who approves is a second person: approve goes with neither authorize nor issue",
         ));
     }
-    let text = format!(
-        "{TOKEN_PREFIX}{}",
-        BASE64_URL_SAFE_NO_PAD.encode(ids.random::<32>())
-    );
-    let token = Token {
+    Ok(Token {
         id: ids.token(unix_ms),
         fleet: fleet.fleet.id,
-        hash: token_hash(&text),
+        hash,
         scopes,
         created_at: unix_ms / 1000,
         expires_at,
         revoked_at: None,
-    };
-    Ok((token, text))
+    })
 }
 
 /// The end of a token.

@@ -5,7 +5,7 @@ use actix_web::http::header::{ACCEPT, AUTHORIZATION};
 
 use super::State;
 use crate::domain::{Refusal, RefusalCode, Scope};
-use crate::engine::authenticate::BackEnd;
+use crate::engine::authenticate::{BackEnd, ClientCertificate, Credential};
 
 /// The back end that sends this request, with `scope`.
 pub(super) async fn back_end(
@@ -13,12 +13,20 @@ pub(super) async fn back_end(
     request: &HttpRequest,
     scope: Scope,
 ) -> Result<BackEnd, Refusal> {
-    let bearer = bearer(request).ok_or_else(|| {
-        Refusal::new(RefusalCode::Unauthenticated)
-            .detail("send Authorization: Bearer fob_…; `fob token create` makes one")
-    })?;
+    let shown = match bearer(request) {
+        Some(text) => Credential::Bearer(text),
+        None => request
+            .conn_data::<ClientCertificate>()
+            .map(Credential::Certificate)
+            .ok_or_else(|| {
+                Refusal::new(RefusalCode::Unauthenticated).detail(
+                    "send Authorization: Bearer fob_…, or connect with a client certificate; \
+                     `fob token create` makes the one and registers the other",
+                )
+            })?,
+    };
     let engine = &state.engine;
-    engine.look(|| engine.back_end(bearer, scope)).await
+    engine.look(|| engine.back_end(shown, scope)).await
 }
 
 /// The bearer token, where there is one (RFC 6750 §2.1).

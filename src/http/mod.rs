@@ -34,6 +34,7 @@ mod code_sets;
 mod encode;
 mod entries;
 mod explain;
+mod idle;
 mod keys;
 mod lines;
 mod merge;
@@ -51,9 +52,11 @@ mod rules;
 mod serve;
 mod shapes;
 mod socket;
+mod tls;
 
 pub use openapi::document;
-pub use serve::{Limits, ServeError, Server, ServerConfig, TlsFiles};
+pub use serve::{Limits, ServeError, Server, ServerConfig};
+pub use tls::TlsFiles;
 
 use body::Patience;
 use problem::Problem;

@@ -4,6 +4,8 @@
 //! Paths are named by their pattern: ids, code sets, PINs and proofs reach neither metrics nor
 //! logs.
 
+use std::rc::Rc;
+
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -14,9 +16,9 @@ use actix_web::{Error, ResponseError};
 
 use super::State;
 use super::body;
+use super::idle::{Connection, Sent, Use};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::round;
-use super::socket::Socket;
 use crate::domain::{Refusal, RefusalCode};
 
 /// Where the paths begin whose work is refused when there is too much of it; what operators look at
@@ -26,7 +28,7 @@ const API: &str = "/v1/";
 pub(super) async fn observe(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
+) -> Result<ServiceResponse<Sent<BoxBody>>, Error> {
     let state = request.app_data::<Data<State>>().cloned();
     // A method may be any word; only those of HTTP are named.
     let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -36,10 +38,11 @@ pub(super) async fn observe(
         .find(|one| *one == asked)
         .unwrap_or("other");
     let started = state.as_ref().map(|state| state.engine.clock().monotonic());
+    let until = Use::begin(request.request(), started);
     let late = match (&state, started) {
         (Some(state), Some(now)) if request.path().starts_with(API) => {
-            let socket = request.request().conn_data::<Socket>();
-            !round::serves(now, state.round_max, || socket?.waited())
+            let connection = request.request().conn_data::<Rc<Connection>>();
+            !round::serves(now, state.round_max, || connection?.socket.waited())
         }
         _ => false,
     };
@@ -50,14 +53,15 @@ pub(super) async fn observe(
                 .engine
                 .busy("this server has more to do than it gets to"),
         );
-        return Ok(request.into_response(busy.error_response()));
+        return Ok(sent(request.into_response(busy.error_response()), until));
     }
     if let Some(state) = &state
         && request.path().starts_with(API)
         && let Err(refusal) = state.addresses.ask(&request)
     {
         body::discard(&mut request, state.round_max).await;
-        return Ok(request.into_response(Problem::from(refusal).error_response()));
+        let refused = Problem::from(refusal).error_response();
+        return Ok(sent(request.into_response(refused), until));
     }
     let response = spelled_out(next.call(request).await?.map_into_boxed_body());
     if let (Some(state), Some(started)) = (state, started) {
@@ -74,7 +78,11 @@ pub(super) async fn observe(
             "answered"
         );
     }
-    Ok(response)
+    Ok(sent(response, until))
+}
+
+fn sent(response: ServiceResponse, until: Use) -> ServiceResponse<Sent<BoxBody>> {
+    response.map_body(|_, body| Sent::new(body, until))
 }
 
 /// An error that some library has answered in its own way becomes a problem like any other.

@@ -12,8 +12,9 @@
 //! too long it is half as much, until rounds are short again, and then more by and by.
 //!
 //! A burst out of the blue, with thousands of connections to be opened, makes rounds of many requests
-//! that take much longer than that. While there are such, what has waited in its socket for longer
-//! than is ever served (`socket.rs`) is refused, wherever in the round it comes.
+//! that take much longer than that. While there are such, and late in a round that becomes one,
+//! what has waited in its socket for longer than is ever served (`socket.rs`) is refused, wherever
+//! in the round it comes.
 //!
 //! Deliberately not here: the queues behind the workers, which have bounds of their own.
 
@@ -21,6 +22,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::idle;
 use crate::engine::Engine;
 
 /// How often a worker with nothing to do begins a round.
@@ -97,19 +99,23 @@ impl Round {
         let until = longest * self.share.get() / WHOLE;
         let in_time = now.saturating_sub(self.began.get()) <= until;
         let fresh = || waited().is_none_or(|waited| waited <= longest * MOST / WHOLE);
-        let serves = (in_time || served < SERVED_MIN) && (!self.crowded.get() || fresh());
+        let crowded = self.crowded.get() || self.seen.get() > MANY / 4;
+        let serves = (in_time || served < SERVED_MIN) && (!crowded || fresh());
         self.served.set(served.saturating_add(u32::from(serves)));
         serves
     }
 }
 
-/// Has the worker of this thread note its rounds, for as long as it runs.
+/// Has the worker of this thread note its rounds, for as long as it runs, and in each of them end
+/// connections that idle.
 ///
 /// `longest` is how much of a round is served at most.
 pub(super) fn watch(engine: Arc<Engine>, longest: Duration) {
     actix_web::rt::spawn(async move {
         loop {
-            ROUND.with(|round| round.begin(engine.clock().monotonic(), longest));
+            let now = engine.clock().monotonic();
+            ROUND.with(|round| round.begin(now, longest));
+            idle::look(now);
             actix_web::rt::time::sleep(TICK).await;
         }
     });
