@@ -2,6 +2,7 @@
 //! reserve the code set, hand over once. Nothing here waits on I/O.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fob_verify::HolderKey;
 
@@ -22,6 +23,12 @@ use crate::store::{Applied, Order, Redemption, Write};
 
 /// Times one request is admitted anew after somebody else's failure before it is told to wait.
 const ADMISSIONS_MAX: usize = 3;
+
+/// How long a wrong guess takes: several times what the slowest look-up does.
+const GUESS_TAKES: Duration = Duration::from_micros(4);
+
+/// How often a clock is asked meanwhile, at most: it takes some 20 ns.
+const CLOCK_ASKED_MAX: u32 = 2_000;
 
 /// A redemption as asked for: decoded, not yet believed.
 pub struct RedemptionRequest {
@@ -225,22 +232,37 @@ impl Engine {
     }
 
     /// The authorization a code set stands for. Says nothing about its state to somebody who does
-    /// not hold all of id, secret and codes, and does the same for an unknown id as for a wrong
-    /// secret.
+    /// not hold all of id, secret and codes; whether such an id exists he learns neither from what
+    /// he is told nor from how long that takes.
     fn believe(&self, claimed: &CodeSet) -> Result<(Arc<Authorization>, Arc<FleetBook>), Refusal> {
         let shared = &self.shared;
-        let unknown = || Refusal::new(RefusalCode::CodeSetUnknown).field("code_set");
-        // Copied for whoever holds it alone: that takes long enough to be told from outside.
-        let believed = shared.book.look_up_or_decoy(claimed.id, |held, meant| {
+        let began = shared.clock.monotonic();
+        let believed = shared.book.look_up(claimed.id, |held| {
             let (version, functions) = held.code_set();
             let key = &shared.code_set_key;
             let same = key.matches(claimed, held.fleet, version, functions);
-            (same & meant).then(|| Arc::new(held.clone()))
+            same.then(|| Arc::new(held.clone()))
         });
-        let authorization = believed.flatten().ok_or_else(unknown)?;
-        let fleet = shared.book.fleet(authorization.fleet);
-        let fleet = fleet.ok_or_else(unknown)?;
-        Ok((authorization, fleet))
+        let found = believed.flatten().and_then(|authorization| {
+            let fleet = shared.book.fleet(authorization.fleet)?;
+            Some((authorization, fleet))
+        });
+        found.ok_or_else(|| {
+            self.wait_as_for_every_guess(began);
+            Refusal::new(RefusalCode::CodeSetUnknown).field("code_set")
+        })
+    }
+
+    /// Lets the time of a wrong guess pass, whatever it has taken to see that it is one. Asleep it
+    /// would be far longer; and a clock that stands still is asked so often and no more.
+    fn wait_as_for_every_guess(&self, began: Duration) {
+        let passed = || self.shared.clock.monotonic().saturating_sub(began);
+        for _ in 0..CLOCK_ASKED_MAX {
+            if passed() >= GUESS_TAKES {
+                break;
+            }
+            std::hint::spin_loop();
+        }
     }
 
     fn admit(&self, presented: &Presented) -> Result<Admission, Refusal> {

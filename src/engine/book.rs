@@ -28,10 +28,8 @@ use super::records;
 use super::rulebook::FrozenThings;
 use super::statuses::Statuses;
 
-mod decoys;
 mod fleet;
 
-use decoys::Decoys;
 pub use fleet::FleetBook;
 
 /// Everything in memory.
@@ -42,7 +40,6 @@ pub struct Book {
     tokens: Map<[u8; 32], Arc<Token>>,
     /// In the map's own entries: a look-up touches no other memory, and no count that others raise.
     authorizations: Map<AuthorizationId, Authorization>,
-    decoys: Decoys,
     settings: Map<String, String>,
     epochs: ArcSwap<Vec<Arc<Epoch>>>,
     active: ArcSwapOption<Epoch>,
@@ -279,23 +276,6 @@ impl Book {
         look: impl FnOnce(&Authorization) -> T,
     ) -> Option<T> {
         self.authorizations.pin().get(&id).map(look)
-    }
-
-    /// What `look` makes of an authorization or, where there is none of this id, of another one; it
-    /// is told whether it is the one. Both read the same: one authorization that is there, and the
-    /// place of one that is not. `None` where the book holds none at all.
-    pub fn look_up_or_decoy<T>(
-        &self,
-        id: AuthorizationId,
-        look: impl FnOnce(&Authorization, bool) -> T,
-    ) -> Option<T> {
-        let pinned = self.authorizations.pin();
-        let decoy = self.decoys.of(id);
-        let first = pinned.get(&id);
-        let meant = first.is_some();
-        let next = if meant { decoys::nobody(id) } else { decoy };
-        let second = pinned.get(&next);
-        first.or(second).map(|held| look(held, meant))
     }
 
     /// The ids of the authorizations that `which` picks. Looks at every one.
@@ -573,15 +553,9 @@ impl Book {
     }
 
     fn put_authorization(&self, authorization: Authorization) {
-        let id = authorization.id;
-        if self
-            .authorizations
+        self.authorizations
             .pin()
-            .insert(id, authorization)
-            .is_none()
-        {
-            self.decoys.add(id);
-        }
+            .insert(authorization.id, authorization);
     }
 
     fn set_state(&self, id: AuthorizationId, state: AuthorizationState) {
@@ -611,9 +585,9 @@ impl Book {
         let forgotten_before = self.forgotten_before.load(Ordering::Relaxed);
         if authorizations > 0 && before > forgotten_before {
             self.forgotten_before.store(before, Ordering::Relaxed);
-            let pinned = self.authorizations.pin();
-            pinned.retain(|_, known| known.window.not_after.max(known.redeem_by) >= before);
-            self.decoys.become_of(pinned.keys().copied());
+            self.authorizations
+                .pin()
+                .retain(|_, known| known.window.not_after.max(known.redeem_by) >= before);
         }
         self.tokens.pin().retain(|_, token| {
             let ends = [token.expires_at, token.revoked_at]
@@ -656,19 +630,6 @@ mod tests {
             "all of them, though one at a time in the store"
         );
         assert_eq!(purge(301, 1), 0);
-    }
-
-    #[test]
-    fn an_unknown_id_is_met_by_one_that_is_held() {
-        let book = Book::default();
-        let seen = |id| book.look_up_or_decoy(id, |held, meant| (held.id, meant));
-        let (held, unknown) = (held(1, 200), held(2, 200).id);
-        assert_eq!(seen(unknown), None);
-        book.take(Row::Authorization(held.clone()));
-        assert_eq!(seen(held.id), Some((held.id, true)));
-        assert_eq!(seen(unknown), Some((held.id, false)));
-        book.apply(&Write::Purge(201, 1), Applied::Purged(1));
-        assert_eq!(seen(unknown), None);
     }
 
     #[test]
