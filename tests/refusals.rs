@@ -1150,6 +1150,7 @@ const ELSEWHERE: [(&str, &str); 13] = [
     ("issuing_frozen", "needs rules: fleets/limits.rs"),
     ("authorization_suspended", "suspending is not offered yet"),
     ("code_set_cancelled", "cancelling is not offered yet"),
+    ("registered_otherwise", "comes in a line: api.rs"),
     ("version_conflict", "changing is not offered yet"),
 ];
 

@@ -14,16 +14,20 @@ use crate::domain::change::Action;
 use crate::hsm::{leave, parked_threads};
 
 mod act;
+mod answers;
 mod bench_hsm;
 mod bench_issue;
 mod ceremony;
+mod csv;
 mod demo;
 mod desk;
 mod epoch;
 mod hsm;
+mod import;
 mod init;
 mod issue;
 mod jwk;
+mod line_set;
 mod lines;
 mod link;
 mod migrate;
@@ -121,6 +125,8 @@ enum Command {
     Hsm(hsm::HsmCommand),
     /// Issue a file of orders: one bundle for each, over a running server
     Issue(issue::IssueArgs),
+    /// Import a file of vehicles, identities and terminals, over a running server
+    Import(import::ImportArgs),
     /// Revoke a key, a bundle, an authorization, or all of an identity or a vehicle; or a file of them
     Revoke(act::ActArgs),
     /// Suspend the same, until it is resumed
@@ -177,6 +183,10 @@ pub fn run() -> ExitCode {
         Command::Operator(command) => operator::run(&common, command),
         Command::Hsm(command) => hsm::run(&common, command),
         Command::Issue(args) => match issue::run(&common, &args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Import(args) => match import::run(&common, &args) {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

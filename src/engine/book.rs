@@ -21,7 +21,8 @@ use crate::domain::{
     TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
-    Amendment, Applied, Contact, RecordedStep, Row, Ruled, Store, StoreError, Suspension, Write,
+    Amendment, Applied, Contact, Member, RecordedStep, Row, Ruled, Store, StoreError, Suspension,
+    Write,
 };
 
 use super::records;
@@ -183,9 +184,15 @@ impl Book {
             Write::Setting(name, value) => self.take(Row::Setting(name, value)),
             Write::NewFleet(fleet) => self.take(Row::Fleet(fleet)),
             Write::Function(fleet, code, name) => self.take(Row::Function(fleet, code, name)),
-            Write::Vehicle(vehicle) => self.replace_vehicle(vehicle),
-            Write::Identity(identity) => self.take(Row::Identity(identity)),
-            Write::Terminal(terminal) => self.replace_terminal(terminal),
+            Write::Vehicle(vehicle) | Write::New(Member::Vehicle(vehicle)) => {
+                self.replace_vehicle(vehicle);
+            }
+            Write::Identity(identity) | Write::New(Member::Identity(identity)) => {
+                self.put_identity(identity);
+            }
+            Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
+                self.replace_terminal(terminal);
+            }
             Write::NewToken(token) => self.take(Row::Token(token)),
             Write::RevokeToken(fleet, id, at) => self.end_token(fleet, id, at),
             Write::Epoch(epoch) => self.take(Row::Epoch(epoch)),

@@ -19,7 +19,7 @@
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
-//! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`authorize`], [`registry`], [`import`], [`operate`] | the other writes: owners', back ends', many at once, operators' |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
@@ -66,6 +66,7 @@ pub mod explain;
 pub mod found;
 mod generate;
 pub mod ids;
+pub mod import;
 pub mod jws;
 pub mod keep;
 mod limits;

@@ -6,7 +6,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    amendments, authorizations, batches, brake, bundles, cars, code_sets, explain, keys,
+    amendments, authorizations, batches, brake, bundles, cars, code_sets, explain, import, keys,
     operations, registry, revocations, rules,
 };
 
@@ -18,7 +18,7 @@ use super::{
         registry::put_vehicle,
         registry::put_identity,
         registry::put_terminal,
-        registry::import,
+        import::import,
         authorizations::create,
         authorizations::list,
         authorizations::read,

@@ -109,6 +109,8 @@ pub enum Write {
     Identity(Identity),
     /// A terminal, new or in place of the one of that id, whose status stays as it is.
     Terminal(Terminal),
+    /// One of the three, where the fleet has none of that id; [`Applied::Conflict`] where it has.
+    New(Member),
     /// A new token.
     NewToken(Token),
     /// The end of a token, at a time; [`Applied::Stale`] where the fleet has no such token.
@@ -165,6 +167,17 @@ pub enum Write {
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
     /// so many in one go, and tokens that expired or were revoked before it.
     Purge(UnixTime, u32),
+}
+
+/// What a fleet's registry is made of.
+#[derive(Clone, Debug)]
+pub enum Member {
+    /// A vehicle.
+    Vehicle(Vehicle),
+    /// An identity.
+    Identity(Identity),
+    /// A terminal.
+    Terminal(Terminal),
 }
 
 /// A step in the life of epochs, roots or operators, as its record says.

@@ -442,9 +442,7 @@ fn listen(
         workers: 2,
         limits: Limits {
             body_bytes_max: 65_536,
-            import_bytes_max: 1_048_576,
             request_timeout: Duration::from_secs(5),
-            import_timeout: Duration::from_secs(60),
             batches_max: 8,
             batch_idle: Duration::from_secs(30),
             address_requests_per_s_max: 100_000,

@@ -10,7 +10,7 @@ use crate::domain::{
     Vehicle,
 };
 use crate::store::encoding::{column, words};
-use crate::store::{Applied, RecordedStep, StoreError, Write};
+use crate::store::{Applied, Member, RecordedStep, StoreError, Write};
 
 /// Decides a write and notes what it changes.
 pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, StoreError> {
@@ -21,6 +21,7 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
         Write::Vehicle(vehicle) => put_vehicle(ground, vehicle),
         Write::Identity(identity) => put_identity(ground, identity),
         Write::Terminal(terminal) => put_terminal(ground, terminal),
+        Write::New(member) => put_new(ground, member),
         Write::NewToken(token) => new_token(ground, token),
         Write::RevokeToken(fleet, token, at) => revoke_token(ground, *fleet, *token, *at),
         Write::Epoch(epoch) => put_epoch(ground, epoch),
@@ -137,6 +138,20 @@ fn function(ground: &mut Ground, fleet: FleetId, code: FunctionCode, name: &str)
     ground.functions.insert((fleet, code), name.into());
     ground.changes.functions.push((fleet, code, name.into()));
     Applied::Done
+}
+
+fn put_new(ground: &mut Ground, member: &Member) -> Applied {
+    let there = match member {
+        Member::Vehicle(it) => ground.vehicles.contains_key(&(it.fleet, it.id.clone())),
+        Member::Identity(it) => ground.identities.contains_key(&(it.fleet, it.id.clone())),
+        Member::Terminal(it) => ground.terminals.contains_key(&(it.fleet, it.id.clone())),
+    };
+    match member {
+        _ if there => Applied::Conflict,
+        Member::Vehicle(vehicle) => put_vehicle(ground, vehicle),
+        Member::Identity(identity) => put_identity(ground, identity),
+        Member::Terminal(terminal) => put_terminal(ground, terminal),
+    }
 }
 
 fn put_vehicle(ground: &mut Ground, vehicle: &Vehicle) -> Applied {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::domain::Restore;
 use crate::store::whole::{Entry, Fence, FencedOff, Position};
-use crate::store::{Applied, StoreError, Write};
+use crate::store::{Applied, Member, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
 pub(super) struct Writer {
@@ -250,22 +250,27 @@ impl Transaction<'_> {
     /// Checks every condition before the first change, so a write that is refused needs no undoing.
     fn apply(&mut self, write: &Write) -> Result<Applied, StoreError> {
         let connection = self.connection;
+        if let Write::New(member) = write
+            && registry::is_there(connection, member)?
+        {
+            return Ok(Applied::Conflict);
+        }
         match write {
             Write::Setting(name, value) => registry::setting(connection, name, value),
             Write::NewFleet(fleet) => registry::new_fleet(connection, fleet),
             Write::Function(fleet, code, name) => {
                 registry::function(connection, fleet, *code, name)
             }
-            Write::Vehicle(vehicle) => {
+            Write::Vehicle(vehicle) | Write::New(Member::Vehicle(vehicle)) => {
                 self.standings.forget_vehicle(&vehicle.fleet, &vehicle.id);
                 registry::vehicle(connection, vehicle)
             }
-            Write::Identity(identity) => {
+            Write::Identity(identity) | Write::New(Member::Identity(identity)) => {
                 self.standings
                     .forget_identity(&identity.fleet, &identity.id);
                 registry::identity(connection, identity)
             }
-            Write::Terminal(terminal) => {
+            Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
                 self.standings
                     .forget_terminal(&terminal.fleet, &terminal.id);
                 registry::terminal(connection, terminal)
