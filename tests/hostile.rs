@@ -749,10 +749,7 @@ fn a_member_named_twice_further_in_is_malformed_too() {
 
 #[test]
 fn bodies_are_bounded() {
-    let world = World::with(&[
-        ("FOB_SERVER_BODY_BYTES_MAX", "20000"),
-        ("FOB_SERVER_IMPORT_BYTES_MAX", "300000"),
-    ]);
+    let world = World::with(&[("FOB_SERVER_BODY_BYTES_MAX", "20000")]);
     let headers = world.headers();
     for Valid { method, path, body } in world.valid() {
         let pad = |total: usize| {
@@ -792,17 +789,6 @@ fn bodies_are_bounded() {
             );
         }
     }
-    let import = |size: usize| {
-        let line = br#"{"kind":"identity","id":"somebody"}"#;
-        let body = [&line[..], &vec![b'\n'; size - line.len()]].concat();
-        let bytes = request("POST", "/v1/import", &headers, &body);
-        exchange(&world.server, &bytes).unwrap()
-    };
-    assert_eq!(import(300_000).status, 200);
-    assert_eq!(
-        (import(300_001).status, import(300_001).code()),
-        (413, json!("malformed"))
-    );
     world.unharmed();
 }
 

@@ -9,6 +9,7 @@
 
 mod act;
 mod api;
+mod audit;
 mod batches;
 mod certain;
 mod change;
@@ -21,6 +22,7 @@ mod fleets;
 mod floors;
 mod hostile;
 mod hsm;
+mod import;
 mod issue;
 mod lists;
 mod moved;

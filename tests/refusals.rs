@@ -1134,7 +1134,7 @@ fn what_is_not_there_is_not_found() {
 // ---- all of them ---------------------------------------------------------------------------
 
 /// Codes that no test of this file reaches, and why.
-const ELSEWHERE: [(&str, &str); 13] = [
+const ELSEWHERE: [(&str, &str); 14] = [
     ("busy", "needs a full queue: faults.rs"),
     ("hsm_unavailable", "needs a broken HSM: faults.rs"),
     ("store_unavailable", "needs a broken store: faults.rs"),

@@ -15,6 +15,7 @@ use crate::hsm::{leave, parked_threads};
 
 mod act;
 mod answers;
+mod audit;
 mod bench_hsm;
 mod bench_issue;
 mod ceremony;
@@ -106,6 +107,9 @@ enum Command {
     /// Fence a store that was put back from a backup
     #[command(after_help = restore::HELP)]
     Restore(restore::RestoreArgs),
+    /// Check that what the store holds fits together: signatures, counters, status lists
+    #[command(after_help = audit::HELP)]
+    Audit(audit::AuditArgs),
     /// Serve the API
     Serve(serve::ServeArgs),
     /// Create and list fleets
@@ -176,6 +180,7 @@ pub fn run() -> ExitCode {
         Command::Migrate => migrate::run(&common),
         Command::Store(store::StoreCommand::Copy(args)) => store::copy(&common, &args),
         Command::Restore(args) => restore::run(&common, &args),
+        Command::Audit(args) => audit::run(&common, &args),
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),

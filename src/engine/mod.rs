@@ -25,6 +25,7 @@
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
+//! | [`audit`] | whether what the store holds fits together |
 //! | `nodes` | this node among others over one store: what they have committed, leases, blocks |
 //! | [`keep`] | what has to happen with time: epochs, purging |
 //! | [`found`], [`trust`] | a new issuer: keys, first epoch, first trust list |
@@ -51,6 +52,7 @@ use crate::store::{Applied, Store, StoreError, Write};
 
 pub mod admit;
 pub mod amend;
+pub mod audit;
 pub mod authenticate;
 pub mod authorize;
 pub mod batch;

@@ -164,3 +164,38 @@ fn one_node_signs_status_lists_and_both_give_them_out() {
     let holders = "SELECT count(*) FROM leases WHERE ends > now() AND holder IS NOT NULL";
     assert_eq!(schema.execute(holders).unwrap(), "2");
 }
+
+#[test]
+fn what_one_node_imports_the_other_finds_unchanged_or_otherwise() {
+    let (_schema, pair) = pair();
+    let token = pair.issuers[0].token("admin");
+    let servers = pair.serve_both();
+    for round in 0..ROUNDS {
+        let (here, there) = (&servers[round % 2], &servers[(round + 1) % 2]);
+        let import = |server: &Server, hold: &str| {
+            let line = json!({ "kind": "identity", "id": format!("p-{round}"), "hold": hold });
+            let answer = server.json_as(&token, "POST", "/v1/import", &line);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            text(&answer.value(), "status")
+        };
+        assert_eq!(import(here, "payment"), "done");
+        assert_eq!(import(there, "payment"), "unchanged");
+        assert_eq!(import(there, "insurance"), "registered_otherwise");
+        // At the same moment one of them is first.
+        let line = json!({ "kind": "vehicle", "id": format!("V-{round}"), "model": "here" });
+        let other = json!({ "kind": "vehicle", "id": format!("V-{round}"), "model": "there" });
+        let send = |server: &Server, line: &serde_json::Value| {
+            text(
+                &server.json_as(&token, "POST", "/v1/import", line).value(),
+                "status",
+            )
+        };
+        let mut words = std::thread::scope(|scope| {
+            let first = scope.spawn(|| send(here, &line));
+            let second = send(there, &other);
+            [first.join().unwrap(), second]
+        });
+        words.sort();
+        assert_eq!(words, ["done", "registered_otherwise"]);
+    }
+}

@@ -35,7 +35,7 @@ const PIECES_WAITING_MAX: usize = 4;
 const FIRST_WORD_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often it is written down how far a run has come.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
+const NOTE_EVERY: Duration = Duration::from_millis(200);
 
 /// What the reader of the entries and the reader of the answers both know.
 pub(super) struct Shared {

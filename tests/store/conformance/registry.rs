@@ -1,7 +1,7 @@
 //! The registry's and the operators' writes.
 
-use fob::domain::{EpochState, Hold, Licence, Status, TokenId};
-use fob::store::{Applied, Row, Write};
+use fob::domain::{EpochState, FleetId, Hold, Licence, Status, TokenId};
+use fob::store::{Applied, Member, Row, Write};
 use fob_verify::HolderKey;
 
 use super::Place;
@@ -149,6 +149,48 @@ pub(crate) fn a_terminal_keeps_its_status<P: Place>() {
         _ => None,
     });
     assert_eq!(found, Some(tablet));
+}
+
+pub(crate) fn what_is_new_is_taken_once<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    let mut held = identity("new");
+    held.hold = Some(Hold::Payment);
+    let mut other = vehicle("NEW");
+    other.model = "Other".into();
+    let members = [
+        Member::Identity(identity("new")),
+        Member::Identity(held),
+        Member::Vehicle(vehicle("NEW")),
+        Member::Vehicle(other),
+        Member::Terminal(terminal("new-phone", "new")),
+        Member::Terminal(terminal("new-phone", "ben")),
+    ];
+    let writes: Vec<_> = members.into_iter().map(Write::New).collect();
+    // In one transaction a later one finds what an earlier one has made; so does another.
+    let (first, later) = (Applied::Done, Applied::Conflict);
+    let expected = [first, later, first, later, first, later];
+    assert_eq!(commit(&store, &writes), expected);
+    assert_eq!(commit(&store, &writes), [later; 6]);
+    let (mut identities, mut vehicles, mut terminals) = (Vec::new(), Vec::new(), Vec::new());
+    for row in loaded(&store) {
+        match row {
+            Row::Identity(it) if it.id == identity_id("new") => identities.push(it),
+            Row::Vehicle(it) if it.id.as_str() == "NEW" => vehicles.push(it),
+            Row::Terminal(it) if it.id.as_str() == "new-phone" => terminals.push(it),
+            _ => {}
+        }
+    }
+    assert_eq!(identities, [identity("new")]);
+    assert_eq!(vehicles, [vehicle("NEW")]);
+    assert_eq!(terminals, [terminal("new-phone", "new")]);
+    // What is there may be replaced all the same, and a fleet that is not there has nothing new.
+    done(&store, &[Write::Identity(identity("new"))]);
+    let mut lost = identity("lost");
+    lost.fleet = FleetId([9; 16]);
+    let stale = commit(&store, &[Write::New(Member::Identity(lost))]);
+    assert_eq!(stale, [Applied::Stale]);
 }
 
 pub(crate) fn tokens_end_once<P: Place>() {
