@@ -462,7 +462,7 @@ fn the_token_must_have_the_scope() {
 }
 
 /// So many that a run lasts.
-const MANY: u64 = 60_000;
+const MANY: u64 = 300_000;
 
 /// A file of many lines: every hundredth cannot be read.
 fn many(world: &World) -> String {
