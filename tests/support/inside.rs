@@ -15,6 +15,7 @@ use fob::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, EpochId, EpochState, FleetId, IdentityId,
     Token as Bearer, TokenId, UnixTime, Window,
 };
+use fob::engine::audit::{Finding, Flaw, audit};
 use fob::engine::authenticate::BackEnd;
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
@@ -320,6 +321,16 @@ impl Inside {
             revoked_at: None,
         });
         BackEnd { fleet, token }
+    }
+
+    /// What does not fit together of what is stored, apart from that it has neither root nor
+    /// records. Nothing may be under way.
+    pub fn flaws(&self) -> Vec<Finding> {
+        let any = self.engine.book().active_epoch().unwrap().key;
+        let report = audit(&self.store.store, any, SystemClock.unix(), &mut |_| {}).unwrap();
+        let missing = [Flaw::TrustListVoid, Flaw::RecordWrong];
+        let all = report.findings.into_iter();
+        all.filter(|one| !missing.contains(&one.flaw)).collect()
     }
 
     /// Ends it, and starts it anew on what is stored, with its own token alone, at another address and with settings changed
