@@ -38,6 +38,7 @@ const HOMES: [(&str, &[&str]); 13] = [
         &[
             "cli/act/",
             "cli/answers.rs",
+            "cli/erase.rs",
             "cli/import/",
             "cli/issue/",
             "cli/link.rs",

@@ -259,7 +259,7 @@ impl World {
 }
 
 /// Every route, with its methods.
-const ROUTES: [(&str, &str); 26] = [
+const ROUTES: [(&str, &str); 27] = [
     ("/v1/vehicles/x", "PUT"),
     ("/v1/identities/x", "PUT"),
     ("/v1/terminals/x", "PUT"),
@@ -273,6 +273,7 @@ const ROUTES: [(&str, &str); 26] = [
     ("/v1/revocations", "POST"),
     ("/v1/suspensions", "POST"),
     ("/v1/resumptions", "POST"),
+    ("/v1/identities/x/data", "DELETE"),
     ("/v1/status/x", "GET, HEAD"),
     ("/v1/vehicles/x/reset", "POST"),
     ("/v1/vehicles/x/sync", "GET, HEAD, POST"),

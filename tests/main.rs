@@ -17,6 +17,7 @@ mod client;
 mod cluster;
 mod demo;
 mod epochs;
+mod erase;
 mod faults;
 mod fleets;
 mod floors;

@@ -23,6 +23,7 @@ mod csv;
 mod demo;
 mod desk;
 mod epoch;
+mod erase;
 mod hsm;
 mod import;
 mod init;
@@ -137,6 +138,9 @@ enum Command {
     Suspend(act::ActArgs),
     /// End a suspension of the same
     Resume(act::ActArgs),
+    /// Erase what is kept of an identity
+    #[command(after_help = erase::HELP)]
+    Erase(erase::EraseArgs),
     /// Check a key, or all keys of a bundle, as a car would
     Verify(verify::VerifyArgs),
     /// Sign what a phone signs, to try the API with curl
@@ -207,6 +211,7 @@ pub fn run() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Command::Erase(args) => erase::run(&common, &args),
         Command::Verify(args) => verify::run(&common, args),
         Command::Sign(command) => sign::run(&common, command),
         Command::Vehicle(command) => vehicle::run(&common, command),

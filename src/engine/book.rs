@@ -17,8 +17,8 @@ use crate::concurrent::Map;
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
-    Fleet, FleetId, FleetName, FunctionCode, Identity, Restore, RootKey, Standing, Terminal, Token,
-    TokenId, UnixTime, Vehicle, VehicleId,
+    Fleet, FleetId, FleetName, FunctionCode, Identity, IdentityId, Restore, RootKey, Standing,
+    Status, Terminal, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
     Amendment, Applied, Contact, Member, RecordedStep, Row, Ruled, Store, StoreError, Suspension,
@@ -128,6 +128,7 @@ impl Book {
             Row::Vehicle(vehicle) => self.put_vehicle(vehicle),
             Row::Identity(identity) => self.put_identity(identity),
             Row::Terminal(terminal) => self.put_terminal(terminal),
+            Row::Erased(fleet, id) => self.erase(fleet, &id),
             Row::Token(token) => drop(self.tokens.pin().insert(token.hash, Arc::new(token))),
             Row::Epoch(epoch) => self.put_epochs([epoch]),
             Row::TrustList(version, bytes) => self.put_trust(version, bytes),
@@ -192,6 +193,16 @@ impl Book {
             }
             Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
                 self.replace_terminal(terminal);
+            }
+            Write::Erase(erasure) => {
+                self.erase(erasure.fleet, &erasure.id);
+                self.put_identity(Identity {
+                    fleet: erasure.fleet,
+                    id: erasure.becomes,
+                    status: Status::Suspended,
+                    hold: None,
+                    licences: Vec::new(),
+                });
             }
             Write::NewToken(token) => self.take(Row::Token(token)),
             Write::RevokeToken(fleet, id, at) => self.end_token(fleet, id, at),
@@ -506,6 +517,17 @@ impl Book {
             });
         }
         book.set_terminals_of(&terminal.identity, |all| all.push(Arc::clone(&terminal)));
+    }
+
+    fn erase(&self, fleet: FleetId, id: &IdentityId) {
+        let Some(book) = self.fleet(fleet) else {
+            return;
+        };
+        for terminal in &*book.terminals_of(id.as_str()) {
+            book.terminals.pin().remove(&terminal.id);
+        }
+        book.terminals_of.pin().remove(id);
+        book.identities.pin().remove(id);
     }
 
     fn replace_terminal(&self, mut terminal: Terminal) {

@@ -16,6 +16,7 @@
 //! | [`authenticate`] | who calls |
 //! | [`amend`], `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
 //! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
+//! | [`erase`] | an identity's data go |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
@@ -64,6 +65,7 @@ pub mod ceremony;
 pub mod certain;
 pub mod commit;
 pub mod consent;
+pub mod erase;
 pub mod explain;
 pub mod found;
 mod generate;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fob_verify::HolderKey;
 
 use super::book::FleetBook;
+use super::erase::is_erased;
 use super::{Engine, Failure};
 use crate::domain::function::{BUILT_IN, FUNCTIONS_MAX, FunctionRef};
 use crate::domain::identity::{LICENCES_MAX, is_licence_class};
@@ -196,6 +197,12 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             hold,
             licences,
         } => {
+            if is_erased(&id) {
+                return Err(Refusal::malformed(
+                    "id",
+                    "names that begin with erased- stand for identities whose data were erased",
+                ));
+            }
             check_licences(&licences)?;
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
@@ -238,6 +245,9 @@ fn check_model(model: &str) -> Result<(), Refusal> {
 }
 
 fn known_identity(before: &Known<'_>, id: &IdentityId, field: &'static str) -> Result<(), Refusal> {
+    if is_erased(id) {
+        return Err(Refusal::new(RefusalCode::UnknownIdentity).field(field));
+    }
     if before.identities.contains(id) || before.fleet.identity(id.as_str()).is_some() {
         return Ok(());
     }

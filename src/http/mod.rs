@@ -34,6 +34,7 @@ mod chunks;
 mod code_sets;
 mod encode;
 mod entries;
+mod erase;
 mod explain;
 mod import;
 mod keys;
@@ -87,6 +88,11 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             "/v1/identities/{id}",
             "PUT",
             [web::put().to(registry::put_identity)],
+        ))
+        .service(resource(
+            "/v1/identities/{id}/data",
+            "DELETE",
+            [web::delete().to(erase::erase)],
         ))
         .service(resource(
             "/v1/terminals/{id}",

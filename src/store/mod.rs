@@ -111,6 +111,8 @@ pub enum Write {
     Terminal(Terminal),
     /// One of the three, where the fleet has none of that id; [`Applied::Conflict`] where it has.
     New(Member),
+    /// An identity's data go.
+    Erase(Erasure),
     /// A new token.
     NewToken(Token),
     /// The end of a token, at a time; [`Applied::Stale`] where the fleet has no such token.
@@ -178,6 +180,21 @@ pub enum Member {
     Identity(Identity),
     /// A terminal.
     Terminal(Terminal),
+}
+
+/// The end of what is kept of an identity.
+///
+/// Its row gets the name `becomes`, is suspended, and loses licences and hold; the bundles that were
+/// issued to it are that name's from then on. Its terminals are deleted.
+/// [`Applied::Stale`] where the fleet has no such identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The identity.
+    pub id: IdentityId,
+    /// A name that nobody has had, and nobody can register.
+    pub becomes: IdentityId,
 }
 
 /// A step in the life of epochs, roots or operators, as its record says.
@@ -346,6 +363,8 @@ pub enum Row {
     Identity(Identity),
     /// A terminal.
     Terminal(Terminal),
+    /// An identity and its terminals are gone: news.
+    Erased(FleetId, IdentityId),
     /// A token.
     Token(Token),
     /// An epoch.

@@ -85,6 +85,10 @@ impl Needs {
                 self.fleets_alone.insert(terminal.fleet);
                 self.terminals.insert((terminal.fleet, terminal.id.clone()));
             }
+            Write::Erase(erasure) => {
+                self.fleets_alone.insert(erasure.fleet);
+                self.identities.insert((erasure.fleet, erasure.id.clone()));
+            }
             Write::NewToken(token) => {
                 self.fleets.insert(token.fleet);
                 self.tokens.insert(token.id);

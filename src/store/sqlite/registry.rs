@@ -293,7 +293,11 @@ pub(super) fn fleet_number(
     Ok(number)
 }
 
-fn changed(connection: &Connection, sql: &str, values: impl Params) -> Result<bool, StoreError> {
+pub(super) fn changed(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+) -> Result<bool, StoreError> {
     Ok(connection.prepare_cached(sql)?.execute(values)? > 0)
 }
 

@@ -12,8 +12,8 @@ use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
 use super::{
-    amend, authorize, calls, error, fences, purge, redeem, registry, renew, rulings, statuses,
-    steps, suspend,
+    amend, authorize, calls, erase, error, fences, purge, redeem, registry, renew, rulings,
+    statuses, steps, suspend,
 };
 use crate::domain::Restore;
 use crate::store::whole::{Entry, Fence, FencedOff, Position};
@@ -275,6 +275,7 @@ impl Transaction<'_> {
                     .forget_terminal(&terminal.fleet, &terminal.id);
                 registry::terminal(connection, terminal)
             }
+            Write::Erase(erasure) => erase::erase(self, erasure),
             Write::NewToken(token) => registry::new_token(connection, token),
             Write::RevokeToken(fleet, token, at) => {
                 registry::revoke_token(connection, fleet, token, *at)
