@@ -40,7 +40,7 @@ def main():
     request = urllib.request.Request(f"{args.url}/v1/import", body, headers, method="POST")
     with urllib.request.urlopen(request, timeout=60) as answer:
         results = [json.loads(text) for text in answer.read().splitlines()]
-    failed = [one for one in results if one["status"] != "done"]
+    failed = [one for one in results if one["status"] not in ("done", "unchanged")]
     if failed or len(results) != len(lines):
         print(f"not registered: {failed[:3]}", file=sys.stderr)
         return 1

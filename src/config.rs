@@ -109,11 +109,9 @@ struct ServerSection {
     tls_client_ca: Option<PathBuf>,
     workers: Option<usize>,
     body_bytes_max: Option<usize>,
-    import_bytes_max: Option<usize>,
     connections_max: Option<usize>,
     round_ms_max: Option<u64>,
     request_timeout_ms: Option<u64>,
-    import_timeout_ms: Option<u64>,
     batches_max: Option<usize>,
     batch_idle_ms: Option<u64>,
     address_requests_per_s_max: Option<u32>,
@@ -398,12 +396,6 @@ impl ServerSection {
             5_000,
             100..=600_000,
         )?;
-        let import_timeout_ms = within(
-            "server.import_timeout_ms",
-            self.import_timeout_ms,
-            60_000,
-            100..=3_600_000,
-        )?;
         let batch_idle_ms = within(
             "server.batch_idle_ms",
             self.batch_idle_ms,
@@ -417,14 +409,7 @@ impl ServerSection {
                 65_536,
                 1_024..=16_777_216,
             )?,
-            import_bytes_max: within(
-                "server.import_bytes_max",
-                self.import_bytes_max,
-                67_108_864,
-                1_024..=1_073_741_824,
-            )?,
             request_timeout: Duration::from_millis(timeout_ms),
-            import_timeout: Duration::from_millis(import_timeout_ms),
             batches_max: within("server.batches_max", self.batches_max, 8, 1..=1_024)?,
             batch_idle: Duration::from_millis(batch_idle_ms),
             address_requests_per_s_max: self.address_requests_per_s_max()?,

@@ -246,13 +246,15 @@ fn an_import_takes_the_good_lines_and_names_the_bad_ones() {
             "  {}\r",
             json!({ "kind": "vehicle", "id": "VAN-4", "model": "Van", "owner": "bert" })
         ),
-        // The last word on an entry is the last line's.
+        // What is there stays as it is, whatever a later line says.
         json!({ "kind": "identity", "id": "anna", "status": "suspended" }).to_string(),
+        json!({ "kind": "identity", "id": "anna", "status": "active" }).to_string(),
     ];
     let results = world.import(&lines);
     let outcome = |result: &Value| {
         let problem = &result["problem"];
-        assert_eq!(problem.is_object(), result["status"] != "done", "{result}");
+        let taken = result["status"] == "done" || result["status"] == "unchanged";
+        assert_eq!(problem.is_object(), !taken, "{result}");
         if problem.is_object() {
             assert_eq!(problem["code"], result["status"], "{result}");
         }
@@ -273,7 +275,8 @@ fn an_import_takes_the_good_lines_and_names_the_bad_ones() {
         (12, "malformed"),
         (13, "done"),
         (14, "done"),
-        (15, "done"),
+        (15, "registered_otherwise"),
+        (16, "unchanged"),
     ];
     assert_eq!(
         found,
@@ -286,8 +289,17 @@ fn an_import_takes_the_good_lines_and_names_the_bad_ones() {
         .refused(404, "unknown_vehicle");
     // Again, whole: nothing is different, and nothing is in the way.
     let again: Vec<_> = world.import(&lines).iter().map(outcome).collect();
-    assert_eq!(again[..4], found[..4]);
-    assert_eq!(again[6], (8, "done".to_owned()), "bert is known by now");
+    let there = |line: u64| (line, "unchanged".to_owned());
+    assert_eq!(again[..4], [1, 2, 3, 5].map(there));
+    assert_eq!(again[6], there(8), "bert is known by now, and so is it");
+    assert_eq!(
+        again[11..],
+        [13, 14]
+            .map(there)
+            .into_iter()
+            .chain(found[13..].iter().cloned())
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Redemption {
             .server
             .redeem(&self.code_set, "renter-2", &Phone::new());
         rival.refused(409, "code_set_redeemed");
+        assert_eq!(inside.flaws(), []);
         assert!(
             inside.engine.readiness().ready(),
             "{:?}",

@@ -35,10 +35,18 @@ const HOMES: [(&str, &[&str]); 13] = [
     ("utoipa", &["http/"]),
     (
         "hyper",
-        &["cli/act/", "cli/issue/", "cli/link.rs", "cli/retry.rs"],
+        &[
+            "cli/act/",
+            "cli/answers.rs",
+            "cli/erase.rs",
+            "cli/import/",
+            "cli/issue/",
+            "cli/link.rs",
+            "cli/retry.rs",
+        ],
     ),
     ("tokio_rustls", &["cli/link.rs", "store/postgres/tls.rs"]),
-    ("csv_core", &["cli/issue/"]),
+    ("csv_core", &["cli/csv.rs"]),
     ("flate2", &["engine/"]),
 ];
 

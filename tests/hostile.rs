@@ -259,7 +259,7 @@ impl World {
 }
 
 /// Every route, with its methods.
-const ROUTES: [(&str, &str); 26] = [
+const ROUTES: [(&str, &str); 27] = [
     ("/v1/vehicles/x", "PUT"),
     ("/v1/identities/x", "PUT"),
     ("/v1/terminals/x", "PUT"),
@@ -273,6 +273,7 @@ const ROUTES: [(&str, &str); 26] = [
     ("/v1/revocations", "POST"),
     ("/v1/suspensions", "POST"),
     ("/v1/resumptions", "POST"),
+    ("/v1/identities/x/data", "DELETE"),
     ("/v1/status/x", "GET, HEAD"),
     ("/v1/vehicles/x/reset", "POST"),
     ("/v1/vehicles/x/sync", "GET, HEAD, POST"),
@@ -749,10 +750,7 @@ fn a_member_named_twice_further_in_is_malformed_too() {
 
 #[test]
 fn bodies_are_bounded() {
-    let world = World::with(&[
-        ("FOB_SERVER_BODY_BYTES_MAX", "20000"),
-        ("FOB_SERVER_IMPORT_BYTES_MAX", "300000"),
-    ]);
+    let world = World::with(&[("FOB_SERVER_BODY_BYTES_MAX", "20000")]);
     let headers = world.headers();
     for Valid { method, path, body } in world.valid() {
         let pad = |total: usize| {
@@ -792,17 +790,6 @@ fn bodies_are_bounded() {
             );
         }
     }
-    let import = |size: usize| {
-        let line = br#"{"kind":"identity","id":"somebody"}"#;
-        let body = [&line[..], &vec![b'\n'; size - line.len()]].concat();
-        let bytes = request("POST", "/v1/import", &headers, &body);
-        exchange(&world.server, &bytes).unwrap()
-    };
-    assert_eq!(import(300_000).status, 200);
-    assert_eq!(
-        (import(300_001).status, import(300_001).code()),
-        (413, json!("malformed"))
-    );
     world.unharmed();
 }
 

@@ -415,6 +415,8 @@ fn a_killed_server_costs_nothing_that_was_issued() {
         0,
     );
     whole(&world, &world.server, &output);
+    world.server.kill();
+    crate::audit::sound(&world.issuer);
 }
 
 #[test]

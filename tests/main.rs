@@ -9,6 +9,7 @@
 
 mod act;
 mod api;
+mod audit;
 mod batches;
 mod certain;
 mod change;
@@ -16,11 +17,13 @@ mod client;
 mod cluster;
 mod demo;
 mod epochs;
+mod erase;
 mod faults;
 mod fleets;
 mod floors;
 mod hostile;
 mod hsm;
+mod import;
 mod issue;
 mod lists;
 mod moved;

@@ -418,6 +418,7 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
         .fob_fails(&["store", "copy", "--to", &schema.url()]);
     assert!(running.contains("stop it first"), "{running}");
     let address = world.stop();
+    crate::audit::sound(&world.garage.issuer);
     let there = world.copy(&schema.url());
     let kinds = there["kinds"].as_array().unwrap();
     let empty: Vec<_> = kinds
@@ -468,6 +469,7 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
     assert!(soon.contains("a moment ago"), "{soon}");
     schema.execute("UPDATE transactions SET at = at - interval '1 hour'");
     schema.execute("UPDATE nodes SET seen = seen - interval '1 hour'");
+    crate::audit::sound(&world.garage.issuer);
     let back = world.copy(&file);
     world.follow(&back);
     world.garage.server = world.garage.issuer.serve_at(&address);

@@ -211,6 +211,8 @@ fn kill_nine_during_load_loses_nothing_and_issues_nothing_twice() {
         // Sooner and later within the load, so that crashes meet every stage.
         let kill_after = Duration::from_millis(2 + crash * 3);
         let attempts = load_until_killed(server, attempts, kill_after);
+        // As the crash has left it.
+        crate::audit::sound(&issuer);
         let server = issuer.serve();
         answered += check(&server, &attempts);
         for attempt in &attempts {
@@ -224,6 +226,7 @@ fn kill_nine_during_load_loses_nothing_and_issues_nothing_twice() {
         }
         assert!(server.stop(), "an orderly end");
     }
+    crate::audit::sound(&issuer);
     assert!(
         answered > 0,
         "some redemptions were answered before their crash"

@@ -144,7 +144,7 @@ impl Server {
 /// How long one call may take.
 const WITHIN: Duration = Duration::from_secs(30);
 
-async fn read(mut body: Incoming, len_max: usize) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn read(mut body: Incoming, len_max: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         if let Ok(data) = frame?.into_data() {

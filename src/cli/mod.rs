@@ -14,16 +14,22 @@ use crate::domain::change::Action;
 use crate::hsm::{leave, parked_threads};
 
 mod act;
+mod answers;
+mod audit;
 mod bench_hsm;
 mod bench_issue;
 mod ceremony;
+mod csv;
 mod demo;
 mod desk;
 mod epoch;
+mod erase;
 mod hsm;
+mod import;
 mod init;
 mod issue;
 mod jwk;
+mod line_set;
 mod lines;
 mod link;
 mod migrate;
@@ -102,6 +108,9 @@ enum Command {
     /// Fence a store that was put back from a backup
     #[command(after_help = restore::HELP)]
     Restore(restore::RestoreArgs),
+    /// Check that what the store holds fits together: signatures, counters, status lists
+    #[command(after_help = audit::HELP)]
+    Audit(audit::AuditArgs),
     /// Serve the API
     Serve(serve::ServeArgs),
     /// Create and list fleets
@@ -121,12 +130,17 @@ enum Command {
     Hsm(hsm::HsmCommand),
     /// Issue a file of orders: one bundle for each, over a running server
     Issue(issue::IssueArgs),
+    /// Import a file of vehicles, identities and terminals, over a running server
+    Import(import::ImportArgs),
     /// Revoke a key, a bundle, an authorization, or all of an identity or a vehicle; or a file of them
     Revoke(act::ActArgs),
     /// Suspend the same, until it is resumed
     Suspend(act::ActArgs),
     /// End a suspension of the same
     Resume(act::ActArgs),
+    /// Erase what is kept of an identity
+    #[command(after_help = erase::HELP)]
+    Erase(erase::EraseArgs),
     /// Check a key, or all keys of a bundle, as a car would
     Verify(verify::VerifyArgs),
     /// Sign what a phone signs, to try the API with curl
@@ -170,6 +184,7 @@ pub fn run() -> ExitCode {
         Command::Migrate => migrate::run(&common),
         Command::Store(store::StoreCommand::Copy(args)) => store::copy(&common, &args),
         Command::Restore(args) => restore::run(&common, &args),
+        Command::Audit(args) => audit::run(&common, &args),
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),
@@ -177,6 +192,10 @@ pub fn run() -> ExitCode {
         Command::Operator(command) => operator::run(&common, command),
         Command::Hsm(command) => hsm::run(&common, command),
         Command::Issue(args) => match issue::run(&common, &args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Import(args) => match import::run(&common, &args) {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
@@ -192,6 +211,7 @@ pub fn run() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Command::Erase(args) => erase::run(&common, &args),
         Command::Verify(args) => verify::run(&common, args),
         Command::Sign(command) => sign::run(&common, command),
         Command::Vehicle(command) => vehicle::run(&common, command),

@@ -119,7 +119,7 @@ pub(super) fn file(path: &Path) -> anyhow::Result<Sqlite> {
 
 /// Refuses a store that is not one to act on: of two that serve, and of one that was put back, code
 /// sets would be redeemed that were redeemed already.
-fn check_fences(config: &Config, store: &dyn Fenced) -> anyhow::Result<()> {
+pub(super) fn check_fences(config: &Config, store: &dyn Fenced) -> anyhow::Result<()> {
     if let Some(says) = store.fence(Fence::Moved)? {
         bail!("this store was moved {says}; [store] in {FILE_NAME} is to name that one");
     }

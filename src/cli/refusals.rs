@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes gathered before they are written.
 const BUFFER_LEN: usize = 1 << 20;
@@ -19,12 +19,12 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// A line that was refused, as the side file has it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Refused {
     /// Its number in the file it came from.
     pub(super) line: u64,
     /// Its name, where it has one.
-    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub(super) reference: Option<String>,
     /// Why: the code of a refusal.
     pub(super) code: String,

@@ -296,13 +296,13 @@ fn section(config: &StoreConfig) -> String {
 }
 
 /// A progress bar, on standard error where that is a terminal.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     passed: u64,
 }
 
 impl Bar {
-    fn new(quiet: bool, what: &'static str) -> Self {
+    pub(super) fn new(quiet: bool, what: &'static str) -> Self {
         let target = if quiet {
             ProgressDrawTarget::hidden()
         } else {
@@ -318,7 +318,7 @@ impl Bar {
         Self { bar, passed: 0 }
     }
 
-    fn tell(&mut self, progress: Progress) {
+    pub(super) fn tell(&mut self, progress: Progress) {
         match progress {
             Progress::Begun(about) => self.bar.set_length(about),
             Progress::Passed(kind) => {
@@ -331,7 +331,7 @@ impl Bar {
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.bar.finish_and_clear();
     }
 }

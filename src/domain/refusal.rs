@@ -55,6 +55,8 @@ refusals! {
     CommandReplayed "command_replayed" "Another request has used this identifier"
     CodeSetExpired "code_set_expired" "This code set has expired"
     CodeSetCancelled "code_set_cancelled" "This code set has been cancelled"
+    IdentityOwnsVehicles "identity_owns_vehicles" "This identity owns vehicles"
+    RegisteredOtherwise "registered_otherwise" "The fleet has one of this id, and not as described"
     VersionConflict "version_conflict" "The object has changed meanwhile"
     FunctionNotOnVehicle "function_not_on_vehicle" "This vehicle does not have that function"
     ProofInvalid "proof_invalid" "The proof of the terminal's key does not hold"

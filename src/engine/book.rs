@@ -17,11 +17,12 @@ use crate::concurrent::Map;
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Amended, Authorization, AuthorizationId, AuthorizationState, Catalogue, Epoch, EpochState,
-    Fleet, FleetId, FleetName, FunctionCode, Identity, Restore, RootKey, Standing, Terminal, Token,
-    TokenId, UnixTime, Vehicle, VehicleId,
+    Fleet, FleetId, FleetName, FunctionCode, Identity, IdentityId, Restore, RootKey, Standing,
+    Status, Terminal, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
-    Amendment, Applied, Contact, RecordedStep, Row, Ruled, Store, StoreError, Suspension, Write,
+    Amendment, Applied, Contact, Member, RecordedStep, Row, Ruled, Store, StoreError, Suspension,
+    Write,
 };
 
 use super::records;
@@ -124,6 +125,7 @@ impl Book {
             Row::Vehicle(vehicle) => self.put_vehicle(vehicle),
             Row::Identity(identity) => self.put_identity(identity),
             Row::Terminal(terminal) => self.put_terminal(terminal),
+            Row::Erased(fleet, id) => self.erase(fleet, &id),
             Row::Token(token) => drop(self.tokens.pin().insert(token.hash, Arc::new(token))),
             Row::Epoch(epoch) => self.put_epochs([epoch]),
             Row::TrustList(version, bytes) => self.put_trust(version, bytes),
@@ -180,9 +182,25 @@ impl Book {
             Write::Setting(name, value) => self.take(Row::Setting(name, value)),
             Write::NewFleet(fleet) => self.take(Row::Fleet(fleet)),
             Write::Function(fleet, code, name) => self.take(Row::Function(fleet, code, name)),
-            Write::Vehicle(vehicle) => self.replace_vehicle(vehicle),
-            Write::Identity(identity) => self.take(Row::Identity(identity)),
-            Write::Terminal(terminal) => self.replace_terminal(terminal),
+            Write::Vehicle(vehicle) | Write::New(Member::Vehicle(vehicle)) => {
+                self.replace_vehicle(vehicle);
+            }
+            Write::Identity(identity) | Write::New(Member::Identity(identity)) => {
+                self.put_identity(identity);
+            }
+            Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
+                self.replace_terminal(terminal);
+            }
+            Write::Erase(erasure) => {
+                self.erase(erasure.fleet, &erasure.id);
+                self.put_identity(Identity {
+                    fleet: erasure.fleet,
+                    id: erasure.becomes,
+                    status: Status::Suspended,
+                    hold: None,
+                    licences: Vec::new(),
+                });
+            }
             Write::NewToken(token) => self.take(Row::Token(token)),
             Write::RevokeToken(fleet, id, at) => self.end_token(fleet, id, at),
             Write::Epoch(epoch) => self.take(Row::Epoch(epoch)),
@@ -479,6 +497,17 @@ impl Book {
             });
         }
         book.set_terminals_of(&terminal.identity, |all| all.push(Arc::clone(&terminal)));
+    }
+
+    fn erase(&self, fleet: FleetId, id: &IdentityId) {
+        let Some(book) = self.fleet(fleet) else {
+            return;
+        };
+        for terminal in &*book.terminals_of(id.as_str()) {
+            book.terminals.pin().remove(&terminal.id);
+        }
+        book.terminals_of.pin().remove(id);
+        book.identities.pin().remove(id);
     }
 
     fn replace_terminal(&self, mut terminal: Terminal) {

@@ -16,15 +16,17 @@
 //! | [`authenticate`] | who calls |
 //! | [`amend`], `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
 //! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
+//! | [`erase`] | an identity's data go |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
-//! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`authorize`], [`registry`], [`import`], [`operate`] | the other writes: owners', back ends', many at once, operators' |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
+//! | [`audit`] | whether what the store holds fits together |
 //! | `nodes` | this node among others over one store: what they have committed, leases, blocks |
 //! | [`keep`] | what has to happen with time: epochs, purging |
 //! | [`found`], [`trust`] | a new issuer: keys, first epoch, first trust list |
@@ -51,6 +53,7 @@ use crate::store::{Applied, Store, StoreError, Write};
 
 pub mod admit;
 pub mod amend;
+pub mod audit;
 pub mod authenticate;
 pub mod authorize;
 pub mod batch;
@@ -62,10 +65,12 @@ pub mod ceremony;
 pub mod certain;
 pub mod commit;
 pub mod consent;
+pub mod erase;
 pub mod explain;
 pub mod found;
 mod generate;
 pub mod ids;
+pub mod import;
 pub mod jws;
 pub mod keep;
 mod limits;

@@ -1,11 +1,12 @@
 //! The registry: vehicles, identities and terminals of a fleet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use fob_verify::HolderKey;
 
 use super::book::FleetBook;
+use super::erase::is_erased;
 use super::{Engine, Failure};
 use crate::domain::function::{BUILT_IN, FUNCTIONS_MAX, FunctionRef};
 use crate::domain::identity::{LICENCES_MAX, is_licence_class};
@@ -65,16 +66,16 @@ pub enum Entry {
 
 /// What is to be written for one entry, and what follows from it.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub(super) struct Checked {
     /// The writes, in order.
-    pub writes: Vec<Write>,
+    pub(super) writes: Vec<Write>,
     /// What is to be done once they are.
-    pub then: Option<Then>,
+    then: Option<Then>,
 }
 
 /// What follows from an entry, beyond its writes.
 #[derive(Clone, Debug)]
-pub enum Then {
+enum Then {
     /// The keys of an identity that was there before, and whose status the entry names, follow it.
     Follow(IdentityId, Status),
     /// A vehicle that was there before gets another owner, and the rest of its entry with it.
@@ -88,7 +89,8 @@ impl Engine {
     /// What [`check`] refuses; `version_conflict` where another call has given a function code
     /// another meaning meanwhile; as [`Engine::conclude`].
     pub async fn put(&self, fleet: &Arc<FleetBook>, entry: Entry) -> Result<(), Failure> {
-        let checked = self.look(|| check(fleet, entry.clone())).await?;
+        let look = || Known::of(fleet).check(entry.clone());
+        let checked = self.look(look).await?;
         if !checked.writes.is_empty() {
             outcome(&self.write(checked.writes).await?)?;
         }
@@ -102,11 +104,7 @@ impl Engine {
     /// # Errors
     /// `version_conflict` where another call has changed it meanwhile; `busy`, `hsm_unavailable`,
     /// `store_unavailable`: it may be sent again.
-    pub async fn conclude(
-        &self,
-        fleet: &Arc<FleetBook>,
-        then: Option<Then>,
-    ) -> Result<(), Failure> {
+    async fn conclude(&self, fleet: &Arc<FleetBook>, then: Option<Then>) -> Result<(), Failure> {
         match then {
             Some(Then::Follow(id, status)) => self.follow_identity(fleet, &id, status).await,
             Some(Then::HandOver(vehicle)) => self.give_to_owner(fleet, &vehicle).await,
@@ -127,11 +125,36 @@ pub fn outcome(applied: &[Applied]) -> Result<(), Refusal> {
         .detail("another call has changed this at the same moment; look and ask again"))
 }
 
-/// Checks an entry against the fleet's book.
-///
-/// # Errors
-/// `malformed`, `unknown_function`, `unknown_identity`.
-pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
+/// What entries are checked against: the fleet's book, and what of the same transaction comes
+/// before them.
+pub(super) struct Known<'a> {
+    pub(super) fleet: &'a FleetBook,
+    pub(super) catalogue: Arc<Catalogue>,
+    /// Identities that the transaction makes.
+    pub(super) identities: HashSet<IdentityId>,
+}
+
+impl<'a> Known<'a> {
+    /// Nothing but the book.
+    pub(super) fn of(fleet: &'a FleetBook) -> Self {
+        Self {
+            fleet,
+            catalogue: fleet.catalogue(),
+            identities: HashSet::new(),
+        }
+    }
+
+    /// Checks an entry.
+    ///
+    /// # Errors
+    /// `malformed`, `unknown_function`, `unknown_identity`.
+    pub(super) fn check(&mut self, entry: Entry) -> Result<Checked, Refusal> {
+        check(self, entry)
+    }
+}
+
+fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
+    let fleet = before.fleet;
     let fleet_id = fleet.fleet.id;
     let mut writes = Vec::with_capacity(1);
     let mut then = None;
@@ -144,11 +167,11 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             key,
         } => {
             check_model(&model)?;
-            let known_owner = |owner| known_identity(fleet, owner, "owner");
+            let known_owner = |owner| known_identity(before, owner, "owner");
             owner.as_ref().map_or(Ok(()), known_owner)?;
             let functions = match functions {
                 None => BUILT_IN.iter().map(|(code, _)| *code).collect(),
-                Some(asked) => resolve(fleet, asked, &mut writes)?,
+                Some(asked) => resolve(before, asked, &mut writes)?,
             };
             let known = fleet.vehicle(id.as_str());
             let handed_over = known.is_some_and(|known| known.owner != owner);
@@ -174,6 +197,12 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             hold,
             licences,
         } => {
+            if is_erased(&id) {
+                return Err(Refusal::malformed(
+                    "id",
+                    "names that begin with erased- stand for identities whose data were erased",
+                ));
+            }
             check_licences(&licences)?;
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
@@ -190,7 +219,7 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             })
         }
         Entry::Terminal { id, identity, key } => {
-            known_identity(fleet, &identity, "identity")?;
+            known_identity(before, &identity, "identity")?;
             let status = Status::Active;
             Write::Terminal(Terminal {
                 fleet: fleet_id,
@@ -215,16 +244,19 @@ fn check_model(model: &str) -> Result<(), Refusal> {
     ))
 }
 
-fn known_identity(fleet: &FleetBook, id: &IdentityId, field: &'static str) -> Result<(), Refusal> {
-    match fleet.identity(id.as_str()) {
-        Some(_) => Ok(()),
-        None => Err(Refusal::new(RefusalCode::UnknownIdentity).field(field)),
+fn known_identity(before: &Known<'_>, id: &IdentityId, field: &'static str) -> Result<(), Refusal> {
+    if is_erased(id) {
+        return Err(Refusal::new(RefusalCode::UnknownIdentity).field(field));
     }
+    if before.identities.contains(id) || before.fleet.identity(id.as_str()).is_some() {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::UnknownIdentity).field(field))
 }
 
 /// The codes of a vehicle's functions; functions new to the fleet become writes of their own.
 fn resolve(
-    fleet: &FleetBook,
+    before: &mut Known<'_>,
     asked: Vec<FunctionSpec>,
     writes: &mut Vec<Write>,
 ) -> Result<Vec<FunctionCode>, Refusal> {
@@ -234,7 +266,7 @@ fn resolve(
             "name 1 to 64 functions, or leave it out for all",
         ));
     }
-    let known = fleet.catalogue();
+    let known = Arc::clone(&before.catalogue);
     let mut catalogue = Catalogue::clone(&known);
     let mut refs = Vec::with_capacity(asked.len());
     for function in asked {
@@ -246,14 +278,13 @@ fn resolve(
             }
         }
     }
-    let before: BTreeSet<_> = known.own().map(|(code, _)| code).collect();
-    writes.extend(
-        catalogue
-            .own()
-            .filter(|(code, _)| !before.contains(code))
-            .map(|(code, name)| Write::Function(fleet.fleet.id, code, name.clone())),
-    );
-    catalogue.resolve(&refs)
+    let resolved = catalogue.resolve(&refs)?;
+    let had: BTreeSet<_> = known.own().map(|(code, _)| code).collect();
+    let fleet = before.fleet.fleet.id;
+    let new = catalogue.own().filter(|(code, _)| !had.contains(code));
+    writes.extend(new.map(|(code, name)| Write::Function(fleet, code, name.clone())));
+    before.catalogue = Arc::new(catalogue);
+    Ok(resolved)
 }
 
 fn check_licences(licences: &[Licence]) -> Result<(), Refusal> {

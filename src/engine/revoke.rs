@@ -319,7 +319,7 @@ impl Engine {
     }
 
     /// The authorizations that are for an identity alone and have not ended.
-    async fn meant_for(
+    pub(super) async fn meant_for(
         &self,
         fleet: &FleetBook,
         id: &IdentityId,

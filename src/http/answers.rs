@@ -177,7 +177,7 @@ impl Form {
 }
 
 /// The beginning of a line of JSON, up to its status.
-fn head(out: &mut Vec<u8>, line: Option<u64>, reference: Option<&str>, status: &str) {
+pub(super) fn head(out: &mut Vec<u8>, line: Option<u64>, reference: Option<&str>, status: &str) {
     out.push(b'{');
     if let Some(line) = line {
         out.extend_from_slice(b"\"line\":");

@@ -14,14 +14,13 @@ use std::time::Duration;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use futures_util::{FutureExt as _, stream};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answers::{Answer, Form, OrderAnswer};
 use super::body::{Kind, check_plain, kind, unsupported};
-use super::lines::Lines;
+use super::chunks::{Bounds, Chunks, Next};
 use super::orders::{OrderLine, Read, read};
 use super::problem::Problem;
 use super::{State, caller};
@@ -30,7 +29,10 @@ use crate::engine::orders::OrderCall;
 use crate::engine::{Engine, shutting_down};
 
 /// Orders handed to the engine in one go, at most.
-const CHUNK_ORDERS_MAX: usize = 256;
+const CHUNK: Bounds = Bounds {
+    lines: 256,
+    bytes: 4 << 20,
+};
 
 /// Chunks of one call in work at once, at most.
 const CHUNKS_IN_WORK_MAX: usize = 8;
@@ -39,19 +41,19 @@ const CHUNKS_IN_WORK_MAX: usize = 8;
 const PIECE_LEN_MAX: usize = 64 * 1024;
 
 /// Pieces that may wait for the client, at most.
-const PIECES_WAITING_MAX: usize = 16;
+pub(super) const PIECES_WAITING_MAX: usize = 16;
 
 /// Bytes of an answer, about: what is set aside before it is written.
 const ISSUED_LEN: usize = 8 * 1024;
 const REFUSED_LEN: usize = 512;
 
-/// Lets batch calls in, so many at once.
+/// Lets batch calls and imports in, so many at once.
 pub(super) struct Door {
     places: Arc<Semaphore>,
-    idle: Duration,
+    pub(super) idle: Duration,
 }
 
-/// A batch call's place; given back when dropped.
+/// The place of such a call; given back when dropped.
 pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Door {
@@ -64,9 +66,11 @@ impl Door {
     }
 
     pub(super) fn enter(&self, engine: &Engine) -> Result<Place, Refusal> {
-        let permit = Arc::clone(&self.places)
-            .try_acquire_owned()
-            .map_err(|_| engine.shared.busy("as many batch calls as may be are open"))?;
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            engine
+                .shared
+                .busy("as many batch calls and imports as may be are open")
+        })?;
         metrics::gauge!("fob_batch_calls").increment(1.0);
         Ok(Place(permit))
     }
@@ -91,7 +95,7 @@ impl Drop for Place {
     responses((status = 200, description = "a line or a CBOR item for each order",
             content((OrderAnswer = "application/x-ndjson"), (OrderAnswer = "application/cbor-seq"))),
         (status = "4XX", description = "problem+json"),
-        (status = 503, description = "problem+json; as many batch calls as may be are open")))]
+        (status = 503, description = "problem+json; as many batch calls and imports as may be are open")))]
 pub(super) async fn issue(
     state: Data<State>,
     request: HttpRequest,
@@ -114,7 +118,7 @@ pub(super) async fn issue(
         answers,
         _place: place,
     };
-    let orders = Orders::new(payload, state.door.idle);
+    let orders = Chunks::new(payload, state.door.idle, CHUNK, read);
     actix_web::rt::spawn(async move { run.complete(orders).await });
     Ok(HttpResponse::Ok()
         .content_type(form.media_type())
@@ -123,7 +127,7 @@ pub(super) async fn issue(
 }
 
 /// The piece after which an answer ends.
-const END: Bytes = Bytes::new();
+pub(super) const END: Bytes = Bytes::new();
 
 /// The answer's body: what arrives in the channel, until nobody can put anything there any more,
 /// or [`END`] does.
@@ -134,82 +138,6 @@ pub(super) fn pieces(
         let piece = waiting.poll_recv(cx);
         piece.map(|piece| piece.filter(|piece| *piece != END).map(Ok))
     })
-}
-
-/// The orders of a body, as they arrive.
-struct Orders {
-    payload: web::Payload,
-    idle: Duration,
-    lines: Lines,
-    /// Read, and not yet handed on.
-    ready: Vec<Read>,
-    ended: bool,
-}
-
-/// What comes next out of a body.
-enum Next {
-    /// So many orders, at least one.
-    Chunk(Vec<Read>),
-    /// Nothing more; if not in order, why.
-    End(Option<Refusal>),
-}
-
-impl Orders {
-    fn new(payload: web::Payload, idle: Duration) -> Self {
-        Self {
-            payload,
-            idle,
-            lines: Lines::default(),
-            ready: Vec::new(),
-            ended: false,
-        }
-    }
-
-    /// A full chunk, or what has arrived when nothing more is there yet. Nothing is lost where it
-    /// is dropped before it is done.
-    async fn next(&mut self) -> Next {
-        loop {
-            self.read_lines();
-            if self.ready.len() == CHUNK_ORDERS_MAX || (self.ended && !self.ready.is_empty()) {
-                return Next::Chunk(std::mem::take(&mut self.ready));
-            }
-            if self.ended {
-                return Next::End(None);
-            }
-            let arrived = if self.ready.is_empty() {
-                match tokio::time::timeout(self.idle, self.payload.next()).await {
-                    Ok(arrived) => arrived,
-                    Err(_) => return Next::End(Some(broken("the body did not go on in time"))),
-                }
-            } else {
-                match self.payload.next().now_or_never() {
-                    Some(arrived) => arrived,
-                    None => return Next::Chunk(std::mem::take(&mut self.ready)),
-                }
-            };
-            match arrived {
-                Some(Ok(piece)) => self.lines.feed(piece),
-                Some(Err(_)) => return Next::End(Some(broken("the body broke off"))),
-                None => {
-                    self.ended = true;
-                    self.ready.extend(self.lines.finish().map(read));
-                }
-            }
-        }
-    }
-
-    fn read_lines(&mut self) {
-        while self.ready.len() < CHUNK_ORDERS_MAX {
-            let Some(line) = self.lines.pull() else {
-                return;
-            };
-            self.ready.push(read(line));
-        }
-    }
-}
-
-fn broken(why: &'static str) -> Refusal {
-    Refusal::malformed("body", why)
 }
 
 /// A call under way.
@@ -224,7 +152,7 @@ struct Run {
 impl Run {
     /// Reads, issues and answers until the body ends, the server shuts down, or the client is
     /// gone. What was handed over goes on in every case.
-    async fn complete(&self, mut orders: Orders) {
+    async fn complete(&self, mut orders: Chunks<Read>) {
         let mut in_work = FuturesUnordered::new();
         let (mut reading, mut why) = (true, None);
         loop {
@@ -234,10 +162,10 @@ impl Run {
             tokio::select! {
                 biased;
                 Some(answers) = in_work.next(), if !in_work.is_empty() => {
-                    reading &= self.send(answers).await;
+                    reading &= send(&self.answers, answers).await;
                 }
                 () = self.answers.closed(), if reading => reading = false,
-                next = orders.next(), if reading && in_work.len() < CHUNKS_IN_WORK_MAX => {
+                next = orders.next(false), if reading && in_work.len() < CHUNKS_IN_WORK_MAX => {
                     match next {
                         Next::Chunk(chunk) => in_work.push(self.carry_out(chunk)),
                         Next::End(early) => (reading, why) = (false, early),
@@ -249,7 +177,7 @@ impl Run {
         if let Some(refusal) = why {
             let mut last = Vec::new();
             self.form.write_last(&mut last, refusal);
-            self.send(last.into()).await;
+            send(&self.answers, last.into()).await;
             // A connection is closed whose body is still held when its answer ends; one whose body
             // is let go before would be kept, waiting for the rest.
             if self.answers.send(END).await.is_ok() {
@@ -299,17 +227,17 @@ impl Run {
             Bytes::new()
         })
     }
+}
 
-    /// Hands answers to the connection; whether the client is still there.
-    async fn send(&self, mut answers: Bytes) -> bool {
-        while !answers.is_empty() {
-            let piece = answers.split_to(answers.len().min(PIECE_LEN_MAX));
-            if self.answers.send(piece).await.is_err() {
-                return false;
-            }
+/// Hands answers to the connection; whether the client is still there.
+pub(super) async fn send(to: &Sender<Bytes>, mut answers: Bytes) -> bool {
+    while !answers.is_empty() {
+        let piece = answers.split_to(answers.len().min(PIECE_LEN_MAX));
+        if to.send(piece).await.is_err() {
+            return false;
         }
-        true
     }
+    true
 }
 
 fn write(form: Form, answers: Vec<Answer>, engine: &Engine) -> Bytes {

@@ -30,11 +30,14 @@ mod brake;
 mod bundles;
 mod caller;
 mod cars;
+mod chunks;
 mod code_sets;
 mod encode;
 mod entries;
+mod erase;
 mod explain;
 mod idle;
+mod import;
 mod keys;
 mod lines;
 mod merge;
@@ -68,7 +71,7 @@ pub(crate) struct State {
     pub(crate) round_max: Duration,
     /// Where metrics are read; `None` where they have a listener of their own.
     pub(crate) exporter: Option<Exporter>,
-    /// Lets batch calls in, so many at once.
+    /// Lets batch calls and imports in, so many at once.
     door: batches::Door,
     /// How fast each address asks.
     addresses: address::Addresses,
@@ -90,15 +93,16 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
             [web::put().to(registry::put_identity)],
         ))
         .service(resource(
+            "/v1/identities/{id}/data",
+            "DELETE",
+            [web::delete().to(erase::erase)],
+        ))
+        .service(resource(
             "/v1/terminals/{id}",
             "PUT",
             [web::put().to(registry::put_terminal)],
         ))
-        .service(
-            resource("/v1/import", "POST", [web::post().to(registry::import)])
-                .app_data(web::PayloadConfig::new(limits.import_bytes_max))
-                .app_data(Patience(limits.import_timeout)),
-        )
+        .service(post("/v1/import", web::post().to(import::import)))
         .service(resource(
             "/v1/authorizations",
             "GET, HEAD, POST",

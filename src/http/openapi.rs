@@ -6,8 +6,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    amendments, authorizations, batches, brake, bundles, cars, code_sets, explain, keys,
-    operations, registry, revocations, rules,
+    amendments, authorizations, batches, brake, bundles, cars, code_sets, erase, explain, import,
+    keys, operations, registry, revocations, rules,
 };
 
 #[derive(OpenApi)]
@@ -18,7 +18,8 @@ use super::{
         registry::put_vehicle,
         registry::put_identity,
         registry::put_terminal,
-        registry::import,
+        erase::erase,
+        import::import,
         authorizations::create,
         authorizations::list,
         authorizations::read,

@@ -151,6 +151,7 @@ fn status(code: RefusalCode) -> StatusCode {
         | C::CodeSetUnknown => StatusCode::NOT_FOUND,
         C::CodeSetRedeemed | C::CommandReplayed => StatusCode::CONFLICT,
         C::CodeSetExpired | C::CodeSetCancelled => StatusCode::GONE,
+        C::RegisteredOtherwise | C::IdentityOwnsVehicles => StatusCode::CONFLICT,
         C::VersionConflict => StatusCode::PRECONDITION_FAILED,
         C::FunctionNotOnVehicle | C::ProofInvalid => StatusCode::UNPROCESSABLE_ENTITY,
         C::RateLimited | C::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,

@@ -49,15 +49,11 @@ pub struct ServerConfig {
 pub struct Limits {
     /// The most bytes of a request's body.
     pub body_bytes_max: usize,
-    /// The most bytes of an import.
-    pub import_bytes_max: usize,
     /// How long a client may take to send a request's head, and then its body.
     pub request_timeout: Duration,
-    /// How long a client may take to send an import.
-    pub import_timeout: Duration,
-    /// The most batch calls open at once.
+    /// The most batch calls and imports open at once.
     pub batches_max: usize,
-    /// How long a batch call's client may send nothing while it is waited for.
+    /// How long the client of such a call may send nothing while it is waited for.
     pub batch_idle: Duration,
     /// The most requests a second from one address, a second's worth at once; 0 is no limit.
     pub address_requests_per_s_max: u32,

@@ -109,6 +109,10 @@ pub enum Write {
     Identity(Identity),
     /// A terminal, new or in place of the one of that id, whose status stays as it is.
     Terminal(Terminal),
+    /// One of the three, where the fleet has none of that id; [`Applied::Conflict`] where it has.
+    New(Member),
+    /// An identity's data go.
+    Erase(Erasure),
     /// A new token.
     NewToken(Token),
     /// The end of a token, at a time; [`Applied::Stale`] where the fleet has no such token.
@@ -165,6 +169,32 @@ pub enum Write {
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
     /// so many in one go, and tokens that expired or were revoked before it.
     Purge(UnixTime, u32),
+}
+
+/// What a fleet's registry is made of.
+#[derive(Clone, Debug)]
+pub enum Member {
+    /// A vehicle.
+    Vehicle(Vehicle),
+    /// An identity.
+    Identity(Identity),
+    /// A terminal.
+    Terminal(Terminal),
+}
+
+/// The end of what is kept of an identity.
+///
+/// Its row gets the name `becomes`, is suspended, and loses licences and hold; the bundles that were
+/// issued to it are that name's from then on. Its terminals are deleted.
+/// [`Applied::Stale`] where the fleet has no such identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The identity.
+    pub id: IdentityId,
+    /// A name that nobody has had, and nobody can register.
+    pub becomes: IdentityId,
 }
 
 /// A step in the life of epochs, roots or operators, as its record says.
@@ -333,6 +363,8 @@ pub enum Row {
     Identity(Identity),
     /// A terminal.
     Terminal(Terminal),
+    /// An identity and its terminals are gone: news.
+    Erased(FleetId, IdentityId),
     /// A token.
     Token(Token),
     /// An epoch.

@@ -164,3 +164,85 @@ fn one_node_signs_status_lists_and_both_give_them_out() {
     let holders = "SELECT count(*) FROM leases WHERE ends > now() AND holder IS NOT NULL";
     assert_eq!(schema.execute(holders).unwrap(), "2");
 }
+
+#[test]
+fn what_one_node_imports_the_other_finds_unchanged_or_otherwise() {
+    let (_schema, pair) = pair();
+    let token = pair.issuers[0].token("admin");
+    let servers = pair.serve_both();
+    for round in 0..ROUNDS {
+        let (here, there) = (&servers[round % 2], &servers[(round + 1) % 2]);
+        let import = |server: &Server, hold: &str| {
+            let line = json!({ "kind": "identity", "id": format!("p-{round}"), "hold": hold });
+            let answer = server.json_as(&token, "POST", "/v1/import", &line);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            text(&answer.value(), "status")
+        };
+        assert_eq!(import(here, "payment"), "done");
+        assert_eq!(import(there, "payment"), "unchanged");
+        assert_eq!(import(there, "insurance"), "registered_otherwise");
+        // At the same moment one of them is first.
+        let line = json!({ "kind": "vehicle", "id": format!("V-{round}"), "model": "here" });
+        let other = json!({ "kind": "vehicle", "id": format!("V-{round}"), "model": "there" });
+        let send = |server: &Server, line: &serde_json::Value| {
+            text(
+                &server.json_as(&token, "POST", "/v1/import", line).value(),
+                "status",
+            )
+        };
+        let mut words = std::thread::scope(|scope| {
+            let first = scope.spawn(|| send(here, &line));
+            let second = send(there, &other);
+            [first.join().unwrap(), second]
+        });
+        words.sort();
+        assert_eq!(words, ["done", "registered_otherwise"]);
+    }
+}
+
+#[test]
+fn whom_one_node_erases_the_other_does_not_know_at_once() {
+    let (_schema, pair) = pair();
+    let token = pair.issuers[0].token("admin,authorize,read");
+    let servers = pair.serve_both();
+    for round in 0..ROUNDS {
+        let (here, there) = (&servers[round % 2], &servers[(round + 1) % 2]);
+        let (id, phone) = (format!("p-{round}"), Phone::new());
+        let register = |server: &Server| {
+            for (path, body) in [
+                (format!("/v1/identities/{id}"), json!({})),
+                (
+                    format!("/v1/terminals/phone-{round}"),
+                    json!({ "identity": id, "jwk": phone.jwk() }),
+                ),
+            ] {
+                let put = server.json_as(&token, "PUT", &path, &body);
+                assert_eq!(put.status, 204, "{}", put.text());
+            }
+        };
+        register(here);
+        let mut body = crate::support::authorization("DEMO-0011", &["doors.unlock"]);
+        body["recipient"] = json!({ "identity": id });
+        let made = there.json_as(&token, "POST", "/v1/authorizations", &body);
+        assert_eq!(made.status, 201, "{}", made.text());
+        let code_set = text(&made.value(), "code_set");
+        let redeemed = redeem(there, &code_set, &id, &phone);
+        assert_eq!(redeemed.status, 201, "{}", redeemed.text());
+        let path = format!("/v1/identities/{id}/data");
+        let erased = here.json_as(&token, "DELETE", &path, &json!({}));
+        assert_eq!(erased.status, 200, "{}", erased.text());
+        for server in [there, here] {
+            server
+                .json_as(&token, "DELETE", &path, &json!({}))
+                .refused(404, "not_found");
+            redeem(server, &code_set, &id, &phone).refused(410, "code_set_cancelled");
+        }
+        // Whoever comes after it is known on both.
+        register(there);
+        let new = here.json_as(&token, "POST", "/v1/authorizations", &body);
+        assert_eq!(new.status, 201, "{}", new.text());
+        let code_set = text(&new.value(), "code_set");
+        let redeemed = redeem(here, &code_set, &id, &phone);
+        assert_eq!(redeemed.status, 201, "{}", redeemed.text());
+    }
+}

@@ -179,6 +179,7 @@ fn a_far_end_that_is_killed_and_stopped_under_load_costs_no_restart_and_no_key()
     assert_eq!(lines("the HSM signs again"), kills + stops, "{log}");
     assert_eq!(lines(" WARN ") + lines("ERROR"), kills + stops, "{log}");
     assert!(server.stop(), "the process of the beginning ends in order");
+    crate::audit::sound(&issuer);
 }
 
 #[test]

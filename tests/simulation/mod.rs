@@ -98,6 +98,12 @@ impl Simulation {
         }
     }
 
+    /// All that has come of it fits together.
+    fn audit(&self) {
+        let flaws = self.inside.flaws();
+        assert!(flaws.is_empty(), "{} {:#?}", flaws.len(), flaws.first());
+    }
+
     /// Carries a list out, and looks at everything after each step.
     fn run(&self, steps: &[(Op, Op)]) {
         self.case.set(self.case.get() + 1);
@@ -145,6 +151,7 @@ fn whatever_is_done_no_key_is_left_that_is_not_granted() {
         Ok(())
     });
     run.unwrap();
+    simulation.audit();
 }
 
 #[test]
@@ -156,4 +163,5 @@ fn what_is_kept_goes_on_to_hold() {
             simulation.run(&steps);
         }
     }
+    simulation.audit();
 }

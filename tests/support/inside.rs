@@ -15,6 +15,7 @@ use fob::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, EpochId, EpochState, FleetId, IdentityId,
     Token as Bearer, TokenId, UnixTime, Window,
 };
+use fob::engine::audit::{Finding, Flaw, audit};
 use fob::engine::authenticate::BackEnd;
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
@@ -322,6 +323,16 @@ impl Inside {
         BackEnd { fleet, token }
     }
 
+    /// What does not fit together of what is stored, apart from that it has neither root nor
+    /// records. Nothing may be under way.
+    pub fn flaws(&self) -> Vec<Finding> {
+        let any = self.engine.book().active_epoch().unwrap().key;
+        let report = audit(&self.store.store, any, SystemClock.unix(), &mut |_| {}).unwrap();
+        let missing = [Flaw::TrustListVoid, Flaw::RecordWrong];
+        let all = report.findings.into_iter();
+        all.filter(|one| !missing.contains(&one.flaw)).collect()
+    }
+
     /// Ends it, and starts it anew on what is stored, with its own token alone, at another address and with settings changed
     /// by `change`. Status lists stay where they are.
     pub fn restart(&mut self, change: impl FnOnce(&mut EngineSettings)) {
@@ -442,9 +453,7 @@ fn listen(
         workers: 2,
         limits: Limits {
             body_bytes_max: 65_536,
-            import_bytes_max: 1_048_576,
             request_timeout: Duration::from_secs(5),
-            import_timeout: Duration::from_secs(60),
             batches_max: 8,
             batch_idle: Duration::from_secs(30),
             address_requests_per_s_max: 100_000,

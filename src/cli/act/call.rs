@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::channel;
 use tokio::time::timeout;
 
-use super::answers::{Answers, SILENCE_MAX, reason, word};
 use super::targets::Targets;
+use crate::cli::answers::{Answers, SILENCE_MAX, reason, word};
 use crate::cli::link::{Link, Orders};
 use crate::cli::reach::Way;
 use crate::cli::refusals::{Refusals, Refused};

@@ -5,7 +5,6 @@
 //! |---|---|
 //! | `targets` | what is named, on the command line or in a file, into bodies |
 //! | `call` | calls, and calls again for what has no answer yet |
-//! | `answers` | the lines of an answer, as they come |
 //!
 //! It works on the public API alone, apart from the token it may have made for itself. All of it
 //! may be done twice: a run that was broken off is run again.
@@ -27,7 +26,6 @@ use super::{Common, print};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::change::Action;
 
-mod answers;
 mod call;
 mod targets;
 

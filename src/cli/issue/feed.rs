@@ -17,7 +17,8 @@ use tokio::sync::mpsc::Sender;
 
 use super::record::RunFile;
 use super::send::Shared;
-use super::table::{Table, Wrong};
+use super::table::Table;
+use crate::cli::csv::Wrong;
 use crate::cli::lines::{LINE_LEN_MAX, Lines};
 use crate::cli::refusals::Refused;
 

@@ -19,6 +19,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use super::line_set::LineSet;
 use super::reach::ReachArgs;
 use super::refusals::{Refusals, beside};
 use super::retry::until_signalled;
@@ -33,7 +34,7 @@ mod send;
 mod table;
 
 use feed::Source;
-use record::{LineSet, Output, RunFile};
+use record::{Output, RunFile};
 use send::{Run, Shared};
 
 /// The exit code where some orders were refused.

@@ -18,7 +18,8 @@ use tokio::time::timeout;
 
 use super::answer::Head;
 use super::feed::{Fed, Source, feed};
-use super::record::{LineSet, Output};
+use super::record::Output;
+use crate::cli::line_set::LineSet;
 use crate::cli::link::Orders;
 use crate::cli::pass::Pass;
 use crate::cli::reach::Way;

@@ -3,8 +3,9 @@
 //! Deliberately not here: what the server refuses anyway. A row is turned into an order as it
 //! stands; only what cannot be turned into one is refused here.
 
-use csv_core::Reader;
 use serde_json::Value;
+
+use crate::cli::csv::{Cells, Wrong, columns, parts, put, quoted, wrong};
 
 /// Columns every table has.
 const REQUIRED: [&str; 7] = [
@@ -20,56 +21,23 @@ const REQUIRED: [&str; 7] = [
 /// Columns a table may have.
 const OPTIONAL: [&str; 5] = ["lat", "lon", "radius_m", "signing", "max_uses"];
 
-/// Why a header or a row cannot be used: which column, and what is wrong.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    /// The column, or `row` or `header` where it is none in particular.
-    pub(super) column: &'static str,
-    /// What is wrong.
-    pub(super) why: String,
-}
-
-fn wrong<T>(column: &'static str, why: impl Into<String>) -> Result<T, Wrong> {
-    let why = why.into();
-    Err(Wrong { column, why })
-}
-
 /// A table whose header was read.
 pub(super) struct Table {
     /// Which column stands where.
     columns: Vec<&'static str>,
-    reader: Reader,
-    cells: Vec<u8>,
-    ends: Vec<usize>,
+    cells: Cells,
 }
 
 impl Table {
     /// Reads the header.
     pub(super) fn new(header: &[u8]) -> Result<Self, Wrong> {
-        let mut table = Self {
-            columns: Vec::new(),
-            reader: Reader::new(),
-            cells: Vec::new(),
-            ends: Vec::new(),
-        };
-        let header = header.strip_prefix(b"\xef\xbb\xbf").unwrap_or(header);
-        let names = table.split(header, "header")?;
-        let mut columns = Vec::with_capacity(names.len());
-        for name in names {
-            let known = REQUIRED.iter().chain(&OPTIONAL).find(|one| **one == name);
-            match known {
-                Some(known) if columns.contains(known) => {
-                    return wrong(known, "this column stands there twice");
-                }
-                Some(known) => columns.push(*known),
-                None => return wrong("header", format!("there is no column {name:?}")),
-            }
-        }
+        let mut cells = Cells::default();
+        let known: Vec<_> = REQUIRED.into_iter().chain(OPTIONAL).collect();
+        let columns = columns(&cells.header(header)?, &known)?;
         if let Some(missing) = REQUIRED.iter().find(|one| !columns.contains(one)) {
             return wrong(missing, "this column is missing");
         }
-        table.columns = columns;
-        Ok(table)
+        Ok(Self { columns, cells })
     }
 
     /// Appends a row as an order in JSON, without a line break. Where it fails, nothing was
@@ -80,55 +48,16 @@ impl Table {
         signing: Option<&str>,
         out: &mut Vec<u8>,
     ) -> Result<(), (Option<String>, Wrong)> {
-        let columns = std::mem::take(&mut self.columns);
-        let cells = self.split(line, "row");
-        let done = match cells {
-            Err(why) => Err((None, why)),
-            Ok(cells) => {
-                let row = Row {
-                    columns: &columns,
-                    cells: &cells,
-                };
-                row.order(signing)
-                    .map(|order| out.extend_from_slice(order.as_bytes()))
-                    .map_err(|why| (row.cell("ref").map(Into::into), why))
-            }
+        let cells = self.cells.split(line, "row").map_err(|why| (None, why))?;
+        let row = Row {
+            columns: &self.columns,
+            cells: &cells,
         };
-        self.columns = columns;
-        done
-    }
-
-    /// The cells of a line, blanks around them taken off.
-    fn split(&mut self, line: &[u8], what: &'static str) -> Result<Vec<&str>, Wrong> {
-        let line = line.trim_ascii_end();
-        if line.iter().filter(|b| **b == b'"').count() % 2 == 1 {
-            return wrong(what, "a quote without its other on the same line");
-        }
-        self.reader.reset();
-        self.cells.clear();
-        self.cells.resize(line.len() + 1, 0);
-        // No more cells than bytes, and one.
-        self.ends.resize(line.len() + 2, 0);
-        let (_, taken, written, begun) =
-            self.reader
-                .read_record(line, &mut self.cells, &mut self.ends);
-        if taken < line.len() {
-            return wrong(what, "there is a carriage return within it");
-        }
-        // An empty input is the end of the text, and so of the row.
-        let (cells, ends) = (&mut self.cells[written..], &mut self.ends[begun..]);
-        let (_, _, _, more) = self.reader.read_record(b"", cells, ends);
-        let count = begun + more;
-        let Ok(text) = std::str::from_utf8(&self.cells) else {
-            return wrong(what, "it is not UTF-8");
-        };
-        let mut start = 0;
-        let cell = |end: &usize| {
-            let cell = text.get(start..*end).unwrap_or_default().trim();
-            start = *end;
-            cell
-        };
-        Ok(self.ends[..count].iter().map(cell).collect())
+        let order = row
+            .order(signing)
+            .map_err(|why| (row.cell("ref").map(Into::into), why))?;
+        out.extend_from_slice(order.as_bytes());
+        Ok(())
     }
 }
 
@@ -244,22 +173,6 @@ impl<'a> Row<'a> {
         out.push('}');
         Ok(())
     }
-}
-
-/// What stands between blanks and semicolons.
-fn parts(cell: &str) -> impl Iterator<Item = &str> {
-    cell.split([';', ' ', '\t']).filter(|part| !part.is_empty())
-}
-
-fn put(out: &mut String, open: char, name: &str, value: &str) {
-    out.push(open);
-    for part in ["\"", name, "\":", &quoted(value)] {
-        out.push_str(part);
-    }
-}
-
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 #[cfg(test)]

@@ -97,6 +97,14 @@ impl FleetBook {
         self.identities.pin().get(id).cloned()
     }
 
+    /// A vehicle that an identity owns, where it owns any. Looks at every one.
+    pub(in crate::engine) fn owned_by(&self, owner: &IdentityId) -> Option<VehicleId> {
+        let pinned = self.vehicles.pin();
+        let mut all = pinned.values();
+        let owned = all.find(|vehicle| vehicle.owner.as_ref() == Some(owner));
+        owned.map(|vehicle| vehicle.id.clone())
+    }
+
     /// How many identities there are.
     pub fn identities_len(&self) -> usize {
         self.identities.len()

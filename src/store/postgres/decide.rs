@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use super::ground::{EpochRow, Ground, IdentityRow, TerminalRow, TokenRow, VehicleRow};
 use super::{amend, issue, rulings};
 use crate::domain::{
-    Epoch, EpochId, Fleet, FleetId, FunctionCode, Identity, Terminal, Token, TokenId, UnixTime,
-    Vehicle,
+    Epoch, EpochId, Fleet, FleetId, FunctionCode, Identity, IdentityId, Terminal, Token, TokenId,
+    UnixTime, Vehicle,
 };
 use crate::store::encoding::{column, words};
-use crate::store::{Applied, RecordedStep, StoreError, Write};
+use crate::store::{Applied, Erasure, Member, RecordedStep, StoreError, Write};
 
 /// Decides a write and notes what it changes.
 pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, StoreError> {
@@ -21,6 +21,8 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
         Write::Vehicle(vehicle) => put_vehicle(ground, vehicle),
         Write::Identity(identity) => put_identity(ground, identity),
         Write::Terminal(terminal) => put_terminal(ground, terminal),
+        Write::New(member) => put_new(ground, member),
+        Write::Erase(erasure) => erase(ground, erasure),
         Write::NewToken(token) => new_token(ground, token),
         Write::RevokeToken(fleet, token, at) => revoke_token(ground, *fleet, *token, *at),
         Write::Epoch(epoch) => put_epoch(ground, epoch),
@@ -139,6 +141,20 @@ fn function(ground: &mut Ground, fleet: FleetId, code: FunctionCode, name: &str)
     Applied::Done
 }
 
+fn put_new(ground: &mut Ground, member: &Member) -> Applied {
+    let there = match member {
+        Member::Vehicle(it) => ground.vehicles.contains_key(&(it.fleet, it.id.clone())),
+        Member::Identity(it) => ground.identities.contains_key(&(it.fleet, it.id.clone())),
+        Member::Terminal(it) => ground.terminals.contains_key(&(it.fleet, it.id.clone())),
+    };
+    match member {
+        _ if there => Applied::Conflict,
+        Member::Vehicle(vehicle) => put_vehicle(ground, vehicle),
+        Member::Identity(identity) => put_identity(ground, identity),
+        Member::Terminal(terminal) => put_terminal(ground, terminal),
+    }
+}
+
 fn put_vehicle(ground: &mut Ground, vehicle: &Vehicle) -> Applied {
     if !ground.fleets.contains_key(&vehicle.fleet) {
         return Applied::Stale;
@@ -193,6 +209,31 @@ fn put_terminal(ground: &mut Ground, terminal: &Terminal) -> Applied {
         }
     }
     ground.changes.terminals.insert(name, terminal.clone());
+    Applied::Done
+}
+
+/// What the same transaction has written of it before goes too.
+fn erase(ground: &mut Ground, erasure: &Erasure) -> Applied {
+    let name = (erasure.fleet, erasure.id.clone());
+    if ground.identities.remove(&name).is_none() {
+        return Applied::Stale;
+    }
+    let others = |it: &IdentityId| *it != erasure.id;
+    ground
+        .terminals
+        .retain(|(fleet, _), row| *fleet != erasure.fleet || others(&row.identity));
+    let changes = &mut ground.changes;
+    changes.identities.remove(&name);
+    changes.identities_stand.remove(&name);
+    changes
+        .terminals
+        .retain(|(fleet, _), it| *fleet != erasure.fleet || others(&it.identity));
+    let left = &ground.terminals;
+    changes
+        .terminals_stand
+        .retain(|name| left.contains_key(name));
+    changes.standings.insert(erasure.fleet);
+    changes.erased.insert(name, erasure.becomes.clone());
     Applied::Done
 }
 

@@ -164,6 +164,8 @@ pub(super) struct Changes {
     pub(super) vehicles_stand: BTreeSet<(FleetId, VehicleId)>,
     pub(super) identities_stand: BTreeSet<(FleetId, IdentityId)>,
     pub(super) identities: BTreeMap<(FleetId, IdentityId), Identity>,
+    /// Identities whose data go, and what they are called from then on.
+    pub(super) erased: BTreeMap<(FleetId, IdentityId), IdentityId>,
     pub(super) terminals: BTreeMap<(FleetId, TerminalId), Terminal>,
     pub(super) terminals_stand: BTreeSet<(FleetId, TerminalId)>,
     pub(super) tokens: Vec<Token>,
@@ -252,6 +254,7 @@ impl Ground {
                 && c.functions.is_empty()
                 && c.vehicles.is_empty()
                 && c.identities.is_empty()
+                && c.erased.is_empty()
                 && c.terminals.is_empty()
                 && c.tokens.is_empty()
                 && c.tokens_revoked.is_empty()

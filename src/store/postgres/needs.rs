@@ -9,8 +9,8 @@ use crate::domain::{
     VehicleId,
 };
 use crate::store::{
-    AmendRequest, Amendment, NewAuthorization, Redemption, Reset, SignedBundle, Suspension, Task,
-    Write,
+    AmendRequest, Amendment, Member, NewAuthorization, Redemption, Reset, SignedBundle, Suspension,
+    Task, Write,
 };
 
 /// The rows to read, by their keys; sorted, because that is the order they are locked in.
@@ -72,18 +72,22 @@ impl Needs {
                 self.fleets.insert(*fleet);
                 self.functions.insert(*fleet);
             }
-            Write::Vehicle(vehicle) => {
+            Write::Vehicle(vehicle) | Write::New(Member::Vehicle(vehicle)) => {
                 self.fleets_alone.insert(vehicle.fleet);
                 self.vehicles.insert((vehicle.fleet, vehicle.id.clone()));
             }
-            Write::Identity(identity) => {
+            Write::Identity(identity) | Write::New(Member::Identity(identity)) => {
                 self.fleets_alone.insert(identity.fleet);
                 self.identities
                     .insert((identity.fleet, identity.id.clone()));
             }
-            Write::Terminal(terminal) => {
+            Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
                 self.fleets_alone.insert(terminal.fleet);
                 self.terminals.insert((terminal.fleet, terminal.id.clone()));
+            }
+            Write::Erase(erasure) => {
+                self.fleets_alone.insert(erasure.fleet);
+                self.identities.insert((erasure.fleet, erasure.id.clone()));
             }
             Write::NewToken(token) => {
                 self.fleets.insert(token.fleet);

@@ -346,7 +346,11 @@ async fn read(session: &Session, touched: &Touched) -> Result<Vec<Row>, Trouble>
     reading.asks.push(Ask::Plain("COMMIT"));
     let answers = session.round(&reading.asks).await;
     let answers = answers.map_err(|it| it.trouble())?;
-    let mut rows = Vec::new();
+    // First: what has come in their place since is read as it is now.
+    let erased = touched.erased.iter();
+    let mut rows: Vec<_> = erased
+        .map(|(fleet, id)| Row::Erased(*fleet, id.clone()))
+        .collect();
     for (take, found) in reading.takes.iter().zip(&answers) {
         for row in found {
             take(row, &mut rows)?;

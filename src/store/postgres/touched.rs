@@ -39,12 +39,14 @@ pub(super) struct Touched {
     pub(super) contacts: BTreeSet<(FleetId, VehicleId)>,
     /// Fleets that have ruled.
     pub(super) ruled: BTreeSet<FleetId>,
+    /// Identities that are gone, with their terminals.
+    pub(super) erased: BTreeSet<(FleetId, IdentityId)>,
     /// Before when everything was purged.
     pub(super) purged: Option<UnixTime>,
 }
 
 /// Fields of a body. A list without end would be a mistake.
-const FIELDS: u64 = 16;
+const FIELDS: u64 = 17;
 
 impl Touched {
     /// Adds what was decided on `ground`.
@@ -65,6 +67,10 @@ impl Touched {
         self.identities.extend(changes.identities.keys().cloned());
         self.identities
             .extend(changes.identities_stand.iter().cloned());
+        self.erased.extend(changes.erased.keys().cloned());
+        let renamed = changes.erased.iter();
+        self.identities
+            .extend(renamed.map(|((fleet, _), becomes)| (*fleet, becomes.clone())));
         self.terminals.extend(changes.terminals.keys().cloned());
         self.tokens.extend(changes.tokens.iter().map(|it| it.id));
         self.tokens.extend(&changes.tokens_revoked);
@@ -109,6 +115,7 @@ impl Touched {
             write_lists(e, &self.asked)?;
             write_names(e, &self.contacts, VehicleId::as_str)?;
             write_ids(e, self.ruled.iter().map(|id| &id.0))?;
+            write_names(e, &self.erased, IdentityId::as_str)?;
             match self.purged {
                 Some(before) => e.u64(before)?,
                 None => e.null()?,
@@ -138,6 +145,7 @@ impl Touched {
             read_lists(d, &mut self.asked)?;
             read_names(d, &mut self.contacts, VehicleId::parse)?;
             read_ids(d, |id| self.ruled.insert(FleetId(id)))?;
+            read_names(d, &mut self.erased, IdentityId::parse)?;
             if d.datatype()? == Type::Null {
                 d.null()
             } else {

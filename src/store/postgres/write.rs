@@ -57,6 +57,7 @@ impl<'a> Writing<'a> {
     pub(super) fn of(ground: &'a Ground, contexts: &mut Contexts) -> Result<Self, StoreError> {
         let mut writing = Self(Vec::with_capacity(16));
         writing.fleets(ground)?;
+        writing.erased(ground)?;
         writing.registry(ground)?;
         writing.operators(ground)?;
         writing.authorizations(ground)?;

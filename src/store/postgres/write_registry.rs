@@ -6,6 +6,46 @@ use crate::store::StoreError;
 use crate::store::encoding::{registry, words};
 
 impl<'a> Writing<'a> {
+    /// What goes, before anything comes in its place: bundles keep the identity under its new name.
+    pub(super) fn erased(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let rows = &ground.changes.erased;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let names = || {
+            vec![
+                each(rows, |((fleet, _), _)| uuid(&fleet.0)),
+                each(rows, |((_, id), _)| id.as_str()),
+            ]
+        };
+        let becomes = || {
+            let mut values = names();
+            values.push(each(rows, |(_, becomes)| becomes.as_str()));
+            values
+        };
+        self.put(
+            "UPDATE bundles b SET identity = k.becomes
+             FROM unnest($1::uuid[], $2::text[], $3::text[]) k (fleet, id, becomes)
+             WHERE b.fleet = k.fleet AND b.identity = k.id",
+            becomes(),
+        );
+        self.put(
+            "DELETE FROM terminals t USING unnest($1::uuid[], $2::text[]) k (fleet, id)
+             WHERE t.fleet = k.fleet AND t.identity = k.id",
+            names(),
+        );
+        let mut values = becomes();
+        values.push(Box::new(words::status(crate::domain::Status::Suspended)));
+        values.push(Box::new(registry::licences(&[])?));
+        self.put(
+            "UPDATE identities i SET id = k.becomes, status = $4, licences = $5, hold = NULL
+             FROM unnest($1::uuid[], $2::text[], $3::text[]) k (fleet, id, becomes)
+             WHERE i.fleet = k.fleet AND i.id = k.id",
+            values,
+        );
+        Ok(())
+    }
+
     pub(super) fn registry(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
         let changes = &ground.changes;
         if !changes.functions.is_empty() {

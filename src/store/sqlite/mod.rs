@@ -24,6 +24,7 @@ mod checkpoint;
 mod config;
 mod connection;
 mod contexts;
+mod erase;
 mod error;
 mod export;
 mod fences;

@@ -8,7 +8,7 @@ use super::words;
 use crate::domain::{
     Epoch, Fleet, FleetId, FunctionCode, Identity, Terminal, Token, TokenId, UnixTime, Vehicle,
 };
-use crate::store::{Applied, StoreError, encoding};
+use crate::store::{Applied, Member, StoreError, encoding};
 
 pub(super) fn setting(
     connection: &Connection,
@@ -83,6 +83,31 @@ pub(super) fn function(
         Applied::Conflict,
         exists(connection, sql, params![fleet, code, name])?,
     ))
+}
+
+/// Whether its fleet has one of that id.
+pub(super) fn is_there(connection: &Connection, member: &Member) -> Result<bool, StoreError> {
+    let (sql, fleet, id) = match member {
+        Member::Vehicle(it) => (
+            "SELECT 1 FROM vehicles WHERE fleet = ?1 AND id = ?2",
+            &it.fleet,
+            it.id.as_str(),
+        ),
+        Member::Identity(it) => (
+            "SELECT 1 FROM identities WHERE fleet = ?1 AND id = ?2",
+            &it.fleet,
+            it.id.as_str(),
+        ),
+        Member::Terminal(it) => (
+            "SELECT 1 FROM terminals WHERE fleet = ?1 AND id = ?2",
+            &it.fleet,
+            it.id.as_str(),
+        ),
+    };
+    match fleet_number(connection, fleet)? {
+        Some(fleet) => exists(connection, sql, params![fleet, id]),
+        None => Ok(false),
+    }
 }
 
 pub(super) fn vehicle(connection: &Connection, vehicle: &Vehicle) -> Result<Applied, StoreError> {
@@ -268,7 +293,11 @@ pub(super) fn fleet_number(
     Ok(number)
 }
 
-fn changed(connection: &Connection, sql: &str, values: impl Params) -> Result<bool, StoreError> {
+pub(super) fn changed(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+) -> Result<bool, StoreError> {
     Ok(connection.prepare_cached(sql)?.execute(values)? > 0)
 }
 

@@ -160,6 +160,14 @@ impl Standings {
         }
     }
 
+    /// Forgets every identity and terminal of a fleet.
+    pub(super) fn forget_members(&mut self, fleet: &FleetId) {
+        if let Some(fleet) = self.fleets.get_mut(fleet) {
+            fleet.identities.clear();
+            fleet.terminals.clear();
+        }
+    }
+
     /// Forgets a terminal that is written.
     pub(super) fn forget_terminal(&mut self, fleet: &FleetId, id: &TerminalId) {
         if let Some(fleet) = self.fleets.get_mut(fleet) {

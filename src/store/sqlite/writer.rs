@@ -12,12 +12,12 @@ use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
 use super::{
-    amend, authorize, calls, error, fences, purge, redeem, registry, renew, rulings, statuses,
-    steps, suspend,
+    amend, authorize, calls, erase, error, fences, purge, redeem, registry, renew, rulings,
+    statuses, steps, suspend,
 };
 use crate::domain::Restore;
 use crate::store::whole::{Entry, Fence, FencedOff, Position};
-use crate::store::{Applied, StoreError, Write};
+use crate::store::{Applied, Member, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
 pub(super) struct Writer {
@@ -250,26 +250,32 @@ impl Transaction<'_> {
     /// Checks every condition before the first change, so a write that is refused needs no undoing.
     fn apply(&mut self, write: &Write) -> Result<Applied, StoreError> {
         let connection = self.connection;
+        if let Write::New(member) = write
+            && registry::is_there(connection, member)?
+        {
+            return Ok(Applied::Conflict);
+        }
         match write {
             Write::Setting(name, value) => registry::setting(connection, name, value),
             Write::NewFleet(fleet) => registry::new_fleet(connection, fleet),
             Write::Function(fleet, code, name) => {
                 registry::function(connection, fleet, *code, name)
             }
-            Write::Vehicle(vehicle) => {
+            Write::Vehicle(vehicle) | Write::New(Member::Vehicle(vehicle)) => {
                 self.standings.forget_vehicle(&vehicle.fleet, &vehicle.id);
                 registry::vehicle(connection, vehicle)
             }
-            Write::Identity(identity) => {
+            Write::Identity(identity) | Write::New(Member::Identity(identity)) => {
                 self.standings
                     .forget_identity(&identity.fleet, &identity.id);
                 registry::identity(connection, identity)
             }
-            Write::Terminal(terminal) => {
+            Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
                 self.standings
                     .forget_terminal(&terminal.fleet, &terminal.id);
                 registry::terminal(connection, terminal)
             }
+            Write::Erase(erasure) => erase::erase(self, erasure),
             Write::NewToken(token) => registry::new_token(connection, token),
             Write::RevokeToken(fleet, token, at) => {
                 registry::revoke_token(connection, fleet, token, *at)

@@ -270,6 +270,7 @@ impl Entry {
             | Row::List(_)
             | Row::Asked(_)
             | Row::Purged(_)
+            | Row::Erased(..)
             | Row::Ruled(..) => return None,
         })
     }

@@ -105,6 +105,11 @@ pub(super) fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
             format!("/v1/terminals/{terminal}"),
             json!({ "identity": "south-renter", "jwk": jwk }),
         )],
+        "DELETE /v1/identities/{id}/data" => vec![json_body(
+            "DELETE",
+            format!("/v1/identities/{identity}/data"),
+            &json!({}),
+        )],
         "POST /v1/import" => vec![lines(
             "/v1/import",
             &[

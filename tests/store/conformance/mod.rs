@@ -42,7 +42,8 @@ macro_rules! conformance {
         $crate::store::conformance::cases! { $place;
             registry: settings_are_fixed, fleets_are_unique, a_function_keeps_its_meaning,
                 a_vehicle_keeps_epoch_and_status, an_identity_is_replaced_whole,
-                a_terminal_keeps_its_status, tokens_end_once, epochs_go_on, trust_lists_rise,
+                a_terminal_keeps_its_status, what_is_new_is_taken_once,
+                what_is_erased_leaves_its_bundles_to_another_name, tokens_end_once, epochs_go_on, trust_lists_rise,
                 nothing_belongs_to_no_fleet, rows_come_in_order_and_whole;
             steps: records_follow_each_other, a_token_has_one_active_epoch,
                 a_step_is_written_whole_or_not_at_all;

@@ -1,7 +1,7 @@
 //! The registry's and the operators' writes.
 
-use fob::domain::{EpochState, Hold, Licence, Status, TokenId};
-use fob::store::{Applied, Row, Write};
+use fob::domain::{EpochState, FleetId, Hold, Licence, Status, TokenId};
+use fob::store::{Applied, BundleKey, Erasure, Member, Row, Store, Write};
 use fob_verify::HolderKey;
 
 use super::Place;
@@ -149,6 +149,111 @@ pub(crate) fn a_terminal_keeps_its_status<P: Place>() {
         _ => None,
     });
     assert_eq!(found, Some(tablet));
+}
+
+pub(crate) fn what_is_new_is_taken_once<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    let mut held = identity("new");
+    held.hold = Some(Hold::Payment);
+    let mut other = vehicle("NEW");
+    other.model = "Other".into();
+    let members = [
+        Member::Identity(identity("new")),
+        Member::Identity(held),
+        Member::Vehicle(vehicle("NEW")),
+        Member::Vehicle(other),
+        Member::Terminal(terminal("new-phone", "new")),
+        Member::Terminal(terminal("new-phone", "ben")),
+    ];
+    let writes: Vec<_> = members.into_iter().map(Write::New).collect();
+    // In one transaction a later one finds what an earlier one has made; so does another.
+    let (first, later) = (Applied::Done, Applied::Conflict);
+    let expected = [first, later, first, later, first, later];
+    assert_eq!(commit(&store, &writes), expected);
+    assert_eq!(commit(&store, &writes), [later; 6]);
+    let (mut identities, mut vehicles, mut terminals) = (Vec::new(), Vec::new(), Vec::new());
+    for row in loaded(&store) {
+        match row {
+            Row::Identity(it) if it.id == identity_id("new") => identities.push(it),
+            Row::Vehicle(it) if it.id.as_str() == "NEW" => vehicles.push(it),
+            Row::Terminal(it) if it.id.as_str() == "new-phone" => terminals.push(it),
+            _ => {}
+        }
+    }
+    assert_eq!(identities, [identity("new")]);
+    assert_eq!(vehicles, [vehicle("NEW")]);
+    assert_eq!(terminals, [terminal("new-phone", "new")]);
+    // What is there may be replaced all the same, and a fleet that is not there has nothing new.
+    done(&store, &[Write::Identity(identity("new"))]);
+    let mut lost = identity("lost");
+    lost.fleet = FleetId([9; 16]);
+    let stale = commit(&store, &[Write::New(Member::Identity(lost))]);
+    assert_eq!(stale, [Applied::Stale]);
+}
+
+pub(crate) fn what_is_erased_leaves_its_bundles_to_another_name<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    let given = authorization(1);
+    done(&store, &[authorize(given.clone()), redeem(&given)]);
+    let key = BundleKey::Authorization(given.id);
+    let before = store.bundle(key).unwrap().unwrap();
+    let (old, new) = (before.bundle.identity.clone(), identity_id("erased-1"));
+    assert!(!store.held_by(FLEET, &old).unwrap().is_empty());
+    let erase = Write::Erase(Erasure {
+        fleet: FLEET,
+        id: old.clone(),
+        becomes: new.clone(),
+    });
+    // In the same transaction: what was put before goes with it, what comes after is somebody new.
+    let somebody = identity(old.as_str());
+    let put = |it: &fob::domain::Identity| Write::Identity(it.clone());
+    let pad = Write::Terminal(terminal("pad", old.as_str()));
+    done(
+        &store,
+        &[pad, put(&somebody), erase.clone(), put(&somebody)],
+    );
+    let found = |store: &P::Store| {
+        let (mut names, mut terminals) = (Vec::new(), Vec::new());
+        for row in loaded(store) {
+            match row {
+                Row::Identity(it) if it.id == old => {
+                    assert_eq!(it, somebody);
+                    names.push(it.id);
+                }
+                Row::Identity(it) if it.id == new => {
+                    assert_eq!((it.status, it.hold), (Status::Suspended, None));
+                    assert!(it.licences.is_empty());
+                    names.push(it.id);
+                }
+                Row::Terminal(it) if it.identity == old => terminals.push(it.id),
+                _ => {}
+            }
+        }
+        names.sort();
+        (names, terminals)
+    };
+    let mut both = vec![old.clone(), new.clone()];
+    both.sort();
+    assert_eq!(found(&store), (both.clone(), vec![]));
+    let mut after = store.bundle(key).unwrap().unwrap();
+    assert_eq!(after.bundle.identity, new);
+    after.bundle.identity = old.clone();
+    assert_eq!(after, before, "all else is as it was");
+    assert!(store.held_by(FLEET, &old).unwrap().is_empty());
+    assert_eq!(store.held_by(FLEET, &new).unwrap(), [given.id]);
+    drop(store);
+    assert_eq!(found(&place.open()), (both, vec![]));
+    let store = place.open();
+    let nobody = Write::Erase(Erasure {
+        fleet: FLEET,
+        id: identity_id("nobody"),
+        becomes: identity_id("erased-2"),
+    });
+    assert_eq!(commit(&store, &[nobody]), [Applied::Stale]);
 }
 
 pub(crate) fn tokens_end_once<P: Place>() {

@@ -21,6 +21,8 @@ const LINE_LEN_MAX: usize = 1 << 20;
 pub(super) struct Answers {
     body: Incoming,
     begun: Vec<u8>,
+    /// Bytes of `begun` that were handed on.
+    taken: usize,
 }
 
 impl Answers {
@@ -28,17 +30,31 @@ impl Answers {
         Self {
             body,
             begun: Vec::new(),
+            taken: 0,
         }
     }
 
     /// The next one; `None` at the end.
     pub(super) async fn next(&mut self) -> anyhow::Result<Result<Option<Value>, Again>> {
-        loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.begun) {
-                let line: Vec<u8> = self.begun.drain(..=end).collect();
-                let value = serde_json::from_slice(&line);
-                return Ok(Ok(Some(value.context("the server's answer is no JSON")?)));
+        Ok(match self.next_line().await? {
+            Ok(Some(line)) => {
+                let value = serde_json::from_slice(line);
+                Ok(Some(value.context("the server's answer is no JSON")?))
             }
+            Ok(None) => Ok(None),
+            Err(again) => Err(again),
+        })
+    }
+
+    /// The same, as it came.
+    pub(super) async fn next_line(&mut self) -> anyhow::Result<Result<Option<&[u8]>, Again>> {
+        loop {
+            if let Some(len) = memchr::memchr(b'\n', &self.begun[self.taken..]) {
+                let start = self.taken;
+                self.taken += len + 1;
+                return Ok(Ok(Some(&self.begun[start..start + len])));
+            }
+            self.begun.drain(..std::mem::take(&mut self.taken));
             if self.begun.len() > LINE_LEN_MAX {
                 bail!("the server's answer has a line that does not end");
             }
