@@ -33,9 +33,6 @@ const NOT_LATER: &str = "
 
 const TASKS: [&str; 2] = ["lists", "keeping"];
 
-/// How often a node is put to sleep.
-const ROUNDS: usize = 3;
-
 /// Whether a node waits for what the test holds.
 fn blocked(schema: &Schema) -> bool {
     let sql = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -66,20 +63,23 @@ fn ask_for_list(schema: &Schema, server: &Server, round: usize) -> u16 {
     server.get(&format!("/v1/status/{tag:08x}-0"), &[]).status
 }
 
-#[test]
-fn a_node_that_slept_past_its_lease_does_nothing_with_it() {
+/// By turns, `rounds` times, whoever holds the leases is stopped for as long as `asleep_for`, and
+/// until the other has taken them: in the middle of a transaction, and with a list that is signed
+/// and behind it in the queue. Then it wakes.
+fn sleep_past_leases(lease_s: u32, rounds: usize, asleep_for: Duration) {
     let schema = Schema::new();
-    let pair = Pair::over(&schema);
+    let mut pair = Pair::over(&schema);
+    pair.lease_s = lease_s;
     let owner = pair.owner();
     let token = pair.issuers[0].token("revoke,read");
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         pair.issuers[0].fob(&["fleet", "create", &format!("fleet-{round}")]);
     }
     let mut servers = Vec::from([pair.serve(0)]);
     until(|| TASKS.iter().all(|task| holder(&schema, task).is_some()));
     servers.push(pair.serve(1));
     schema.execute(WITNESS);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let (asleep, awake) = (&servers[round % 2], &servers[(round + 1) % 2]);
         assert_eq!(revoke(asleep, &owner, &token), 200);
         let before = holder(&schema, "lists").unwrap();
@@ -92,6 +92,7 @@ fn a_node_that_slept_past_its_lease_does_nothing_with_it() {
             let asking = scope.spawn(|| ask_for_list(&schema, asleep, round));
             thread::sleep(Duration::from_millis(300));
             signal("STOP", asleep);
+            let sleeping = scope.spawn(move || thread::sleep(asleep_for));
             until(|| {
                 let now = TASKS.map(|task| holder(&schema, task));
                 now.iter()
@@ -104,6 +105,8 @@ fn a_node_that_slept_past_its_lease_does_nothing_with_it() {
             }
             let number = || schema.execute("SELECT number FROM leases WHERE name = 'lists'");
             let taken = number();
+            sleeping.join().unwrap();
+            assert_eq!(revoke(awake, &owner, &token), 200);
             signal("CONT", asleep);
             for status in [revoking.join().unwrap(), asking.join().unwrap()] {
                 assert!([200, 503].contains(&status), "{status}");
@@ -118,4 +121,15 @@ fn a_node_that_slept_past_its_lease_does_nothing_with_it() {
     assert_ne!(count("SELECT count(DISTINCT holder) FROM seen"), "1");
     assert_eq!(count(BY_OTHERS), "0");
     assert_eq!(count(NOT_LATER), "0");
+}
+
+#[test]
+fn a_node_that_slept_past_its_lease_does_nothing_with_it() {
+    sleep_past_leases(2, 3, Duration::ZERO);
+}
+
+/// With a lease as long as it is by default.
+#[test]
+fn a_node_that_was_stopped_for_half_a_minute_does_nothing_with_its_lease() {
+    sleep_past_leases(10, 1, Duration::from_secs(30));
 }

@@ -8,6 +8,7 @@ use fob::store::postgres::Postgres;
 use fob::store::{Applied, BundleKey, Redemption, Store, Write};
 
 use super::conformance::Place;
+use super::conformance::rulings::{freeze, release};
 use super::sample::*;
 use crate::support::database::Schema;
 
@@ -134,4 +135,20 @@ fn transactions_that_lock_each_other_out_are_tried_again() {
     }
     let next = commit(&stores[1], &[Write::PinAttempt(authorization_id(7), 1)]);
     assert_eq!(next, [Applied::PinAttempts(5)], "each was counted");
+}
+
+#[test]
+fn what_one_node_freezes_no_other_issues_from_then_on() {
+    let (_schema, stores) = two();
+    for n in 0..ROUNDS {
+        let [(_, on_time), (_, late)] = from_each(&order(n, None));
+        let frozen = [freeze(Some("V-1"))];
+        let answers = at_once(&stores, [frozen.to_vec(), on_time]);
+        assert_eq!(answers[0], [Applied::Done]);
+        assert!([Applied::Done, Applied::Stale].contains(&answers[1][0]));
+        for store in &stores {
+            assert_eq!(commit(store, &late), [Applied::Stale], "{n}");
+        }
+        done(&stores[usize::from(n % 2)], &[release(Some("V-1"))]);
+    }
 }

@@ -80,7 +80,8 @@ pub(super) struct RuledRow {
     /// The version of its newest rules, and the number of its last decision; 0 is none.
     pub(super) version: u32,
     pub(super) acts: u64,
-    /// What is frozen, as its column has it.
+    /// What is frozen, as its column has it: all of it where the fleet rules, otherwise what
+    /// matters to the transaction.
     pub(super) frozen: HashSet<String>,
     pub(super) day: Option<QuotaDay>,
 }

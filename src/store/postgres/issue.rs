@@ -10,6 +10,7 @@ use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
     Author, Authorization, AuthorizationId, Bundle, FleetId, Reason, Reasons, TerminalId,
 };
+use crate::store::encoding::rulings::name as brake_name;
 use crate::store::encoding::words;
 use crate::store::{
     Applied, NewAuthorization, OrderRequest, Proof, Redemption, Renewal, Request, SignedBundle,
@@ -215,15 +216,23 @@ fn is_open(ground: &Ground, bundle: &Bundle) -> bool {
 /// Whether what a bundle rests on stands: the conditions that [`Redemption`] documents, apart from
 /// those on its authorization.
 fn stands(ground: &Ground, bundle: &Bundle, terminal: Option<&TerminalId>) -> bool {
+    may_have_keys(ground, bundle) && with_suspended(ground, bundle, terminal) == Some(Reasons::NONE)
+}
+
+/// Whether new keys may be issued at all: the identity is not held, and nothing is frozen.
+pub(super) fn may_have_keys(ground: &Ground, bundle: &Bundle) -> bool {
     let identity = ground
         .identities
         .get(&(bundle.fleet, bundle.identity.clone()));
-    identity.is_some_and(|row| !row.held)
-        && with_suspended(ground, bundle, terminal) == Some(Reasons::NONE)
+    let frozen = ground.ruled.get(&bundle.fleet).is_some_and(|row| {
+        let is_frozen = |of| row.frozen.contains(brake_name(of));
+        is_frozen(None) || is_frozen(Some(&bundle.vehicle))
+    });
+    identity.is_some_and(|row| !row.held) && !frozen
 }
 
-/// The same where vehicle or identity may be suspended, and the identity held; and which of them
-/// are suspended.
+/// The same where vehicle or identity may be suspended, and new keys withheld; and which of them are
+/// suspended.
 pub(super) fn with_suspended(
     ground: &Ground,
     bundle: &Bundle,

@@ -62,6 +62,7 @@ use tokio_postgres::Row as SqlRow;
 use uuid::Uuid;
 
 pub use config::PostgresConfig;
+pub use nodes::ThereNode;
 
 use self::news::Ear;
 use self::readers::Readers;

@@ -44,6 +44,8 @@ pub(super) struct Needs {
     pub(super) marks: BTreeSet<(u32, u64, u32)>,
     /// Fleets whose rulings are read.
     pub(super) ruled: BTreeSet<FleetId>,
+    /// Fleets of which is read whether they, or any of `vehicles`, are frozen.
+    pub(super) braked: BTreeSet<FleetId>,
     /// Fleets whose status indexes are counted out.
     pub(super) counters: BTreeSet<FleetId>,
     /// Leases under which something is done.
@@ -154,6 +156,7 @@ impl Needs {
     fn redemption(&mut self, redemption: &Redemption) {
         let bundle = &redemption.signed.bundle;
         self.signed(&redemption.signed, redemption.terminal.as_ref());
+        self.braked.insert(bundle.fleet);
         self.bundles.insert(bundle.id);
         match &redemption.order {
             None => drop(self.authorizations.insert(bundle.authorization)),
@@ -186,6 +189,7 @@ impl Needs {
         self.bundles_of.insert(authorization.id);
         if let Some(again) = &amendment.reissue {
             self.signed(&again.signed, again.terminal.as_ref());
+            self.braked.insert(authorization.fleet);
         }
         self.command(authorization.fleet, amendment.by.as_ref());
         self.request(amendment.request.as_ref());

@@ -122,8 +122,17 @@ pub(super) fn query(kind: Kind) -> (&'static str, export::Read) {
 }
 
 impl<'a> Survey<'a> {
-    /// What stands of fleets that rule.
+    /// What stands of fleets that rule, and what is frozen of those that issue.
     pub(super) fn ruled(&mut self, needs: &'a Needs) {
+        // The fleet itself stands there as no vehicle.
+        let vehicles = needs.vehicles.iter().map(|(_, id)| Some(id)).chain([None]);
+        let vehicles: Vec<&str> = vehicles.map(name).collect();
+        self.ask(
+            !needs.braked.is_empty(),
+            "SELECT fleet, vehicle FROM brakes WHERE fleet = ANY($1) AND vehicle = ANY($2)",
+            values![uuids(needs.braked.iter().map(|id| &id.0)), vehicles],
+            brake,
+        );
         let wanted = !needs.ruled.is_empty();
         let fleets = || uuids(needs.ruled.iter().map(|id| &id.0));
         self.ask(
@@ -142,10 +151,7 @@ impl<'a> Survey<'a> {
             wanted,
             "SELECT fleet, vehicle FROM brakes WHERE fleet = ANY($1)",
             values![fleets()],
-            |ground, row| {
-                of(ground, row)?.frozen.insert(text(row, 1)?.into());
-                Ok(())
-            },
+            brake,
         );
         self.ask(
             wanted,
@@ -157,6 +163,11 @@ impl<'a> Survey<'a> {
             },
         );
     }
+}
+
+fn brake(ground: &mut Ground, row: &SqlRow) -> Result<(), StoreError> {
+    of(ground, row)?.frozen.insert(text(row, 1)?.into());
+    Ok(())
 }
 
 fn of<'a>(ground: &'a mut Ground, row: &SqlRow) -> Result<&'a mut RuledRow, StoreError> {

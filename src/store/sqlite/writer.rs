@@ -311,7 +311,10 @@ impl Transaction<'_> {
             Write::Contact(fleet, vehicle, contact) => {
                 statuses::contact(connection, fleet, vehicle, contact)
             }
-            Write::Rule(ruled) => rulings::rule(connection, ruled),
+            Write::Rule(ruled) => {
+                self.standings.forget_frozen(&ruled.fleet);
+                rulings::rule(connection, ruled)
+            }
             Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
         }
     }
