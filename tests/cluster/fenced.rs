@@ -23,7 +23,10 @@ fn a_database_is_not_fenced_beneath_a_node() {
     let known = || schema.execute("SELECT count(*) FROM nodes").unwrap();
     let before = known();
     let said = pair.issuers[1].fob_fails(&["restore"]);
-    assert!(said.contains("this database is served from: node"), "{said}");
+    assert!(
+        said.contains("this database is served from: node"),
+        "{said}"
+    );
     assert!(said.contains("Stop every server"), "{said}");
     assert_ne!(known(), before, "it has said that it is there");
     let restores = || schema.execute("SELECT count(*) FROM restores").unwrap();

@@ -131,9 +131,11 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
     };
     let report = bench.measure(&bearer)?;
     print(common, &report, |report| {
-        let rounds = report.round_trips_per_commit.map_or_else(String::new, |rounds| {
-            format!(", {rounds:.2} round trips to the database for each")
-        });
+        let rounds = report
+            .round_trips_per_commit
+            .map_or_else(String::new, |rounds| {
+                format!(", {rounds:.2} round trips to the database for each")
+            });
         format!(
             "{} keys a second with {} keys a bundle, {:.2} of the ceiling of {:.0} signatures a second\n\
              {} signatures, {} commits{rounds}, p50 {:.2} ms, p99 {:.2} ms",

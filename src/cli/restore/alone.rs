@@ -28,8 +28,10 @@ pub(super) fn check(config: &Config) -> anyhow::Result<()> {
     };
     let store = place::database(at, password_file.as_deref())?;
     let listen = config.engine.lease.min(LISTEN_MAX);
-    let bar = ProgressBar::new_spinner()
-        .with_message(format!("listening for {} s whether a node serves", listen.as_secs()));
+    let bar = ProgressBar::new_spinner().with_message(format!(
+        "listening for {} s whether a node serves",
+        listen.as_secs()
+    ));
     bar.enable_steady_tick(Duration::from_millis(200));
     let there = listen_for(&store, listen);
     bar.finish_and_clear();

@@ -28,6 +28,8 @@ pub(super) struct Ground {
     pub(super) settings: HashMap<String, String>,
     /// Whether a fleet is active.
     pub(super) fleets: HashMap<FleetId, bool>,
+    /// How often it has changed how anything of it stands.
+    pub(super) counts: HashMap<FleetId, i64>,
     /// Ids, names and tags that are taken.
     pub(super) fleets_taken: (HashSet<FleetId>, HashSet<String>, HashSet<u32>),
     pub(super) functions: HashMap<(FleetId, FunctionCode), Arc<str>>,
@@ -62,6 +64,7 @@ pub(super) struct Ground {
 /// A key by fleet tag, list and index.
 pub(super) type KeyPlace = (u32, u64, u32);
 
+#[derive(Clone)]
 pub(super) struct VehicleRow {
     pub(super) status: i64,
     pub(super) epoch: u32,
@@ -80,12 +83,12 @@ pub(super) struct RuledRow {
     /// The version of its newest rules, and the number of its last decision; 0 is none.
     pub(super) version: u32,
     pub(super) acts: u64,
-    /// What is frozen, as its column has it: all of it where the fleet rules, otherwise what
-    /// matters to the transaction.
+    /// What is frozen, as its column has it.
     pub(super) frozen: HashSet<String>,
     pub(super) day: Option<QuotaDay>,
 }
 
+#[derive(Clone)]
 pub(super) struct TerminalRow {
     pub(super) status: i64,
     pub(super) identity: IdentityId,

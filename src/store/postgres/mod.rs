@@ -6,8 +6,8 @@
 //!
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
 //! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
-//! `needs` says what its writes rest on, `survey` (with `surveyed`) locks and reads that into a
-//! `ground`, on which `decide`, `issue`, `amend` and `rulings` decide each write, and `write` (with
+//! `needs` says what its writes rest on, `standings` what of that is known, `survey` (with
+//! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend` and `rulings` decide each write, and `write` (with
 //! `write_registry`, `write_issued` and `rulings`) writes what was decided; `purge` ends what is
 //! over; `touched` is what others have to hear of it. `load` and `read` answer questions over the
 //! connections of `readers`, `news` says what others have changed, `nodes` is who does what only one
@@ -42,6 +42,7 @@ mod rows;
 mod rulings;
 mod schema;
 mod session;
+mod standings;
 mod survey;
 mod surveyed;
 mod tls;
@@ -243,6 +244,11 @@ impl Postgres {
             written
         };
         self.read(ask)
+    }
+
+    fn forget(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.forget();
     }
 
     fn check_open(&self) -> Result<(), StoreError> {

@@ -37,6 +37,8 @@ pub(super) struct Needs {
     /// Bundles by their ids, and those issued on authorizations.
     pub(super) bundles: BTreeSet<BundleId>,
     pub(super) bundles_of: BTreeSet<AuthorizationId>,
+    /// Ids that new bundles are to have.
+    pub(super) claimed: BTreeSet<BundleId>,
     pub(super) answers: BTreeSet<OrderPlace>,
     /// Bundles that are signed again as they are.
     pub(super) renewed: BTreeSet<BundleId>,
@@ -44,7 +46,7 @@ pub(super) struct Needs {
     pub(super) marks: BTreeSet<(u32, u64, u32)>,
     /// Fleets whose rulings are read.
     pub(super) ruled: BTreeSet<FleetId>,
-    /// Fleets of which is read whether they, or any of `vehicles`, are frozen.
+    /// Fleets of which is read what is frozen.
     pub(super) braked: BTreeSet<FleetId>,
     /// Fleets whose status indexes are counted out.
     pub(super) counters: BTreeSet<FleetId>,
@@ -61,6 +63,12 @@ impl Needs {
             needs.add(write);
         }
         needs
+    }
+
+    /// Takes it for granted that what is to be new is new: the database refuses it otherwise.
+    pub(super) fn trust(&mut self) {
+        self.claimed.clear();
+        self.answers.clear();
     }
 
     fn add(&mut self, write: &Write) {
@@ -157,7 +165,7 @@ impl Needs {
         let bundle = &redemption.signed.bundle;
         self.signed(&redemption.signed, redemption.terminal.as_ref());
         self.braked.insert(bundle.fleet);
-        self.bundles.insert(bundle.id);
+        self.claimed.insert(bundle.id);
         match &redemption.order {
             None => drop(self.authorizations.insert(bundle.authorization)),
             Some(order) => {

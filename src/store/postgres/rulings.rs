@@ -124,14 +124,15 @@ pub(super) fn query(kind: Kind) -> (&'static str, export::Read) {
 impl<'a> Survey<'a> {
     /// What stands of fleets that rule, and what is frozen of those that issue.
     pub(super) fn ruled(&mut self, needs: &'a Needs) {
-        // The fleet itself stands there as no vehicle.
-        let vehicles = needs.vehicles.iter().map(|(_, id)| Some(id)).chain([None]);
-        let vehicles: Vec<&str> = vehicles.map(name).collect();
+        let frozen = needs.braked.union(&needs.ruled);
         self.ask(
-            !needs.braked.is_empty(),
-            "SELECT fleet, vehicle FROM brakes WHERE fleet = ANY($1) AND vehicle = ANY($2)",
-            values![uuids(needs.braked.iter().map(|id| &id.0)), vehicles],
-            brake,
+            !(needs.braked.is_empty() && needs.ruled.is_empty()),
+            "SELECT fleet, vehicle FROM brakes WHERE fleet = ANY($1)",
+            values![uuids(frozen.map(|id| &id.0))],
+            |ground, row| {
+                of(ground, row)?.frozen.insert(text(row, 1)?.into());
+                Ok(())
+            },
         );
         let wanted = !needs.ruled.is_empty();
         let fleets = || uuids(needs.ruled.iter().map(|id| &id.0));
@@ -149,12 +150,6 @@ impl<'a> Survey<'a> {
         );
         self.ask(
             wanted,
-            "SELECT fleet, vehicle FROM brakes WHERE fleet = ANY($1)",
-            values![fleets()],
-            brake,
-        );
-        self.ask(
-            wanted,
             "SELECT fleet, day, base, approved FROM quotas WHERE fleet = ANY($1)",
             values![fleets()],
             |ground, row| {
@@ -163,11 +158,6 @@ impl<'a> Survey<'a> {
             },
         );
     }
-}
-
-fn brake(ground: &mut Ground, row: &SqlRow) -> Result<(), StoreError> {
-    of(ground, row)?.frozen.insert(text(row, 1)?.into());
-    Ok(())
 }
 
 fn of<'a>(ground: &'a mut Ground, row: &SqlRow) -> Result<&'a mut RuledRow, StoreError> {
@@ -200,6 +190,7 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
             };
             let is_new = known.frozen.insert(place.clone());
             if is_new {
+                changes.standings.insert(fleet);
                 changes.brakes.insert((fleet, place), Some(frozen));
             }
             is_new
@@ -208,6 +199,7 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
             let place = name(vehicle.as_ref());
             let was = known.frozen.remove(place);
             if was {
+                changes.standings.insert(fleet);
                 changes.brakes.insert((fleet, place.to_owned()), None);
             }
             was

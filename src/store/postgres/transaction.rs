@@ -20,6 +20,7 @@ use super::ground::Ground;
 use super::needs::Needs;
 use super::purge;
 use super::session::{Address, Ask, Session, Unanswered, values};
+use super::standings::Standings;
 use super::survey::Survey;
 use super::touched::Touched;
 use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
@@ -41,6 +42,9 @@ pub(super) struct Writer {
     turn: Vec<Uuid>,
     /// How often this transaction has stepped back for others.
     stepped_back: u32,
+    /// Whether something stood in its way: then what is to be new is looked for.
+    in_the_way: bool,
+    standings: Standings,
     contexts: Contexts,
 }
 
@@ -90,8 +94,16 @@ impl Writer {
             in_doubt: false,
             turn: Vec::new(),
             stepped_back: 0,
+            in_the_way: false,
+            standings: Standings::default(),
             contexts: Contexts::default(),
         }
+    }
+
+    /// Forgets what it knows of the database, which was emptied or filled by other means.
+    pub(super) fn forget(&mut self) {
+        self.standings = Standings::default();
+        self.contexts = Contexts::default();
     }
 
     /// The last transaction that was committed.
@@ -135,7 +147,7 @@ impl Writer {
     ) -> Result<Vec<Applied>, StoreError> {
         let mut connected_anew = false;
         let mut attempt = 0;
-        (self.turn, self.stepped_back) = (Vec::new(), 0);
+        (self.turn, self.stepped_back, self.in_the_way) = (Vec::new(), 0, false);
         loop {
             attempt += 1;
             let why = match self.attempt(address, writes).await {
@@ -148,6 +160,7 @@ impl Writer {
                     continue;
                 }
                 Err(Ended::Again(why)) => {
+                    self.in_the_way = true;
                     self.ask_for_turn(writes).await;
                     why
                 }
@@ -187,9 +200,14 @@ impl Writer {
             let session = Session::open(address).await.map_err(Ended::Lost)?;
             self.check_reached(&session).await?;
             self.session = Some(session);
+            self.standings = Standings::default();
         }
         self.number += 1;
         let ended = self.run(writes).await;
+        if ended.is_err() {
+            // Some of it may have been read of what was taken back.
+            self.standings = Standings::default();
+        }
         match &ended {
             Ok(_) => self.contexts.committed(),
             Err(Ended::Lost(_) | Ended::InDoubt(..)) => self.session = None,
@@ -225,7 +243,7 @@ impl Writer {
             let mut asks = Vec::new();
             match part {
                 Part::Writes(writes) => {
-                    let needs = Needs::of(writes);
+                    let mut needs = Needs::of(writes);
                     let impatient = self.turn.is_empty() && !needs.fleets_alone.is_empty();
                     let begin = match impatient {
                         true => turn::BEGIN_IMPATIENT,
@@ -233,10 +251,19 @@ impl Writer {
                     };
                     let begin = (!begun).then_some(begin);
                     let heed = self.stepped_back < STEPS_BACK_MAX;
+                    if !self.in_the_way {
+                        needs.trust();
+                    }
+                    let relied = self.standings.recall(&mut needs, &mut ground);
                     survey(session, &needs, begin, heed, &mut ground).await?;
                     if ground.turn_of_another {
                         return Err(Ended::SteppedBack);
                     }
+                    if !self.standings.stand(&relied, &ground) {
+                        (needs, ground) = (Needs::of(writes), Ground::default());
+                        survey(session, &needs, None, false, &mut ground).await?;
+                    }
+                    self.standings.learn(&needs, &ground);
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
                     }
@@ -247,6 +274,7 @@ impl Writer {
                     }
                     missed |= ground.is_changed();
                     touched.add(&ground);
+                    self.standings.forget(&ground);
                     asks = Writing::of(&ground, &mut self.contexts)?.0;
                 }
                 Part::Purge(before, at_most, lease) => {

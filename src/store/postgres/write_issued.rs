@@ -1,9 +1,11 @@
 //! What is authorized, issued and ended: its part of a transaction's writes; floor 2,
 //! `store/postgres`.
 
+use std::collections::BTreeMap;
+
 use super::bundle_body;
 use super::contexts::Contexts;
-use super::ground::{AuthorizationRow, Ground, KeyPlace, Whole, Written};
+use super::ground::{AuthorizationRow, Ground, KeyPlace, NewBundle, Whole, Written};
 use super::session::{Value, values};
 use super::write::{Writing, each, try_each, uuid};
 use crate::domain::{AuthorizationId, FleetId, Held, KeyStatus, VehicleId};
@@ -134,30 +136,43 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
-        let of = |row: &'a super::ground::NewBundle| &row.signed.bundle().bundle;
-        self.put(
-            "INSERT INTO bundles (id, version, fleet, authorization_id, vehicle, identity, epoch,
-             author, terminal, issuer, subjects, ends, format, body)
-             SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[],
-             $6::text[], $7::bytea[], $8::uuid[], $9::text[], $10::uuid[], $11::uuid[],
-             $12::bigint[], $13::bigint[], $14::bytea[])",
-            vec![
-                each(rows, |it| uuid(&of(it).id.0)),
-                each(rows, |it| i64::from(of(it).version)),
-                each(rows, |it| uuid(&of(it).fleet.0)),
-                each(rows, |it| uuid(&of(it).authorization.0)),
-                each(rows, |it| of(it).vehicle.as_str()),
-                each(rows, |it| of(it).identity.as_str()),
-                each(rows, |it| &of(it).epoch.0[..]),
-                each(rows, |it| it.author.map(|id| uuid(&id.0))),
-                each(rows, |it| it.terminal.as_ref().map(|id| id.as_str())),
-                Box::new(issuers),
-                Box::new(subjects),
-                try_each(rows, |it| column(of(it).window.not_after))?,
-                each(rows, |_| bundle_body::FORMAT),
-                try_each(rows, |it| bundle_body::encode(it.signed.bundle()))?,
-            ],
-        );
+        // What many have in common is sent once: each column of an array costs the database as
+        // much as an index.
+        let mut alike: BTreeMap<_, Vec<&NewBundle>> = BTreeMap::new();
+        for ((row, issuer), subjects) in rows.iter().zip(issuers).zip(subjects) {
+            let of = &row.signed.bundle().bundle;
+            let key = (of.fleet, of.epoch, of.version, row.author, issuer, subjects);
+            alike.entry(key).or_default().push(row);
+        }
+        for ((fleet, epoch, version, author, issuer, subjects), rows) in alike {
+            let of = |row: &'a NewBundle| &row.signed.bundle().bundle;
+            let rows = || rows.iter().copied();
+            self.put(
+                "INSERT INTO bundles (id, version, fleet, authorization_id, vehicle, identity,
+                 epoch, author, terminal, issuer, subjects, ends, format, body)
+                 SELECT id, $1, $2, authorization_id, vehicle, identity, $3, $4, terminal, $5, $6,
+                 ends, $7, body
+                 FROM unnest($8::uuid[], $9::uuid[], $10::text[], $11::text[], $12::text[],
+                 $13::bigint[], $14::bytea[])
+                 k (id, authorization_id, vehicle, identity, terminal, ends, body)",
+                vec![
+                    Box::new(i64::from(version)),
+                    Box::new(uuid(&fleet.0)),
+                    Box::new(epoch.0.to_vec()),
+                    Box::new(author.map(|id| uuid(&id.0))),
+                    Box::new(issuer),
+                    Box::new(subjects),
+                    Box::new(bundle_body::FORMAT),
+                    each(rows(), |it| uuid(&of(it).id.0)),
+                    each(rows(), |it| uuid(&of(it).authorization.0)),
+                    each(rows(), |it| of(it).vehicle.as_str()),
+                    each(rows(), |it| of(it).identity.as_str()),
+                    each(rows(), |it| it.terminal.as_ref().map(|id| id.as_str())),
+                    try_each(rows(), |it| column(of(it).window.not_after))?,
+                    try_each(rows(), |it| bundle_body::encode(it.signed.bundle()))?,
+                ],
+            );
+        }
         Ok(())
     }
 
