@@ -54,6 +54,8 @@ pub(super) struct Needs {
     pub(super) leases: BTreeSet<Task>,
     /// Whether amendments are counted.
     pub(super) amendments: bool,
+    /// Whether what is to be new is not looked for.
+    trusting: bool,
 }
 
 impl Needs {
@@ -65,10 +67,17 @@ impl Needs {
         needs
     }
 
-    /// Takes it for granted that what is to be new is new: the database refuses it otherwise.
-    pub(super) fn trust(&mut self) {
-        self.claimed.clear();
-        self.answers.clear();
+    /// The same, where it is taken for granted that what is to be new is new: the database refuses
+    /// it otherwise.
+    pub(super) fn trusting(writes: &[Write]) -> Self {
+        let mut needs = Self {
+            trusting: true,
+            ..Self::default()
+        };
+        for write in writes {
+            needs.add(write);
+        }
+        needs
     }
 
     fn add(&mut self, write: &Write) {
@@ -165,9 +174,12 @@ impl Needs {
         let bundle = &redemption.signed.bundle;
         self.signed(&redemption.signed, redemption.terminal.as_ref());
         self.braked.insert(bundle.fleet);
-        self.claimed.insert(bundle.id);
+        if !self.trusting {
+            self.claimed.insert(bundle.id);
+        }
         match &redemption.order {
             None => drop(self.authorizations.insert(bundle.authorization)),
+            Some(_) if self.trusting => {}
             Some(order) => {
                 let request = order.request.as_ref();
                 self.answers

@@ -104,9 +104,8 @@ impl Standings {
             self.0.insert(*fleet, new);
         }
         // What was read without their fleet being held may be of another count.
-        let held = |fleet: &FleetId| {
-            needs.fleets.contains(fleet) && !needs.fleets_alone.contains(fleet)
-        };
+        let held =
+            |fleet: &FleetId| needs.fleets.contains(fleet) && !needs.fleets_alone.contains(fleet);
         for name in needs.vehicles.iter().filter(|it| held(&it.0)) {
             if let (Some(of), Some(row)) = (self.0.get_mut(&name.0), ground.vehicles.get(name)) {
                 remember(&mut of.vehicles, &name.1, row);

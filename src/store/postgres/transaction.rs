@@ -243,7 +243,10 @@ impl Writer {
             let mut asks = Vec::new();
             match part {
                 Part::Writes(writes) => {
-                    let mut needs = Needs::of(writes);
+                    let mut needs = match self.in_the_way {
+                        false => Needs::trusting(writes),
+                        true => Needs::of(writes),
+                    };
                     let impatient = self.turn.is_empty() && !needs.fleets_alone.is_empty();
                     let begin = match impatient {
                         true => turn::BEGIN_IMPATIENT,
@@ -251,9 +254,6 @@ impl Writer {
                     };
                     let begin = (!begun).then_some(begin);
                     let heed = self.stepped_back < STEPS_BACK_MAX;
-                    if !self.in_the_way {
-                        needs.trust();
-                    }
                     let relied = self.standings.recall(&mut needs, &mut ground);
                     survey(session, &needs, begin, heed, &mut ground).await?;
                     if ground.turn_of_another {

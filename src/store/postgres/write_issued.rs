@@ -12,6 +12,9 @@ use crate::domain::{AuthorizationId, FleetId, Held, KeyStatus, VehicleId};
 use crate::store::encoding::{authorization_body, column, words};
 use crate::store::{Contact, StoreError};
 
+/// Bundles of one statement: the database begins with the first while the next are written.
+const SENT_AT_ONCE: usize = 256;
+
 impl<'a> Writing<'a> {
     pub(super) fn authorizations(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
         let (mut marks, mut whole, mut new) = (Vec::new(), Vec::new(), Vec::new());
@@ -144,8 +147,12 @@ impl<'a> Writing<'a> {
             let key = (of.fleet, of.epoch, of.version, row.author, issuer, subjects);
             alike.entry(key).or_default().push(row);
         }
-        for ((fleet, epoch, version, author, issuer, subjects), rows) in alike {
+        let chunks = alike
+            .iter()
+            .flat_map(|(key, rows)| rows.chunks(SENT_AT_ONCE).map(move |some| (*key, some)));
+        for ((fleet, epoch, version, author, issuer, subjects), rows) in chunks {
             let of = |row: &'a NewBundle| &row.signed.bundle().bundle;
+            let rows: Vec<&NewBundle> = rows.to_vec();
             let rows = || rows.iter().copied();
             self.put(
                 "INSERT INTO bundles (id, version, fleet, authorization_id, vehicle, identity,
@@ -169,7 +176,7 @@ impl<'a> Writing<'a> {
                     each(rows(), |it| of(it).identity.as_str()),
                     each(rows(), |it| it.terminal.as_ref().map(|id| id.as_str())),
                     try_each(rows(), |it| column(of(it).window.not_after))?,
-                    try_each(rows(), |it| bundle_body::encode(it.signed.bundle()))?,
+                    each(rows(), |it| bundle_body::Unwritten(it.signed.bundle())),
                 ],
             );
         }
