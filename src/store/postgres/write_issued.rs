@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use super::bundle_body;
 use super::contexts::Contexts;
-use super::ground::{AuthorizationRow, Ground, KeyPlace, NewBundle, Whole, Written};
+use super::ground::{
+    AuthorizationRow, Ground, KeyPlace, NewAnswer, NewBundle, Whole, Written,
+};
 use super::session::{Value, values};
 use super::write::{Writing, each, try_each, uuid};
 use crate::domain::{AuthorizationId, FleetId, Held, KeyStatus, VehicleId};
@@ -188,18 +190,26 @@ impl<'a> Writing<'a> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.put(
-            "INSERT INTO answered (call, reference, digest, bundle, ends)
-             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::uuid[],
-             $5::bigint[])",
-            vec![
-                each(rows, |it| &it.call[..]),
-                each(rows, |it| &it.reference[..]),
-                each(rows, |it| &it.digest[..]),
-                each(rows, |it| uuid(&it.bundle.0)),
-                try_each(rows, |it| column(it.ends))?,
-            ],
-        );
+        let mut alike: BTreeMap<_, Vec<&NewAnswer>> = BTreeMap::new();
+        for row in rows {
+            alike.entry(&row.call).or_default().push(row);
+        }
+        for (call, rows) in alike {
+            let rows = || rows.iter().copied();
+            self.put(
+                "INSERT INTO answered (call, reference, digest, bundle, ends)
+                 SELECT $1, reference, digest, bundle, ends
+                 FROM unnest($2::bytea[], $3::bytea[], $4::uuid[], $5::bigint[])
+                 k (reference, digest, bundle, ends)",
+                vec![
+                    Box::new(&call[..]),
+                    each(rows(), |it| &it.reference[..]),
+                    each(rows(), |it| &it.digest[..]),
+                    each(rows(), |it| uuid(&it.bundle.0)),
+                    try_each(rows(), |it| column(it.ends))?,
+                ],
+            );
+        }
         Ok(())
     }
 
