@@ -116,6 +116,8 @@ impl Writer {
 
     /// Takes in what another store gave out.
     pub(super) fn import(&mut self, entries: &[Entry], reached: &str) -> Outcome {
+        // What stands otherwise by it does so behind its back.
+        self.memory.standings = Standings::default();
         self.in_one(|transaction| {
             let mut answers = Answers::new();
             for entry in entries {
