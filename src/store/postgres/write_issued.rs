@@ -141,8 +141,8 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
-        // What many have in common is sent once: each column of an array costs the database as
-        // much as an index.
+        // What many have in common is sent once. Arrays are taken apart beside each other, in the
+        // list of columns: as a table, the database would write each of them down first.
         let mut alike: BTreeMap<_, Vec<&NewBundle>> = BTreeMap::new();
         for ((row, issuer), subjects) in rows.iter().zip(issuers).zip(subjects) {
             let of = &row.signed.bundle().bundle;
@@ -159,11 +159,9 @@ impl<'a> Writing<'a> {
             self.put(
                 "INSERT INTO bundles (id, version, fleet, authorization_id, vehicle, identity,
                  epoch, author, terminal, issuer, subjects, ends, format, body)
-                 SELECT id, $1, $2, authorization_id, vehicle, identity, $3, $4, terminal, $5, $6,
-                 ends, $7, body
-                 FROM unnest($8::uuid[], $9::uuid[], $10::text[], $11::text[], $12::text[],
-                 $13::bigint[], $14::bytea[])
-                 k (id, authorization_id, vehicle, identity, terminal, ends, body)",
+                 SELECT unnest($8::uuid[]), $1, $2, unnest($9::uuid[]), unnest($10::text[]),
+                 unnest($11::text[]), $3, $4, unnest($12::text[]), $5, $6, unnest($13::bigint[]),
+                 $7, unnest($14::bytea[])",
                 vec![
                     Box::new(i64::from(version)),
                     Box::new(uuid(&fleet.0)),
@@ -198,9 +196,8 @@ impl<'a> Writing<'a> {
             let rows = || rows.iter().copied();
             self.put(
                 "INSERT INTO answered (call, reference, digest, bundle, ends)
-                 SELECT $1, reference, digest, bundle, ends
-                 FROM unnest($2::bytea[], $3::bytea[], $4::uuid[], $5::bigint[])
-                 k (reference, digest, bundle, ends)",
+                 SELECT $1, unnest($2::bytea[]), unnest($3::bytea[]), unnest($4::uuid[]),
+                 unnest($5::bigint[])",
                 vec![
                     Box::new(&call[..]),
                     each(rows(), |it| &it.reference[..]),
