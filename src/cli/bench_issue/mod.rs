@@ -61,7 +61,7 @@ struct Report {
     ratio: f64,
     hsm_signatures: u64,
     commits: u64,
-    /// To a database and back, for each commit.
+    /// To a database and back to commit, for each commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trips_per_commit: Option<f64>,
     p50_ms: f64,

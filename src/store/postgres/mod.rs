@@ -160,7 +160,7 @@ impl Postgres {
         address: Address,
         runtime: Runtime,
     ) -> Result<Self, StoreError> {
-        let session = runtime.block_on(checked(&address))?;
+        let session = runtime.block_on(checked(&address))?.committing(&address);
         let mut process = [0; 16];
         aws_lc_rs::rand::fill(&mut process)
             .map_err(|_| StoreError::Failed("no random number".into()))?;
@@ -200,6 +200,11 @@ impl Postgres {
     /// Round trips to the database so far.
     pub fn round_trips(&self) -> u64 {
         self.address.rounds()
+    }
+
+    /// Those of them that were made to commit something; without what is heard and read beside it.
+    pub fn commit_round_trips(&self) -> u64 {
+        self.address.commit_rounds()
     }
 
     /// Waits for `asking`, in the caller's thread.
@@ -345,7 +350,7 @@ impl Store for Postgres {
         self.readers.close();
         self.beside.close();
         self.wait(async {
-            let session = checked(&self.address).await?;
+            let session = checked(&self.address).await?.committing(&self.address);
             writer.resume(session).await
         })?;
         self.closed.store(false, Ordering::Release);

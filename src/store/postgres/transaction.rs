@@ -198,6 +198,7 @@ impl Writer {
     ) -> Result<Vec<Applied>, Ended> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
             let session = Session::open(address).await.map_err(Ended::Lost)?;
+            let session = session.committing(address);
             self.check_reached(&session).await?;
             self.session = Some(session);
             self.standings = Standings::default();
@@ -343,7 +344,7 @@ impl Writer {
 
     /// Connects anew and finds out what became of the last transaction.
     async fn look(&mut self, address: &Address) -> Result<bool, StoreError> {
-        self.session = Some(Session::open(address).await?);
+        self.session = Some(Session::open(address).await?.committing(address));
         self.read_back().await
     }
 
