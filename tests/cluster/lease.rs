@@ -56,6 +56,14 @@ fn revoke(server: &Server, owner: &Phone, token: &str) -> u16 {
     act(server, token, "revocations", ("authorization", &id)).status
 }
 
+/// How much a node has had signed.
+fn signatures(server: &Server) -> u64 {
+    let told = server.get("/metrics", &[]).text();
+    let name = "fob_hsm_signatures_total ";
+    let line = told.lines().find_map(|line| line.strip_prefix(name));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
 fn authorized(server: &Server, owner: &Phone) -> bool {
     let command = authorization("DEMO-0004", &["doors.unlock"]);
     server.command(&owner.command(PUBLIC, &command)).status == 201
@@ -94,7 +102,9 @@ fn sleep_past_leases(lease_s: u32, rounds: usize, asleep_for: Duration) {
             let waits = schema.hold(waits);
             let revoking = scope.spawn(|| revoke(asleep, &owner, &token));
             until(|| blocked(&schema));
+            let signed = signatures(asleep);
             let asking = scope.spawn(|| ask_for_list(&schema, asleep, round));
+            until(|| signatures(asleep) > signed);
             thread::sleep(Duration::from_millis(300));
             signal("STOP", asleep);
             let sleeping = scope.spawn(move || thread::sleep(asleep_for));

@@ -181,13 +181,9 @@ pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
 pub(super) fn follow(ground: &mut Ground, following: &Following) -> Applied {
     let fleet = following.fleet;
     let active = match &following.of {
-        Followed::Identity(id) => ground
-            .identities
-            .get(&(fleet, id.clone()))
-            .map(|row| row.active),
+        Followed::Identity(id) => ground.identity(fleet, id).map(|row| row.active),
         Followed::Vehicle(id) => ground
-            .vehicles
-            .get(&(fleet, id.clone()))
+            .vehicle(fleet, id)
             .map(|row| row.status == words::ACTIVE),
     };
     let wanted = words::status(following.status) == words::ACTIVE;

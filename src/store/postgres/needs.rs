@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ground::OrderPlace;
+use super::standings::Standings;
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Mark, TerminalId, TokenId,
@@ -67,17 +68,33 @@ impl Needs {
         needs
     }
 
-    /// The same, where it is taken for granted that what is to be new is new: the database refuses
-    /// it otherwise.
-    pub(super) fn trusting(writes: &[Write]) -> Self {
+    /// The same, where it is taken for granted that what is to be new is new, since the database
+    /// refuses it otherwise; without what redemptions rest on that is known.
+    pub(super) fn trusting(writes: &[Write], known: &Standings) -> Self {
         let mut needs = Self {
             trusting: true,
             ..Self::default()
         };
+        let mut relied = BTreeSet::new();
         for write in writes {
-            needs.add(write);
+            match write {
+                Write::Redeem(it) if known.knows(&it.signed.bundle, it.terminal.as_ref()) => {
+                    let bundle = &it.signed.bundle;
+                    needs.fleets.insert(bundle.fleet);
+                    needs.epochs.insert(bundle.epoch);
+                    if it.order.is_none() {
+                        needs.authorizations.insert(bundle.authorization);
+                    }
+                    relied.insert(bundle.fleet);
+                }
+                write => needs.add(write),
+            }
         }
-        needs
+        if relied.is_disjoint(&needs.fleets_alone) {
+            return needs;
+        }
+        // Where a fleet is held alone, nothing is known of it.
+        Self::trusting(writes, &Standings::default())
     }
 
     fn add(&mut self, write: &Write) {

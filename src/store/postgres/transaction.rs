@@ -245,7 +245,7 @@ impl Writer {
             match part {
                 Part::Writes(writes) => {
                     let mut needs = match self.in_the_way {
-                        false => Needs::trusting(writes),
+                        false => Needs::trusting(writes, &self.standings),
                         true => Needs::of(writes),
                     };
                     let impatient = self.turn.is_empty() && !needs.fleets_alone.is_empty();
@@ -260,22 +260,22 @@ impl Writer {
                     if ground.turn_of_another {
                         return Err(Ended::SteppedBack);
                     }
-                    if !self.standings.stand(&relied, &ground) {
+                    if !Standings::stand(&relied, &ground) {
                         (needs, ground) = (Needs::of(writes), Ground::default());
                         survey(session, &needs, None, false, &mut ground).await?;
                     }
-                    self.standings.learn(&needs, &ground);
+                    Standings::learn(&needs, &mut ground);
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
                     }
                     if last && !begun && !ground.is_changed() {
                         let looked = session.round(&[Ask::Plain("COMMIT")]).await;
                         looked.map_err(|unanswered| unanswered.trouble())?;
+                        self.standings.keep(&mut ground);
                         return Ok(applied);
                     }
                     missed |= ground.is_changed();
                     touched.add(&ground);
-                    self.standings.forget(&ground);
                     asks = Writing::of(&ground, &mut self.contexts)?.0;
                 }
                 Part::Purge(before, at_most, lease) => {
@@ -304,6 +304,8 @@ impl Writer {
                 let written = session.round(&asks).await;
                 written.map_err(|unanswered| unanswered.trouble())?;
             }
+            drop(asks);
+            self.standings.keep(&mut ground);
             begun = true;
         }
         Ok(applied)

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 
 use super::bundle_body;
 use super::contexts::Contexts;
-use super::ground::{
-    AuthorizationRow, Ground, KeyPlace, NewAnswer, NewBundle, Whole, Written,
-};
+use super::ground::{AuthorizationRow, Ground, KeyPlace, NewAnswer, NewBundle, Whole, Written};
 use super::session::{Value, values};
 use super::write::{Writing, each, try_each, uuid};
 use crate::domain::{AuthorizationId, FleetId, Held, KeyStatus, VehicleId};
