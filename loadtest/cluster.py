@@ -119,7 +119,7 @@ def postgres(folder):
     programs, data = bin_of[-1].parent, folder / "data"
     words = [programs / "initdb", "-D", data, "-U", "fob", "-A", "trust", "-E", "UTF8", "--locale=C"]
     run(words, cwd="/", **ids)
-    settings = "listen_addresses = ''\nfsync = on\nsynchronous_commit = on\nshared_buffers = 128MB\n"
+    settings = "listen_addresses = ''\nfsync = on\nsynchronous_commit = on\nshared_buffers = 512MB\n"
     with open(data / "postgresql.conf", "a") as conf:
         conf.write(settings)
     with open(folder / "log", "wb") as log:

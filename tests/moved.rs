@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -384,6 +385,44 @@ impl World {
         }
     }
 
+    /// Keeps every bundle that was answered, for `fob verify`.
+    fn keep_bundles(&self) -> PathBuf {
+        let answers = self
+            .asked
+            .iter()
+            .filter_map(|asked| std::str::from_utf8(&asked.answer).ok());
+        let bundles = answers.flat_map(str::lines).filter(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["keys"].is_array() || line["bundle"]["keys"].is_array()
+        });
+        let bundles: Vec<_> = bundles.collect();
+        assert!(bundles.len() > 100, "{}", bundles.len());
+        let file = self.garage.issuer.file("answered.ndjson");
+        fs::write(&file, bundles.join("\n")).unwrap();
+        file
+    }
+
+    /// What `fob verify` says of those bundles, by the trust list that is given out now.
+    fn verify(&self, bundles: &Path) -> String {
+        let trust = self.garage.issuer.file("trust.cbor");
+        fs::write(&trust, self.garage.server.get("/v1/trust", &[]).body).unwrap();
+        let verified = Command::new(crate::support::FOB)
+            .arg("verify")
+            .arg(bundles)
+            .arg("--root")
+            .arg(self.garage.issuer.file("root.cbor"))
+            .arg("--trust")
+            .arg(trust)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(verified.stdout).unwrap();
+        // What had ended before its epoch was revoked was not signed anew.
+        let refused = said.lines().filter(|line| !line.starts_with("accepted"));
+        assert!(refused.clone().count() <= 6, "{said}");
+        assert!(said.lines().count() > 200, "{said}");
+        said
+    }
+
     fn stop(&mut self) -> String {
         let server = std::mem::replace(&mut self.garage.server, Server::at(String::new()));
         let address = server.url.strip_prefix("http://").unwrap().to_owned();
@@ -417,6 +456,8 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
         .issuer
         .fob_fails(&["store", "copy", "--to", &schema.url()]);
     assert!(running.contains("stop it first"), "{running}");
+    let bundles = world.keep_bundles();
+    let verified = world.verify(&bundles);
     let address = world.stop();
     crate::audit::sound(&world.garage.issuer);
     let there = world.copy(&schema.url());
@@ -447,6 +488,7 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
     world.follow(&there);
     world.garage.server = world.garage.issuer.serve_at(&address);
     world.check();
+    assert_eq!(world.verify(&bundles), verified);
     let bundle = world
         .garage
         .server
@@ -474,6 +516,7 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
     world.follow(&back);
     world.garage.server = world.garage.issuer.serve_at(&address);
     world.check();
+    assert_eq!(world.verify(&bundles), verified);
     assert_eq!(
         world
             .garage

@@ -77,8 +77,12 @@ fn kill(garage: &mut Garage) -> String {
 }
 
 fn restore(issuer: &Issuer, args: &[&str]) -> Value {
-    let told = issuer.fob(&[&["restore", "--json"], args].concat());
-    serde_json::from_str(&told).unwrap()
+    let mut command = issuer.command(&[&["restore", "--json"], args].concat());
+    // How long it listens for nodes of a database.
+    let done = command.env("FOB_STORE_LEASE_S", "1").output().unwrap();
+    let complaint = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{complaint}");
+    serde_json::from_slice(&done.stdout).unwrap()
 }
 
 /// The car connects. A moment after two restores in a row it may have been told something later.

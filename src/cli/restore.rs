@@ -16,6 +16,7 @@ use crate::domain::time::Time;
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::whole::{Fence, Fenced, FencedOff, Testimony, Witness};
 
+mod alone;
 mod lost;
 
 use lost::Lost;
@@ -27,7 +28,8 @@ const STATEMENT_TIMEOUT_MS: u32 = 600_000;
 const UNKNOWN_RESTORES: u32 = 7;
 
 pub(super) const HELP: &str = "\
-Stop every server, put the backup in place, and run this before anything else. What was authorized, \
+Stop every server, put the backup in place, and run this before anything else. Over a database it \
+listens for a moment first, and refuses while a node serves. What was authorized, \
 redeemed, changed and revoked after the backup was made is not known any more, so nothing of before \
 counts: code sets that are open are cancelled, every key that was ever issued is revoked on its \
 status list, and vehicle epochs, status indexes, versions and trust lists go on above whatever was \
@@ -122,6 +124,7 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
             (0, Witness::read(witness)?)
         }
     };
+    alone::check(&config)?;
     let number = before.max(last.number) + 1;
     ensure!(number <= RESTORES_MAX, "it was restored too often");
     let backup_of = store.last_written()?;

@@ -21,14 +21,13 @@ impl Engine {
         vehicle: Option<VehicleId>,
         why: Option<String>,
     ) -> Result<(), Failure> {
-        if vehicle
-            .as_ref()
-            .is_some_and(|id| caller.fleet.vehicle(id.as_str()).is_none())
-        {
-            return Err(Refusal::new(RefusalCode::UnknownVehicle)
-                .field("vehicle")
-                .into());
-        }
+        self.look(|| match &vehicle {
+            Some(id) if caller.fleet.vehicle(id.as_str()).is_none() => {
+                Err(Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))
+            }
+            _ => Ok(()),
+        })
+        .await?;
         self.decide(caller, why, Ruling::Freeze(vehicle)).await?;
         Ok(())
     }
@@ -44,8 +43,11 @@ impl Engine {
         vehicle: Option<VehicleId>,
         why: Option<String>,
     ) -> Result<(), Failure> {
-        let frozen = caller.fleet.ruled.frozen();
-        let frozen = frozen.get(&vehicle).ok_or_else(not_frozen)?;
+        let frozen = || {
+            let frozen = caller.fleet.ruled.frozen();
+            frozen.get(&vehicle).cloned().ok_or_else(not_frozen)
+        };
+        let frozen = self.look(frozen).await?;
         if frozen.by == caller.token.id.to_string() {
             return Err(Refusal::new(RefusalCode::Forbidden)
                 .detail("somebody else than who froze it has to release it")

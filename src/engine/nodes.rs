@@ -32,6 +32,9 @@ pub(super) const HEAR_EVERY: Duration = Duration::from_millis(50);
 /// How often at most, where somebody waits for it.
 pub(super) const HEAR_SOON: Duration = Duration::from_millis(5);
 
+/// How often this node says at least that it is there, however long leases are.
+const BEAT_EVERY_MAX: Duration = Duration::from_secs(10);
+
 /// A node that has not heard of the others for so long lets nothing in.
 const DEAF: Duration = Duration::from_secs(5);
 
@@ -285,7 +288,7 @@ impl Keeper {
         }
         loop {
             self.keep(node, store, term);
-            match self.stop.recv_timeout(term / 3) {
+            match self.stop.recv_timeout((term / 3).min(BEAT_EVERY_MAX)) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -300,7 +303,7 @@ impl Keeper {
     }
 
     fn keep(&self, node: &Node, store: &dyn Nodes, term: Duration) {
-        match store.beat(3 * term) {
+        match store.beat(3 * term.min(3 * BEAT_EVERY_MAX)) {
             Ok(nodes) => metrics::gauge!("fob_nodes").set(nodes as f64),
             Err(error) => tracing::debug!(%error, "the store does not hear of this node"),
         }

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) marks: Vec<(KeyId, Mark)>,
     /// Its bundle, where it is issued again, and for whom.
     pub(super) again: Option<(Bundle, HolderKey)>,
+    /// Whether its keys may say something else then.
+    pub(super) changed: bool,
     /// The registered terminal that must be active for it.
     pub(super) terminal: Option<TerminalId>,
     /// When its keys may be used, where it is issued again.
@@ -63,6 +65,7 @@ impl Plan {
             next: now.clone(),
             marks: Vec::new(),
             again: None,
+            changed: false,
             terminal: None,
             window: now.window,
             suspended: Suspended::default(),
@@ -227,6 +230,7 @@ impl Engine {
         };
         plan.marks = self.marks(versions, KeyChange::Revoke, gone);
         plan.again = Some((before.clone(), to));
+        plan.changed = !matches!(anew, Anew::Same);
         Ok(plan)
     }
 
@@ -243,6 +247,7 @@ impl Engine {
             marks,
             terminal,
             suspended,
+            changed,
             ..
         } = plan;
         let mut outcome = self.outcome_of_marks(fleet, &next.vehicle, &marks);
@@ -260,6 +265,7 @@ impl Engine {
                 signed,
                 terminal,
                 status_next,
+                changed,
             }
         });
         let amendment = Amendment {

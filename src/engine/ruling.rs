@@ -36,7 +36,7 @@ impl Engine {
         why: Option<String>,
     ) -> Result<u32, Failure> {
         check_why(why.as_deref())?;
-        let next = check_version(&caller.fleet, version)?;
+        let next = self.look(|| check_version(&caller.fleet, version)).await?;
         text.check(&caller.fleet.catalogue(), next)?;
         let body = serde_json::to_string(text)
             .map_err(|error| Failure::Fault(format!("rules that are not written: {error}")))?;
@@ -67,7 +67,7 @@ impl Engine {
         version: u32,
         text: &RulesText,
     ) -> Result<Trial, Failure> {
-        let next = check_version(fleet, version)?;
+        let next = self.look(|| check_version(fleet, version)).await?;
         let rules = text.check(&fleet.catalogue(), next)?;
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
         let now = self.clock().unix();

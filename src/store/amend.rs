@@ -15,8 +15,9 @@ use crate::domain::{
 /// Conditions, all of them or [`super::Applied::Stale`]: the authorization is at version, state and
 /// revision `from`; the terminal `by` and its identity, where one is named, are active; with
 /// `reissue` those of a redemption, apart from the authorization's own, and but for this: identity
-/// may be held, and it and the vehicle suspended, if `marks` suspend every key of the new bundle for
-/// that reason, and for neither reason where it does not hold. An order's authorization has no row until its
+/// and vehicle may be suspended, if `marks` suspend every key of the new bundle for that reason, and
+/// for neither reason where it does not hold; and where its keys are the same as before, the
+/// identity may be held, and vehicle or fleet frozen. An order's authorization has no row until its
 /// first amendment makes one; its revision is 0.
 ///
 /// Where `request` was answered before, nothing is written: [`super::Applied::Repeated`] for the
@@ -82,6 +83,9 @@ pub struct Reissue {
     pub terminal: Option<TerminalId>,
     /// The fleet's counter of status indexes after this bundle.
     pub status_next: u64,
+    /// Whether its keys may say something else than those before: then nothing may be frozen, and
+    /// its identity not held.
+    pub changed: bool,
 }
 
 /// A request to amend that may be sent again.

@@ -275,8 +275,9 @@ pub struct TreeProof {
 ///
 /// Conditions, all of them or [`Applied::Stale`]: the epoch is not revoked; the vehicle is active
 /// and at `signed.bundle.vehicle_epoch`; fleet and identity are active, and so is `terminal` where
-/// one is named; the identity is not held. [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's counter
-/// of status indexes becomes at least `status_next`.
+/// one is named; the identity is not held; neither fleet nor vehicle is frozen
+/// ([`Ruling::Freeze`]). [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's
+/// counter of status indexes becomes at least `status_next`.
 ///
 /// Without `order`: the authorization is open and at `signed.bundle.version`, and becomes redeemed.
 ///

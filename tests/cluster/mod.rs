@@ -2,6 +2,7 @@
 //! and two nodes that serve from one database.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod fenced;
 mod lease;
 mod outage;
 mod pair;

@@ -12,9 +12,11 @@ use crate::support::{Answer, Issuer, Phone, Server, authorization, redemption};
 /// What clients call both nodes.
 pub(super) const PUBLIC: &str = "http://keys.example.test";
 
-/// The two directories. Status lists are looked at often, leases are short.
+/// The two directories. Leases are short.
 pub(super) struct Pair {
     pub(super) issuers: [Issuer; 2],
+    /// How long a lease is, in seconds.
+    pub(super) lease_s: u32,
 }
 
 impl Pair {
@@ -24,6 +26,7 @@ impl Pair {
         let second = copy(&first);
         Self {
             issuers: [first, second],
+            lease_s: 2,
         }
     }
 
@@ -34,9 +37,10 @@ impl Pair {
 
     /// The same, on that address.
     pub(super) fn serve_on(&self, at: usize, address: &str) -> Server {
+        let lease_s = self.lease_s.to_string();
         let variables = [
             ("FOB_SERVER_PUBLIC_URL", PUBLIC),
-            ("FOB_STORE_LEASE_S", "2"),
+            ("FOB_STORE_LEASE_S", &lease_s),
         ];
         self.issuers[at].serve_on(address, &variables)
     }

@@ -79,6 +79,96 @@ fn what_one_node_ends_or_suspends_the_other_refuses_at_once() {
     }
 }
 
+/// Freezes or releases a vehicle, or the whole fleet.
+fn brake(server: &Server, token: &str, path: &str, vehicle: Option<&str>) {
+    let body = match vehicle {
+        Some(id) => json!({ "vehicle": id, "why": "seen abroad" }),
+        None => json!({ "why": "seen abroad" }),
+    };
+    let answer = server.json_as(token, "POST", path, &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn what_one_node_freezes_the_other_issues_no_more_at_once() {
+    let (_schema, pair) = pair();
+    let token = pair.issuers[0].token("authorize,revoke,read");
+    let second = pair.issuers[1].token("approve,read");
+    let servers = pair.serve_both();
+    let owner = pair.owner();
+    for round in 0..ROUNDS {
+        let (here, there) = (&servers[round % 2], &servers[(round + 1) % 2]);
+        let vehicle = (round % 4 < 2).then_some("DEMO-0006");
+        let made = authorize(here, &owner, "DEMO-0006");
+        let request = body(&text(&made, "code_set"), "renter-1", &Phone::new());
+        let redeem = |at: &Server| at.json("POST", "/v1/redemptions", &request);
+        // The other's book has not heard of it yet: what refuses is the commit.
+        brake(here, &token, "/v1/brake", vehicle);
+        let refused = redeem(there);
+        refused.refused(403, "issuing_frozen");
+        redeem(here).refused(403, "issuing_frozen");
+        brake(there, &second, "/v1/brake/release", vehicle);
+        let redeemed = redeem(here);
+        assert_eq!(redeemed.status, 201, "{}", redeemed.text());
+        // New keys by a change, too.
+        brake(here, &token, "/v1/brake", vehicle);
+        let path = format!("/v1/authorizations/{}", text(&made, "authorization"));
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("if-match", "\"1\""),
+        ];
+        let change = json!({ "functions": ["doors.unlock"] }).to_string();
+        let change = |at: &Server| at.send("PATCH", &path, &headers, change.as_bytes());
+        change(there).refused(403, "issuing_frozen");
+        brake(there, &second, "/v1/brake/release", vehicle);
+        let changed = change(here);
+        assert_eq!(changed.status, 200, "{}", changed.text());
+    }
+}
+
+/// Sets the demo fleet's rules, which are at that version.
+fn rule(server: &Server, token: &str, version: usize, rules: &serde_json::Value) {
+    let bearer = format!("Bearer {token}");
+    let version = format!("\"{version}\"");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("if-match", version.as_str()),
+    ];
+    let body = json!({ "rules": rules }).to_string();
+    let ruled = server.send("PUT", "/v1/rules", &headers, body.as_bytes());
+    assert_eq!(ruled.status, 200, "{}", ruled.text());
+}
+
+#[test]
+fn what_one_node_rules_the_other_follows() {
+    let (_schema, pair) = pair();
+    let token = pair.issuers[0].token("admin,read");
+    let servers = pair.serve_both();
+    let owner = pair.owner();
+    let strict = json!({ "licences": [{ "functions": ["engine.start"], "classes": ["D"] }] });
+    for round in 0..ROUNDS / 2 {
+        let (here, there) = (&servers[round % 2], &servers[(round + 1) % 2]);
+        let made = authorize(here, &owner, "DEMO-0007");
+        let request = body(&text(&made, "code_set"), "renter-1", &Phone::new());
+        rule(here, &token, 2 * round, &strict);
+        // What is stricter, the other has heard of a moment later.
+        let bearer = format!("Bearer {token}");
+        until(|| {
+            let read = there.get("/v1/rules", &[("authorization", &bearer)]);
+            read.value()["version"] == json!(2 * round + 1)
+        });
+        let refused = there.json("POST", "/v1/redemptions", &request);
+        refused.refused(403, "licence_missing");
+        // What is looser counts at once: whoever is about to refuse looks again.
+        rule(there, &token, 2 * round + 1, &json!({}));
+        let redeemed = here.json("POST", "/v1/redemptions", &request);
+        assert_eq!(redeemed.status, 201, "{}", redeemed.text());
+    }
+}
+
 #[test]
 fn operators_and_back_ends_may_ask_any_node() {
     let (_schema, pair) = pair();

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use fob::domain::{AuthorizationId, BundleId, Identity, Status};
+use fob::domain::change::{Followed, Registered};
+use fob::domain::{AuthorizationId, BundleId, Hold, Identity, Status};
 use fob::store::postgres::Postgres;
-use fob::store::{Applied, BundleKey, Redemption, Store, Write};
+use fob::store::{Applied, BundleKey, Redemption, Store, Suspension, Write};
 
 use super::conformance::Place;
+use super::conformance::rulings::{freeze, release};
 use super::sample::*;
 use crate::support::database::Schema;
 
@@ -134,4 +136,71 @@ fn transactions_that_lock_each_other_out_are_tried_again() {
     }
     let next = commit(&stores[1], &[Write::PinAttempt(authorization_id(7), 1)]);
     assert_eq!(next, [Applied::PinAttempts(5)], "each was counted");
+}
+
+#[test]
+fn what_one_node_freezes_no_other_issues_from_then_on() {
+    let (_schema, stores) = two();
+    for n in 0..ROUNDS {
+        let [(_, on_time), (_, late)] = from_each(&order(n, None));
+        let frozen = [freeze(Some("V-1"))];
+        let answers = at_once(&stores, [frozen.to_vec(), on_time]);
+        assert_eq!(answers[0], [Applied::Done]);
+        assert!([Applied::Done, Applied::Stale].contains(&answers[1][0]));
+        for store in &stores {
+            assert_eq!(commit(store, &late), [Applied::Stale], "{n}");
+        }
+        done(&stores[usize::from(n % 2)], &[release(Some("V-1"))]);
+    }
+}
+
+/// How somebody stands from now on.
+fn stand(of: impl Into<Registered>, status: Status) -> Write {
+    Write::Suspend(Arc::new(Suspension {
+        fleet: FLEET,
+        of: of.into(),
+        status,
+        by: None,
+        request: None,
+    }))
+}
+
+#[test]
+fn what_is_remembered_counts_for_nothing_once_another_node_has_changed_it() {
+    let (_schema, stores) = two();
+    let vehicle = |status| stand(Followed::Vehicle(vehicle_id("V-1")), status);
+    let ben = |status| stand(Followed::Identity(identity_id("ben")), status);
+    let phone = |status| stand(Registered::Terminal(terminal_id("phone")), status);
+    let hold = |hold| {
+        Write::Identity(Identity {
+            hold,
+            ..identity("ben")
+        })
+    };
+    let mut number = 0;
+    let mut write = || {
+        number += 1;
+        [Write::Redeem(Arc::new(order(number, None)))]
+    };
+    for (change, undo) in [
+        (vehicle(Status::Suspended), vehicle(Status::Active)),
+        (ben(Status::Suspended), ben(Status::Active)),
+        (phone(Status::Suspended), phone(Status::Active)),
+        (hold(Some(Hold::Payment)), hold(None)),
+        (freeze(Some("V-1")), release(Some("V-1"))),
+        (freeze(None), release(None)),
+    ] {
+        done(&stores[0], &write());
+        let before = stores[0].round_trips();
+        done(&stores[0], &write());
+        assert_eq!(stores[0].round_trips() - before, 2, "it is remembered");
+        done(&stores[1], std::slice::from_ref(&change));
+        let late = write();
+        for _ in 0..2 {
+            let answers = commit(&stores[0], &late);
+            assert_eq!(answers, [Applied::Stale], "{change:?}");
+        }
+        done(&stores[1], &[undo]);
+        done(&stores[0], &late);
+    }
 }

@@ -167,7 +167,8 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
-        .timeout_global(Some(Duration::from_secs(30)))
+        // Longer than any test stops a server for.
+        .timeout_global(Some(Duration::from_secs(60)))
         .build()
         .into()
 }

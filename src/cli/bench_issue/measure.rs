@@ -62,7 +62,7 @@ impl Bench<'_> {
             .build()?;
         let call = runtime.block_on(open(self.engine, bearer))?;
         let commits = self.store.commits();
-        let rounds = self.database.map(Postgres::round_trips);
+        let rounds = self.database.map(Postgres::commit_round_trips);
         let bar = progress(self.args.bundles);
         let mut issued = Issued::default();
         let (mut slices, mut hsm_signatures) = (Vec::new(), 0);
@@ -73,7 +73,7 @@ impl Bench<'_> {
         }
         bar.finish_and_clear();
         let commits = self.store.commits() - commits;
-        let rounds = rounds.zip(self.database.map(Postgres::round_trips));
+        let rounds = rounds.zip(self.database.map(Postgres::commit_round_trips));
         check(self.trusted, self.store, &issued.sample)?;
         issued.latencies.sort_unstable();
         let at = |part: f64| quantile_ms(&issued.latencies, part);

@@ -61,7 +61,7 @@ struct Report {
     ratio: f64,
     hsm_signatures: u64,
     commits: u64,
-    /// To a database and back, for each commit.
+    /// To a database and back to commit, for each commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trips_per_commit: Option<f64>,
     p50_ms: f64,
@@ -131,9 +131,14 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
     };
     let report = bench.measure(&bearer)?;
     print(common, &report, |report| {
+        let rounds = report
+            .round_trips_per_commit
+            .map_or_else(String::new, |rounds| {
+                format!(", {rounds:.2} round trips to the database for each")
+            });
         format!(
             "{} keys a second with {} keys a bundle, {:.2} of the ceiling of {:.0} signatures a second\n\
-             {} signatures, {} commits, p50 {:.2} ms, p99 {:.2} ms",
+             {} signatures, {} commits{rounds}, p50 {:.2} ms, p99 {:.2} ms",
             report.keys_per_s.round(),
             report.functions,
             report.ratio,

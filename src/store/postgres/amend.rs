@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ground::{AuthorizationRow, FirstIssue, Ground, NewBundle, Signed, Whole, Written};
-use super::issue::{check_form, may_command, repeated, with_suspended};
+use super::issue::{check_form, may_command, may_have_keys, repeated, with_suspended};
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{BundleId, VehicleId};
 use crate::store::amend::comes_suspended;
@@ -128,11 +128,12 @@ fn check(ground: &Ground, amendment: &Amendment) -> Result<Option<Basis>, StoreE
 }
 
 /// Whether what a bundle rests on stands, apart from identity and vehicle, and its keys are
-/// suspended together with these.
+/// suspended together with these; and where they are changed, whether there may be new ones.
 fn comes_as_it_should(ground: &Ground, amendment: &Amendment, again: &Reissue) -> bool {
     let bundle = &again.signed.bundle;
     let suspended = with_suspended(ground, bundle, again.terminal.as_ref());
-    suspended.is_some_and(|suspended| comes_suspended(bundle, &amendment.marks, suspended))
+    (!again.changed || may_have_keys(ground, bundle))
+        && suspended.is_some_and(|suspended| comes_suspended(bundle, &amendment.marks, suspended))
 }
 
 /// Suspends an identity, a vehicle or a terminal, or makes it active again.
@@ -180,13 +181,9 @@ pub(super) fn suspend(ground: &mut Ground, suspension: &Suspension) -> Applied {
 pub(super) fn follow(ground: &mut Ground, following: &Following) -> Applied {
     let fleet = following.fleet;
     let active = match &following.of {
-        Followed::Identity(id) => ground
-            .identities
-            .get(&(fleet, id.clone()))
-            .map(|row| row.active),
+        Followed::Identity(id) => ground.identity(fleet, id).map(|row| row.active),
         Followed::Vehicle(id) => ground
-            .vehicles
-            .get(&(fleet, id.clone()))
+            .vehicle(fleet, id)
             .map(|row| row.status == words::ACTIVE),
     };
     let wanted = words::status(following.status) == words::ACTIVE;

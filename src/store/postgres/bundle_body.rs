@@ -11,6 +11,8 @@ use fob_verify::region::Region;
 use fob_verify::window::Recurring;
 use fob_verify::{Algorithm, HolderKey};
 use minicbor::decode::Error;
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use crate::domain::{KeyRecord, UnixTime};
 use crate::store::encoding::{bundle_parts, cbor, corrupt};
@@ -53,6 +55,24 @@ pub(super) fn encode(signed: &SignedBundle) -> Result<Vec<u8>, StoreError> {
         bundle_parts::write_proof(e, &signed.proof)
     })?;
     Ok(bytes)
+}
+
+/// A body that is written when it is sent, while the database is busy with what was sent before.
+#[derive(Debug)]
+pub(super) struct Unwritten<'a>(pub(super) &'a SignedBundle);
+
+impl ToSql for Unwritten<'_> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&encode(self.0)?);
+        Ok(IsNull::No)
+    }
+
+    accepts!(BYTEA);
+    to_sql_checked!();
 }
 
 /// Reads a body. Whoever has the whole bundle compares it with [`encode`].

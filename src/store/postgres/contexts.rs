@@ -24,14 +24,23 @@ pub(super) struct Contexts {
     /// The subjects met last, by where they are in memory: the same for most bundles of a
     /// transaction. Held, so that no other can come to be there.
     met: Option<(Arc<[Subject]>, [u8; 16])>,
+    /// The same for the issuer's name.
+    met_issuer: Option<(Arc<str>, [u8; 16])>,
 }
 
 impl Contexts {
     /// The id of an issuer's name.
-    pub(super) fn issuer(&mut self, name: &str) -> Result<[u8; 16], StoreError> {
+    pub(super) fn issuer(&mut self, name: &Arc<str>) -> Result<[u8; 16], StoreError> {
+        if let Some((met, id)) = &self.met_issuer
+            && Arc::ptr_eq(met, name)
+        {
+            return Ok(*id);
+        }
         let mut body = Vec::with_capacity(name.len() + 3);
         context::write_issuer(&mut body, name)?;
-        Ok(self.note(body))
+        let id = self.note(body);
+        self.met_issuer = Some((Arc::clone(name), id));
+        Ok(id)
     }
 
     /// The id of what a bundle's keys stand for.
@@ -63,7 +72,7 @@ impl Contexts {
     pub(super) fn committed(&mut self) {
         if self.known.len() >= REMEMBERED_MAX {
             self.known.clear();
-            self.met = None;
+            (self.met, self.met_issuer) = (None, None);
         }
         self.known.extend(self.new.drain().map(|(id, _)| id));
     }
@@ -71,7 +80,7 @@ impl Contexts {
     /// The transaction is not.
     pub(super) fn forget(&mut self) {
         self.new.clear();
-        self.met = None;
+        (self.met, self.met_issuer) = (None, None);
     }
 
     fn note(&mut self, body: Vec<u8>) -> [u8; 16] {

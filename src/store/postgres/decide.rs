@@ -74,10 +74,10 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
             decide(ground, write)?
         }
         Write::Contact(fleet, vehicle, contact) => {
-            let name = (*fleet, vehicle.clone());
-            if !ground.vehicles.contains_key(&name) {
+            if ground.vehicle(*fleet, vehicle).is_none() {
                 return Ok(Applied::Stale);
             }
+            let name = (*fleet, vehicle.clone());
             ground.changes.contacts.insert(name, *contact);
             Applied::Done
         }

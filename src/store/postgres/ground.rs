@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::standings::OfFleet;
 use crate::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FunctionCode, Held,
     Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
+use crate::store::encoding::rulings::name as brake_name;
 use crate::store::{
     AmendRequest, Contact, Frozen, Lease, Listed, QuotaDay, Renewal, Request, Rulings,
     SignedBundle, SignedList,
@@ -28,9 +30,14 @@ pub(super) struct Ground {
     pub(super) settings: HashMap<String, String>,
     /// Whether a fleet is active.
     pub(super) fleets: HashMap<FleetId, bool>,
+    /// How often it has changed how anything of it stands.
+    pub(super) counts: HashMap<FleetId, i64>,
     /// Ids, names and tags that are taken.
     pub(super) fleets_taken: (HashSet<FleetId>, HashSet<String>, HashSet<u32>),
     pub(super) functions: HashMap<(FleetId, FunctionCode), Arc<str>>,
+    /// How members of fleets stand that are held shared, as far as it is remembered.
+    pub(super) known: HashMap<FleetId, OfFleet>,
+    /// How those of others stand.
     pub(super) vehicles: HashMap<(FleetId, VehicleId), VehicleRow>,
     pub(super) identities: HashMap<(FleetId, IdentityId), IdentityRow>,
     pub(super) terminals: HashMap<(FleetId, TerminalId), TerminalRow>,
@@ -238,6 +245,41 @@ pub(super) struct NewAnswer {
 }
 
 impl Ground {
+    /// How a vehicle stands, where there is one.
+    pub(super) fn vehicle(&self, fleet: FleetId, id: &VehicleId) -> Option<&VehicleRow> {
+        match self.known.get(&fleet) {
+            Some(of) => of.vehicles.get(id),
+            None => self.vehicles.get(&(fleet, id.clone())),
+        }
+    }
+
+    /// How an identity stands, where there is one.
+    pub(super) fn identity(&self, fleet: FleetId, id: &IdentityId) -> Option<&IdentityRow> {
+        match self.known.get(&fleet) {
+            Some(of) => of.identities.get(id),
+            None => self.identities.get(&(fleet, id.clone())),
+        }
+    }
+
+    /// How a terminal stands, where there is one.
+    pub(super) fn terminal(&self, fleet: FleetId, id: &TerminalId) -> Option<&TerminalRow> {
+        match self.known.get(&fleet) {
+            Some(of) => of.terminals.get(id),
+            None => self.terminals.get(&(fleet, id.clone())),
+        }
+    }
+
+    /// Whether a vehicle, or all of its fleet, is frozen.
+    pub(super) fn is_frozen(&self, fleet: FleetId, vehicle: &VehicleId) -> bool {
+        let frozen = match (self.known.get(&fleet), self.ruled.get(&fleet)) {
+            (Some(of), _) => &of.frozen,
+            (None, Some(row)) => &row.frozen,
+            (None, None) => return false,
+        };
+        let is_frozen = |of| frozen.contains(brake_name(of));
+        is_frozen(None) || is_frozen(Some(vehicle))
+    }
+
     /// Whether the lease of this number is held.
     pub(super) fn holds(&self, lease: Lease) -> bool {
         self.leases.get(lease.task.name()) == Some(&lease.number)

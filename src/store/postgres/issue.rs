@@ -67,14 +67,13 @@ pub(super) fn authorize(
 /// Whether fleet and vehicle stand, and its author where a terminal gave the command.
 fn may_be_authorized(ground: &Ground, authorization: &Authorization) -> bool {
     let fleet = authorization.fleet;
-    let name = (fleet, authorization.vehicle.clone());
-    let vehicle = ground.vehicles.get(&name);
+    let vehicle = ground.vehicle(fleet, &authorization.vehicle);
     let by = match &authorization.author {
         Author::Token(_) => None,
         Author::Terminal(id) => Some(id),
     };
     let owns = |row: &VehicleRow, by: &TerminalId| {
-        let terminal = ground.terminals.get(&(fleet, by.clone()));
+        let terminal = ground.terminal(fleet, by);
         terminal.is_some_and(|terminal| row.owner.as_ref() == Some(&terminal.identity))
     };
     ground.fleets.get(&fleet) == Some(&true)
@@ -86,15 +85,11 @@ fn may_be_authorized(ground: &Ground, authorization: &Authorization) -> bool {
 /// Whether the owner terminal that commands, where it is one, and its identity are active.
 pub(super) fn may_command(ground: &Ground, fleet: FleetId, by: Option<&TerminalId>) -> bool {
     let Some(by) = by else { return true };
-    let Some(terminal) = ground.terminals.get(&(fleet, by.clone())) else {
+    let Some(terminal) = ground.terminal(fleet, by) else {
         return false;
     };
-    let identity = (fleet, terminal.identity.clone());
-    terminal.status == words::ACTIVE
-        && ground
-            .identities
-            .get(&identity)
-            .is_some_and(|row| row.active)
+    let identity = ground.identity(fleet, &terminal.identity);
+    terminal.status == words::ACTIVE && identity.is_some_and(|row| row.active)
 }
 
 /// The answer to a request whose scope has been used.
@@ -215,15 +210,17 @@ fn is_open(ground: &Ground, bundle: &Bundle) -> bool {
 /// Whether what a bundle rests on stands: the conditions that [`Redemption`] documents, apart from
 /// those on its authorization.
 fn stands(ground: &Ground, bundle: &Bundle, terminal: Option<&TerminalId>) -> bool {
-    let identity = ground
-        .identities
-        .get(&(bundle.fleet, bundle.identity.clone()));
-    identity.is_some_and(|row| !row.held)
-        && with_suspended(ground, bundle, terminal) == Some(Reasons::NONE)
+    may_have_keys(ground, bundle) && with_suspended(ground, bundle, terminal) == Some(Reasons::NONE)
 }
 
-/// The same where vehicle or identity may be suspended, and the identity held; and which of them
-/// are suspended.
+/// Whether new keys may be issued at all: the identity is not held, and nothing is frozen.
+pub(super) fn may_have_keys(ground: &Ground, bundle: &Bundle) -> bool {
+    let identity = ground.identity(bundle.fleet, &bundle.identity);
+    identity.is_some_and(|row| !row.held) && !ground.is_frozen(bundle.fleet, &bundle.vehicle)
+}
+
+/// The same where vehicle or identity may be suspended, and new keys withheld; and which of them are
+/// suspended.
 pub(super) fn with_suspended(
     ground: &Ground,
     bundle: &Bundle,
@@ -231,10 +228,10 @@ pub(super) fn with_suspended(
 ) -> Option<Reasons> {
     let fleet = bundle.fleet;
     let epoch = ground.epochs.get(&bundle.epoch);
-    let vehicle = ground.vehicles.get(&(fleet, bundle.vehicle.clone()));
-    let identity = ground.identities.get(&(fleet, bundle.identity.clone()));
+    let vehicle = ground.vehicle(fleet, &bundle.vehicle);
+    let identity = ground.identity(fleet, &bundle.identity);
     let terminal_stands = terminal.is_none_or(|id| {
-        let row = ground.terminals.get(&(fleet, id.clone()));
+        let row = ground.terminal(fleet, id);
         row.is_some_and(|row| row.status == words::ACTIVE)
     });
     let vehicle = vehicle.filter(|row| row.epoch == bundle.vehicle_epoch)?;

@@ -6,8 +6,8 @@
 //!
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
 //! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
-//! `needs` says what its writes rest on, `survey` (with `surveyed`) locks and reads that into a
-//! `ground`, on which `decide`, `issue`, `amend` and `rulings` decide each write, and `write` (with
+//! `needs` says what its writes rest on, `standings` what of that is known, `survey` (with
+//! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend` and `rulings` decide each write, and `write` (with
 //! `write_registry`, `write_issued` and `rulings`) writes what was decided; `purge` ends what is
 //! over; `touched` is what others have to hear of it. `load` and `read` answer questions over the
 //! connections of `readers`, `news` says what others have changed, `nodes` is who does what only one
@@ -42,6 +42,7 @@ mod rows;
 mod rulings;
 mod schema;
 mod session;
+mod standings;
 mod survey;
 mod surveyed;
 mod tls;
@@ -62,6 +63,7 @@ use tokio_postgres::Row as SqlRow;
 use uuid::Uuid;
 
 pub use config::PostgresConfig;
+pub use nodes::ThereNode;
 
 use self::news::Ear;
 use self::readers::Readers;
@@ -158,7 +160,7 @@ impl Postgres {
         address: Address,
         runtime: Runtime,
     ) -> Result<Self, StoreError> {
-        let session = runtime.block_on(checked(&address))?;
+        let session = runtime.block_on(checked(&address))?.committing(&address);
         let mut process = [0; 16];
         aws_lc_rs::rand::fill(&mut process)
             .map_err(|_| StoreError::Failed("no random number".into()))?;
@@ -198,6 +200,11 @@ impl Postgres {
     /// Round trips to the database so far.
     pub fn round_trips(&self) -> u64 {
         self.address.rounds()
+    }
+
+    /// Those of them that were made to commit something; without what is heard and read beside it.
+    pub fn commit_round_trips(&self) -> u64 {
+        self.address.commit_rounds()
     }
 
     /// Waits for `asking`, in the caller's thread.
@@ -242,6 +249,11 @@ impl Postgres {
             written
         };
         self.read(ask)
+    }
+
+    fn forget(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.forget();
     }
 
     fn check_open(&self) -> Result<(), StoreError> {
@@ -338,7 +350,7 @@ impl Store for Postgres {
         self.readers.close();
         self.beside.close();
         self.wait(async {
-            let session = checked(&self.address).await?;
+            let session = checked(&self.address).await?.committing(&self.address);
             writer.resume(session).await
         })?;
         self.closed.store(false, Ordering::Release);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ground::OrderPlace;
+use super::standings::Standings;
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Mark, TerminalId, TokenId,
@@ -37,6 +38,8 @@ pub(super) struct Needs {
     /// Bundles by their ids, and those issued on authorizations.
     pub(super) bundles: BTreeSet<BundleId>,
     pub(super) bundles_of: BTreeSet<AuthorizationId>,
+    /// Ids that new bundles are to have.
+    pub(super) claimed: BTreeSet<BundleId>,
     pub(super) answers: BTreeSet<OrderPlace>,
     /// Bundles that are signed again as they are.
     pub(super) renewed: BTreeSet<BundleId>,
@@ -44,12 +47,16 @@ pub(super) struct Needs {
     pub(super) marks: BTreeSet<(u32, u64, u32)>,
     /// Fleets whose rulings are read.
     pub(super) ruled: BTreeSet<FleetId>,
+    /// Fleets of which is read what is frozen.
+    pub(super) braked: BTreeSet<FleetId>,
     /// Fleets whose status indexes are counted out.
     pub(super) counters: BTreeSet<FleetId>,
     /// Leases under which something is done.
     pub(super) leases: BTreeSet<Task>,
     /// Whether amendments are counted.
     pub(super) amendments: bool,
+    /// Whether what is to be new is not looked for.
+    trusting: bool,
 }
 
 impl Needs {
@@ -59,6 +66,35 @@ impl Needs {
             needs.add(write);
         }
         needs
+    }
+
+    /// The same, where it is taken for granted that what is to be new is new, since the database
+    /// refuses it otherwise; without what redemptions rest on that is known.
+    pub(super) fn trusting(writes: &[Write], known: &Standings) -> Self {
+        let mut needs = Self {
+            trusting: true,
+            ..Self::default()
+        };
+        let mut relied = BTreeSet::new();
+        for write in writes {
+            match write {
+                Write::Redeem(it) if known.knows(&it.signed.bundle, it.terminal.as_ref()) => {
+                    let bundle = &it.signed.bundle;
+                    needs.fleets.insert(bundle.fleet);
+                    needs.epochs.insert(bundle.epoch);
+                    if it.order.is_none() {
+                        needs.authorizations.insert(bundle.authorization);
+                    }
+                    relied.insert(bundle.fleet);
+                }
+                write => needs.add(write),
+            }
+        }
+        if relied.is_disjoint(&needs.fleets_alone) {
+            return needs;
+        }
+        // Where a fleet is held alone, nothing is known of it.
+        Self::trusting(writes, &Standings::default())
     }
 
     fn add(&mut self, write: &Write) {
@@ -158,9 +194,13 @@ impl Needs {
     fn redemption(&mut self, redemption: &Redemption) {
         let bundle = &redemption.signed.bundle;
         self.signed(&redemption.signed, redemption.terminal.as_ref());
-        self.bundles.insert(bundle.id);
+        self.braked.insert(bundle.fleet);
+        if !self.trusting {
+            self.claimed.insert(bundle.id);
+        }
         match &redemption.order {
             None => drop(self.authorizations.insert(bundle.authorization)),
+            Some(_) if self.trusting => {}
             Some(order) => {
                 let request = order.request.as_ref();
                 self.answers
@@ -190,6 +230,7 @@ impl Needs {
         self.bundles_of.insert(authorization.id);
         if let Some(again) = &amendment.reissue {
             self.signed(&again.signed, again.terminal.as_ref());
+            self.braked.insert(authorization.fleet);
         }
         self.command(authorization.fleet, amendment.by.as_ref());
         self.request(amendment.request.as_ref());

@@ -6,13 +6,65 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::error::Trouble;
-use super::rows::number;
+use super::rows::{get, number};
 use super::session::{Session, values};
 use super::{Postgres, news};
 use crate::store::{Lease, News, Nodes, Row, StoreError, Task};
 
+/// A node that serves from the database, as its tables say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThereNode {
+    /// Its number, which no other node has.
+    pub number: u64,
+    /// How long ago it said so, in milliseconds, by the database's clock.
+    pub ago_ms: u64,
+    /// The words for the tasks whose leases it holds.
+    pub holds: Option<String>,
+}
+
 /// Attempts at a number that no other node takes at the same moment.
 const REGISTER_ATTEMPTS: usize = 16;
+
+impl Postgres {
+    /// The database's clock: microseconds since 1970-01-01T00:00:00Z.
+    ///
+    /// # Errors
+    /// The database is not reached.
+    pub fn clock_us(&self) -> Result<u64, StoreError> {
+        self.read(async |session: &Session| {
+            let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+            let rows = session.query(sql, vec![]).await?;
+            Ok(rows.first().map_or(Ok(0), |row| number(row, 0))?)
+        })
+    }
+
+    /// The nodes that have said since `since_us`, by the database's clock, that they are there.
+    ///
+    /// # Errors
+    /// The database is not reached.
+    pub fn there_since(&self, since_us: u64) -> Result<Vec<ThereNode>, StoreError> {
+        let since = since_us as f64 / 1e6;
+        self.read(async |session: &Session| {
+            let rows = session
+                .query(
+                    "SELECT n.number, (extract(epoch FROM clock_timestamp() - n.seen) * 1000)::bigint,
+                     (SELECT string_agg(l.name, ', ' ORDER BY l.name) FROM leases l
+                      WHERE l.holder = n.id AND l.ends > clock_timestamp())
+                     FROM nodes n WHERE n.seen > to_timestamp($1::float8) ORDER BY n.number",
+                    values![since],
+                )
+                .await?;
+            let there = rows.iter().map(|row| {
+                Ok(ThereNode {
+                    number: number(row, 0)?,
+                    ago_ms: number(row, 1)?,
+                    holds: get(row, 2)?,
+                })
+            });
+            Ok(there.collect::<Result<_, StoreError>>()?)
+        })
+    }
+}
 
 impl Nodes for Postgres {
     fn register(&self) -> Result<u64, StoreError> {
@@ -36,8 +88,11 @@ impl Nodes for Postgres {
     fn beat(&self, within: Duration) -> Result<u64, StoreError> {
         let within_ms = millis(within);
         self.beside(async |session: &Session| {
-            let sql = "UPDATE nodes SET seen = clock_timestamp() WHERE id = $1";
-            session.query(sql, values![self.process]).await?;
+            let sql = "UPDATE nodes SET seen = clock_timestamp() WHERE id = $1 RETURNING number";
+            // Its row is not there where it could not be made, or the database was put back.
+            if session.query(sql, values![self.process]).await?.is_empty() {
+                register(session, self.process).await?;
+            }
             let there = session
                 .query(
                     "SELECT count(*) FROM nodes

@@ -122,8 +122,18 @@ pub(super) fn query(kind: Kind) -> (&'static str, export::Read) {
 }
 
 impl<'a> Survey<'a> {
-    /// What stands of fleets that rule.
+    /// What stands of fleets that rule, and what is frozen of those that issue.
     pub(super) fn ruled(&mut self, needs: &'a Needs) {
+        let frozen = needs.braked.union(&needs.ruled);
+        self.ask(
+            !(needs.braked.is_empty() && needs.ruled.is_empty()),
+            "SELECT fleet, vehicle FROM brakes WHERE fleet = ANY($1)",
+            values![uuids(frozen.map(|id| &id.0))],
+            |ground, row| {
+                of(ground, row)?.frozen.insert(text(row, 1)?.into());
+                Ok(())
+            },
+        );
         let wanted = !needs.ruled.is_empty();
         let fleets = || uuids(needs.ruled.iter().map(|id| &id.0));
         self.ask(
@@ -135,15 +145,6 @@ impl<'a> Survey<'a> {
             |ground, row| {
                 let known = of(ground, row)?;
                 (known.version, known.acts) = (small(row, 1)?, number(row, 2)?);
-                Ok(())
-            },
-        );
-        self.ask(
-            wanted,
-            "SELECT fleet, vehicle FROM brakes WHERE fleet = ANY($1)",
-            values![fleets()],
-            |ground, row| {
-                of(ground, row)?.frozen.insert(text(row, 1)?.into());
                 Ok(())
             },
         );
@@ -189,6 +190,7 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
             };
             let is_new = known.frozen.insert(place.clone());
             if is_new {
+                changes.standings.insert(fleet);
                 changes.brakes.insert((fleet, place), Some(frozen));
             }
             is_new
@@ -197,6 +199,7 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
             let place = name(vehicle.as_ref());
             let was = known.frozen.remove(place);
             if was {
+                changes.standings.insert(fleet);
                 changes.brakes.insert((fleet, place.to_owned()), None);
             }
             was

@@ -61,8 +61,9 @@ pub(super) struct Address {
     tls: Tls,
     connect_within: Duration,
     answer_within: Duration,
-    /// Rounds over all connections.
+    /// Rounds over all connections, and over those that commit.
     rounds: Arc<AtomicU64>,
+    commit_rounds: Arc<AtomicU64>,
 }
 
 impl Address {
@@ -89,12 +90,18 @@ impl Address {
             connect_within,
             answer_within: config.answer_within(),
             rounds: Arc::default(),
+            commit_rounds: Arc::default(),
         })
     }
 
     /// Rounds that were sent so far.
     pub(super) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that were sent to commit something.
+    pub(super) fn commit_rounds(&self) -> u64 {
+        self.commit_rounds.load(Ordering::Relaxed)
     }
 }
 
@@ -104,6 +111,8 @@ pub(super) struct Session {
     statements: Mutex<HashMap<&'static str, Statement>>,
     answer_within: Duration,
     rounds: Arc<AtomicU64>,
+    /// Where it is one that commits.
+    commit_rounds: Option<Arc<AtomicU64>>,
 }
 
 impl Session {
@@ -127,7 +136,23 @@ impl Session {
             statements: Mutex::default(),
             answer_within: address.answer_within,
             rounds: Arc::clone(&address.rounds),
+            commit_rounds: None,
         })
+    }
+
+    /// The same, as the one that commits.
+    pub(super) fn committing(self, address: &Address) -> Self {
+        Self {
+            commit_rounds: Some(Arc::clone(&address.commit_rounds)),
+            ..self
+        }
+    }
+
+    fn count_round(&self) {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        if let Some(rounds) = &self.commit_rounds {
+            rounds.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether it is known to be of no use.
@@ -139,7 +164,7 @@ impl Session {
     pub(super) async fn round(&self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>, Unanswered> {
         let answering = async {
             let statements = self.prepare(asks).await?;
-            self.rounds.fetch_add(1, Ordering::Relaxed);
+            self.count_round();
             let sent = asks.iter().zip(&statements);
             let answers: Vec<Asking<'_, Vec<Row>>> = sent
                 .map(|(ask, statement)| -> Asking<'_, Vec<Row>> {
@@ -192,7 +217,7 @@ impl Session {
     /// The rows of a statement, as they come.
     pub(super) async fn stream(&self, sql: &str) -> Result<RowStream, Trouble> {
         let none: [&(dyn ToSql + Sync); 0] = [];
-        self.rounds.fetch_add(1, Ordering::Relaxed);
+        self.count_round();
         let asked = self.client.query_raw(sql, none).await;
         asked.map_err(|error| Trouble::of(&error))
     }
@@ -210,7 +235,7 @@ impl Session {
             }
         }
         if !missing.is_empty() {
-            self.rounds.fetch_add(1, Ordering::Relaxed);
+            self.count_round();
             let preparing = missing
                 .iter()
                 .map(|sql| Box::pin(self.client.prepare(sql)) as Asking<'_, Statement>);

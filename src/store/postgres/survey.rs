@@ -97,7 +97,7 @@ impl<'a> Survey<'a> {
         let alone = &needs.fleets_alone;
         self.ask(
             !alone.is_empty(),
-            "SELECT id, status FROM fleets WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+            "SELECT id, status, standing FROM fleets WHERE id = ANY($1) ORDER BY id FOR UPDATE",
             values![uuids(alone.iter().map(|id| &id.0))],
             fleet,
         );
@@ -111,7 +111,7 @@ impl<'a> Survey<'a> {
         let heed = heed && alone.is_empty();
         self.ask(
             !shared.is_empty(),
-            "SELECT id, status FROM fleets WHERE id = ANY($1) AND NOT ($2 AND EXISTS (
+            "SELECT id, status, standing FROM fleets WHERE id = ANY($1) AND NOT ($2 AND EXISTS (
                  SELECT 1 FROM turns WHERE fleet = ANY($1) AND ends > clock_timestamp()))
              ORDER BY id FOR SHARE",
             values![shared.clone(), heed],
@@ -336,11 +336,12 @@ impl<'a> Survey<'a> {
                 Ok(())
             },
         );
+        let bundles = needs.bundles.union(&needs.claimed);
         self.ask(
-            !needs.bundles.is_empty(),
+            !(needs.bundles.is_empty() && needs.claimed.is_empty()),
             "SELECT id, version, fleet, vehicle, author, terminal FROM bundles
              WHERE id = ANY($1) ORDER BY id, version",
-            values![uuids(needs.bundles.iter().map(|id| &id.0))],
+            values![uuids(bundles.map(|id| &id.0))],
             bundle,
         );
         self.ask(

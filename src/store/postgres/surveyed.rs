@@ -32,8 +32,9 @@ pub(super) fn row_is_active(row: &Row, column: usize) -> Result<bool, StoreError
 }
 
 pub(super) fn fleet(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
-    let active = row_is_active(row, 1)?;
-    ground.fleets.insert(FleetId(id(row, 0)?), active);
+    let of = FleetId(id(row, 0)?);
+    ground.fleets.insert(of, row_is_active(row, 1)?);
+    ground.counts.insert(of, super::rows::get(row, 2)?);
     Ok(())
 }
 

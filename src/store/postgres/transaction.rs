@@ -20,6 +20,7 @@ use super::ground::Ground;
 use super::needs::Needs;
 use super::purge;
 use super::session::{Address, Ask, Session, Unanswered, values};
+use super::standings::Standings;
 use super::survey::Survey;
 use super::touched::Touched;
 use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
@@ -41,6 +42,9 @@ pub(super) struct Writer {
     turn: Vec<Uuid>,
     /// How often this transaction has stepped back for others.
     stepped_back: u32,
+    /// Whether something stood in its way: then what is to be new is looked for.
+    in_the_way: bool,
+    standings: Standings,
     contexts: Contexts,
 }
 
@@ -90,8 +94,16 @@ impl Writer {
             in_doubt: false,
             turn: Vec::new(),
             stepped_back: 0,
+            in_the_way: false,
+            standings: Standings::default(),
             contexts: Contexts::default(),
         }
+    }
+
+    /// Forgets what it knows of the database, which was emptied or filled by other means.
+    pub(super) fn forget(&mut self) {
+        self.standings = Standings::default();
+        self.contexts = Contexts::default();
     }
 
     /// The last transaction that was committed.
@@ -135,7 +147,7 @@ impl Writer {
     ) -> Result<Vec<Applied>, StoreError> {
         let mut connected_anew = false;
         let mut attempt = 0;
-        (self.turn, self.stepped_back) = (Vec::new(), 0);
+        (self.turn, self.stepped_back, self.in_the_way) = (Vec::new(), 0, false);
         loop {
             attempt += 1;
             let why = match self.attempt(address, writes).await {
@@ -148,6 +160,7 @@ impl Writer {
                     continue;
                 }
                 Err(Ended::Again(why)) => {
+                    self.in_the_way = true;
                     self.ask_for_turn(writes).await;
                     why
                 }
@@ -185,11 +198,17 @@ impl Writer {
     ) -> Result<Vec<Applied>, Ended> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
             let session = Session::open(address).await.map_err(Ended::Lost)?;
+            let session = session.committing(address);
             self.check_reached(&session).await?;
             self.session = Some(session);
+            self.standings = Standings::default();
         }
         self.number += 1;
         let ended = self.run(writes).await;
+        if ended.is_err() {
+            // Some of it may have been read of what was taken back.
+            self.standings = Standings::default();
+        }
         match &ended {
             Ok(_) => self.contexts.committed(),
             Err(Ended::Lost(_) | Ended::InDoubt(..)) => self.session = None,
@@ -225,7 +244,10 @@ impl Writer {
             let mut asks = Vec::new();
             match part {
                 Part::Writes(writes) => {
-                    let needs = Needs::of(writes);
+                    let mut needs = match self.in_the_way {
+                        false => Needs::trusting(writes, &self.standings),
+                        true => Needs::of(writes),
+                    };
                     let impatient = self.turn.is_empty() && !needs.fleets_alone.is_empty();
                     let begin = match impatient {
                         true => turn::BEGIN_IMPATIENT,
@@ -233,16 +255,23 @@ impl Writer {
                     };
                     let begin = (!begun).then_some(begin);
                     let heed = self.stepped_back < STEPS_BACK_MAX;
+                    let relied = self.standings.recall(&mut needs, &mut ground);
                     survey(session, &needs, begin, heed, &mut ground).await?;
                     if ground.turn_of_another {
                         return Err(Ended::SteppedBack);
                     }
+                    if !Standings::stand(&relied, &ground) {
+                        (needs, ground) = (Needs::of(writes), Ground::default());
+                        survey(session, &needs, None, false, &mut ground).await?;
+                    }
+                    Standings::learn(&needs, &mut ground);
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
                     }
                     if last && !begun && !ground.is_changed() {
                         let looked = session.round(&[Ask::Plain("COMMIT")]).await;
                         looked.map_err(|unanswered| unanswered.trouble())?;
+                        self.standings.keep(&mut ground);
                         return Ok(applied);
                     }
                     missed |= ground.is_changed();
@@ -275,6 +304,8 @@ impl Writer {
                 let written = session.round(&asks).await;
                 written.map_err(|unanswered| unanswered.trouble())?;
             }
+            drop(asks);
+            self.standings.keep(&mut ground);
             begun = true;
         }
         Ok(applied)
@@ -315,7 +346,7 @@ impl Writer {
 
     /// Connects anew and finds out what became of the last transaction.
     async fn look(&mut self, address: &Address) -> Result<bool, StoreError> {
-        self.session = Some(Session::open(address).await?);
+        self.session = Some(Session::open(address).await?.committing(address));
         self.read_back().await
     }
 

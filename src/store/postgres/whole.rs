@@ -29,7 +29,9 @@ impl Whole for Postgres {
     fn import(&self, entries: &[Entry], reached: &str) -> Result<(), StoreError> {
         let mut asks = import::asks(entries)?;
         asks.push(fences::set(Fence::Unfinished, Some(reached)));
-        self.write(asks).map(drop)
+        self.write(asks).map(drop)?;
+        self.forget();
+        Ok(())
     }
 
     fn unspoken(&self) -> Result<Vec<String>, StoreError> {
@@ -41,7 +43,9 @@ impl Whole for Postgres {
     }
 
     fn clear(&self) -> Result<(), StoreError> {
-        self.write(fences::clear()).map(drop)
+        self.write(fences::clear()).map(drop)?;
+        self.forget();
+        Ok(())
     }
 }
 

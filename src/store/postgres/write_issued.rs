@@ -1,14 +1,19 @@
 //! What is authorized, issued and ended: its part of a transaction's writes; floor 2,
 //! `store/postgres`.
 
+use std::collections::BTreeMap;
+
 use super::bundle_body;
 use super::contexts::Contexts;
-use super::ground::{AuthorizationRow, Ground, KeyPlace, Whole, Written};
+use super::ground::{AuthorizationRow, Ground, KeyPlace, NewAnswer, NewBundle, Whole, Written};
 use super::session::{Value, values};
 use super::write::{Writing, each, try_each, uuid};
 use crate::domain::{AuthorizationId, FleetId, Held, KeyStatus, VehicleId};
 use crate::store::encoding::{authorization_body, column, words};
 use crate::store::{Contact, StoreError};
+
+/// Bundles of one statement: the database begins with the first while the next are written.
+const SENT_AT_ONCE: usize = 256;
 
 impl<'a> Writing<'a> {
     pub(super) fn authorizations(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
@@ -134,30 +139,45 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
-        let of = |row: &'a super::ground::NewBundle| &row.signed.bundle().bundle;
-        self.put(
-            "INSERT INTO bundles (id, version, fleet, authorization_id, vehicle, identity, epoch,
-             author, terminal, issuer, subjects, ends, format, body)
-             SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[],
-             $6::text[], $7::bytea[], $8::uuid[], $9::text[], $10::uuid[], $11::uuid[],
-             $12::bigint[], $13::bigint[], $14::bytea[])",
-            vec![
-                each(rows, |it| uuid(&of(it).id.0)),
-                each(rows, |it| i64::from(of(it).version)),
-                each(rows, |it| uuid(&of(it).fleet.0)),
-                each(rows, |it| uuid(&of(it).authorization.0)),
-                each(rows, |it| of(it).vehicle.as_str()),
-                each(rows, |it| of(it).identity.as_str()),
-                each(rows, |it| &of(it).epoch.0[..]),
-                each(rows, |it| it.author.map(|id| uuid(&id.0))),
-                each(rows, |it| it.terminal.as_ref().map(|id| id.as_str())),
-                Box::new(issuers),
-                Box::new(subjects),
-                try_each(rows, |it| column(of(it).window.not_after))?,
-                each(rows, |_| bundle_body::FORMAT),
-                try_each(rows, |it| bundle_body::encode(it.signed.bundle()))?,
-            ],
-        );
+        // What many have in common is sent once. Arrays are taken apart beside each other, in the
+        // list of columns: as a table, the database would write each of them down first.
+        let mut alike: BTreeMap<_, Vec<&NewBundle>> = BTreeMap::new();
+        for ((row, issuer), subjects) in rows.iter().zip(issuers).zip(subjects) {
+            let of = &row.signed.bundle().bundle;
+            let key = (of.fleet, of.epoch, of.version, row.author, issuer, subjects);
+            alike.entry(key).or_default().push(row);
+        }
+        let chunks = alike
+            .iter()
+            .flat_map(|(key, rows)| rows.chunks(SENT_AT_ONCE).map(move |some| (*key, some)));
+        for ((fleet, epoch, version, author, issuer, subjects), rows) in chunks {
+            let of = |row: &'a NewBundle| &row.signed.bundle().bundle;
+            let rows: Vec<&NewBundle> = rows.to_vec();
+            let rows = || rows.iter().copied();
+            self.put(
+                "INSERT INTO bundles (id, version, fleet, authorization_id, vehicle, identity,
+                 epoch, author, terminal, issuer, subjects, ends, format, body)
+                 SELECT unnest($8::uuid[]), $1, $2, unnest($9::uuid[]), unnest($10::text[]),
+                 unnest($11::text[]), $3, $4, unnest($12::text[]), $5, $6, unnest($13::bigint[]),
+                 $7, unnest($14::bytea[])",
+                vec![
+                    Box::new(i64::from(version)),
+                    Box::new(uuid(&fleet.0)),
+                    Box::new(epoch.0.to_vec()),
+                    Box::new(author.map(|id| uuid(&id.0))),
+                    Box::new(issuer),
+                    Box::new(subjects),
+                    Box::new(bundle_body::FORMAT),
+                    each(rows(), |it| uuid(&of(it).id.0)),
+                    each(rows(), |it| uuid(&of(it).authorization.0)),
+                    each(rows(), |it| of(it).vehicle.as_str()),
+                    each(rows(), |it| of(it).identity.as_str()),
+                    each(rows(), |it| it.terminal.as_ref().map(|id| id.as_str())),
+                    try_each(rows(), |it| column(of(it).window.not_after))?,
+                    each(rows(), |it| bundle_body::Unwritten(it.signed.bundle())),
+                ],
+            );
+        }
         Ok(())
     }
 
@@ -166,18 +186,25 @@ impl<'a> Writing<'a> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.put(
-            "INSERT INTO answered (call, reference, digest, bundle, ends)
-             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::uuid[],
-             $5::bigint[])",
-            vec![
-                each(rows, |it| &it.call[..]),
-                each(rows, |it| &it.reference[..]),
-                each(rows, |it| &it.digest[..]),
-                each(rows, |it| uuid(&it.bundle.0)),
-                try_each(rows, |it| column(it.ends))?,
-            ],
-        );
+        let mut alike: BTreeMap<_, Vec<&NewAnswer>> = BTreeMap::new();
+        for row in rows {
+            alike.entry(&row.call).or_default().push(row);
+        }
+        for (call, rows) in alike {
+            let rows = || rows.iter().copied();
+            self.put(
+                "INSERT INTO answered (call, reference, digest, bundle, ends)
+                 SELECT $1, unnest($2::bytea[]), unnest($3::bytea[]), unnest($4::uuid[]),
+                 unnest($5::bigint[])",
+                vec![
+                    Box::new(&call[..]),
+                    each(rows(), |it| &it.reference[..]),
+                    each(rows(), |it| &it.digest[..]),
+                    each(rows(), |it| uuid(&it.bundle.0)),
+                    try_each(rows(), |it| column(it.ends))?,
+                ],
+            );
+        }
         Ok(())
     }
 

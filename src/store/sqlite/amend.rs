@@ -188,9 +188,7 @@ fn check(
         (Some(again), Some(first)) => {
             let first = Body::decode(&first.body)?;
             let new = &again.signed.bundle;
-            let terminal = again.terminal.as_ref();
-            let standings = &mut transaction.standings;
-            match standings.with_suspended(connection, new, terminal)? {
+            match transaction.standings.with_suspended(connection, again)? {
                 Some((numbers, suspended))
                     if first.id == new.id && comes_suspended(new, &amendment.marks, suspended) =>
                 {

@@ -5,13 +5,14 @@
 //! through it, each write of the registry takes out what it touches, and a change by another
 //! connection, which there should be none of, empties the memory before the next transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::words;
 use crate::domain::{Bundle, EpochId, FleetId, IdentityId, Reason, Reasons, TerminalId, VehicleId};
-use crate::store::StoreError;
+use crate::store::encoding::rulings::name;
+use crate::store::{Reissue, StoreError};
 
 /// Vehicles, and identities, and terminals, remembered at most; then the memory starts over.
 const REMEMBERED_MAX: usize = 1 << 19;
@@ -29,6 +30,8 @@ pub(super) struct Standings {
 struct OfFleet {
     number: i64,
     active: bool,
+    /// What is frozen, as its column has it; `None` until it is asked.
+    frozen: Option<HashSet<String>>,
     vehicles: HashMap<VehicleId, Standing>,
     identities: HashMap<IdentityId, Standing>,
     terminals: HashMap<TerminalId, bool>,
@@ -48,7 +51,8 @@ struct Standing {
 struct Ground {
     numbers: Numbers,
     suspended: Reasons,
-    held: bool,
+    /// Whether there are no new keys: the identity is held, or something is frozen.
+    withheld: bool,
 }
 
 /// Numbers of what a bundle rests on.
@@ -84,20 +88,20 @@ impl Standings {
         terminal: Option<&TerminalId>,
     ) -> Result<Option<Numbers>, StoreError> {
         let found = self.ground(connection, bundle, terminal)?;
-        let free = found.filter(|it| it.suspended == Reasons::NONE && !it.held);
+        let free = found.filter(|it| it.suspended == Reasons::NONE && !it.withheld);
         Ok(free.map(|it| it.numbers))
     }
 
-    /// The same where vehicle or identity may be suspended, and the identity held; and which of
-    /// them are suspended.
+    /// The same for a bundle that is issued again, where vehicle or identity may be suspended; and
+    /// which of them are.
     pub(super) fn with_suspended(
         &mut self,
         connection: &Connection,
-        bundle: &Bundle,
-        terminal: Option<&TerminalId>,
+        again: &Reissue,
     ) -> Result<Option<(Numbers, Reasons)>, StoreError> {
-        let found = self.ground(connection, bundle, terminal)?;
-        Ok(found.map(|it| (it.numbers, it.suspended)))
+        let found = self.ground(connection, &again.signed.bundle, again.terminal.as_ref())?;
+        let free = found.filter(|it| !(again.changed && it.withheld));
+        Ok(free.map(|it| (it.numbers, it.suspended)))
     }
 
     fn ground(
@@ -126,6 +130,7 @@ impl Standings {
         if !(fleet.active && terminal) {
             return Ok(None);
         }
+        let frozen = fleet.is_frozen(connection, &bundle.vehicle)?;
         let mut suspended = Reasons::NONE;
         if !vehicle.active {
             suspended = suspended.with(Reason::Vehicle);
@@ -142,7 +147,7 @@ impl Standings {
         Ok(Some(Ground {
             numbers,
             suspended,
-            held: identity.held,
+            withheld: identity.held || frozen,
         }))
     }
 
@@ -172,6 +177,13 @@ impl Standings {
     pub(super) fn forget_terminal(&mut self, fleet: &FleetId, id: &TerminalId) {
         if let Some(fleet) = self.fleets.get_mut(fleet) {
             fleet.terminals.remove(id);
+        }
+    }
+
+    /// Forgets what a fleet has frozen, where that is written.
+    pub(super) fn forget_frozen(&mut self, fleet: &FleetId) {
+        if let Some(fleet) = self.fleets.get_mut(fleet) {
+            fleet.frozen = None;
         }
     }
 
@@ -227,10 +239,26 @@ impl OfFleet {
         Self {
             number,
             active,
+            frozen: None,
             vehicles: HashMap::new(),
             identities: HashMap::new(),
             terminals: HashMap::new(),
         }
+    }
+
+    /// Whether the fleet, or this vehicle of it, is frozen.
+    fn is_frozen(&mut self, connection: &Connection, id: &VehicleId) -> Result<bool, StoreError> {
+        let frozen = match &self.frozen {
+            Some(known) => known,
+            None => self.frozen.insert(
+                connection
+                    .prepare_cached("SELECT vehicle FROM brakes WHERE fleet = ?1")?
+                    .query_map([self.number], |row| row.get(0))?
+                    .collect::<Result<_, _>>()?,
+            ),
+        };
+        let is_frozen = |of| frozen.contains(name(of));
+        Ok(!frozen.is_empty() && (is_frozen(None) || is_frozen(Some(id))))
     }
 
     fn vehicle(

@@ -116,6 +116,8 @@ impl Writer {
 
     /// Takes in what another store gave out.
     pub(super) fn import(&mut self, entries: &[Entry], reached: &str) -> Outcome {
+        // What stands otherwise by it does so behind its back.
+        self.memory.standings = Standings::default();
         self.in_one(|transaction| {
             let mut answers = Answers::new();
             for entry in entries {
@@ -317,7 +319,10 @@ impl Transaction<'_> {
             Write::Contact(fleet, vehicle, contact) => {
                 statuses::contact(connection, fleet, vehicle, contact)
             }
-            Write::Rule(ruled) => rulings::rule(connection, ruled),
+            Write::Rule(ruled) => {
+                self.standings.forget_frozen(&ruled.fleet);
+                rulings::rule(connection, ruled)
+            }
             Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
         }
     }

@@ -9,6 +9,7 @@ use fob::domain::{
 use fob::store::{Applied, BundleKey, Redemption, Store, Write};
 
 use super::Place;
+use super::rulings::freeze;
 use crate::store::sample::{self, *};
 
 /// A broken condition: its name, what is written before, and the authorization it breaks.
@@ -156,6 +157,8 @@ fn broken_by_writes() -> Vec<Broken> {
         ("identity active", with(Write::Identity(ben)), |_| ()),
         ("identity not held", with(Write::Identity(held)), |_| ()),
         ("vehicle active", with(suspend_vehicle("V-1")), |_| ()),
+        ("vehicle not frozen", with(freeze(Some("V-1"))), |_| ()),
+        ("fleet not frozen", with(freeze(None)), |_| ()),
         (
             "terminal active",
             with(Write::Terminal(phone)),

@@ -16,7 +16,7 @@ pub(super) mod read;
 pub(super) mod redeem;
 pub(super) mod registry;
 pub(super) mod renew;
-pub(super) mod rulings;
+pub(crate) mod rulings;
 pub(super) mod steps;
 pub(super) mod suspend;
 pub(super) mod whole;
@@ -71,6 +71,7 @@ macro_rules! conformance {
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;
             rulings: rules_follow_each_other, what_is_frozen_stays_so_until_it_is_released,
+                what_is_frozen_is_asked_at_the_commit, withheld_keys_may_be_the_same_ones_again,
                 days_of_a_quota_begin_once_and_in_order;
             read: pages_follow_each_other, filters, fleets_do_not_see_each_other,
                 what_is_not_there;

@@ -10,6 +10,7 @@ use fob::store::{
 };
 
 use super::Place;
+use super::rulings::freeze;
 use crate::store::sample::*;
 
 fn write(order: &Redemption) -> Write {
@@ -194,7 +195,9 @@ pub(crate) fn each_condition_counts<P: Place>() {
         state: EpochState::Revoked,
         ..epoch(9, EpochState::Active)
     });
-    let broken: [Broken; 6] = [
+    let broken: [Broken; 8] = [
+        ("vehicle not frozen", Some(freeze(Some("V-1"))), |_| ()),
+        ("fleet not frozen", Some(freeze(None)), |_| ()),
         ("identity", Some(suspended), |_| ()),
         ("identity not held", Some(held), |_| ()),
         ("epoch", Some(revoked), |_| ()),

@@ -1,8 +1,12 @@
 //! What fleets rule.
 
-use fob::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, Store, Write};
+use std::sync::Arc;
+
+use fob::domain::{Hold, Identity};
+use fob::store::{Amendment, Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, Store, Write};
 
 use super::Place;
+use super::amend::{amend, changing};
 use crate::store::sample::*;
 
 pub(super) fn rule(fleet: fob::domain::FleetId, what: Ruling) -> Write {
@@ -13,6 +17,15 @@ pub(super) fn rule(fleet: fob::domain::FleetId, what: Ruling) -> Write {
         why: Some("because".into()),
         what,
     }))
+}
+
+/// Freezes a vehicle, or the fleet.
+pub(crate) fn freeze(vehicle: Option<&str>) -> Write {
+    rule(FLEET, Ruling::Freeze(vehicle.map(vehicle_id)))
+}
+
+pub(crate) fn release(vehicle: Option<&str>) -> Write {
+    rule(FLEET, Ruling::Release(vehicle.map(vehicle_id)))
 }
 
 fn rules(version: u32, text: &str) -> Ruling {
@@ -101,6 +114,58 @@ pub(crate) fn what_is_frozen_stays_so_until_it_is_released<P: Place>() {
         why: Some("because".into()),
     };
     assert_eq!(ruled(&place.open()), [(FLEET, Ruled::Frozen(None, frozen))]);
+}
+
+/// Whatever the transaction, and whatever the store remembers of the one before.
+pub(crate) fn what_is_frozen_is_asked_at_the_commit<P: Place>() {
+    let store = P::new().open();
+    done(&store, &world());
+    done(
+        &store,
+        &[
+            Write::NewFleet(fleet(OTHER_FLEET, "other", 2)),
+            rule(OTHER_FLEET, Ruling::Freeze(None)),
+            freeze(Some("V-2")),
+        ],
+    );
+    let write = |number| Write::Redeem(Arc::new(order(number, None)));
+    let (done, stale) = (Applied::Done, Applied::Stale);
+    // Others are frozen.
+    assert_eq!(commit(&store, &[write(1)]), [done]);
+    for (number, what) in [(10, Some("V-1")), (20, None)] {
+        // What comes before it in its transaction stands.
+        let writes = [write(number), freeze(what), write(number + 1)];
+        assert_eq!(commit(&store, &writes), [done, done, stale], "{what:?}");
+        assert_eq!(commit(&store, &[write(number + 1)]), [stale], "{what:?}");
+        let writes = [write(number + 1), release(what), write(number + 2)];
+        assert_eq!(commit(&store, &writes), [stale, done, done], "{what:?}");
+        assert_eq!(commit(&store, &[write(number + 1)]), [done], "{what:?}");
+    }
+}
+
+/// Frozen or held, whoever has keys gets the same ones again, and no others.
+pub(crate) fn withheld_keys_may_be_the_same_ones_again<P: Place>() {
+    let held = Write::Identity(Identity {
+        hold: Some(Hold::Payment),
+        ..identity("ben")
+    });
+    for withheld in [freeze(Some("V-1")), freeze(None), held] {
+        let store = P::new().open();
+        let (_, change) = changing(&store);
+        done(&store, std::slice::from_ref(&withheld));
+        let with = |changed| {
+            let mut reissue = change.reissue.clone().unwrap();
+            reissue.changed = changed;
+            amend(Amendment {
+                reissue: Some(reissue),
+                ..change.clone()
+            })
+        };
+        let before = rows(&store);
+        assert_eq!(commit(&store, &[with(true)]), [Applied::Stale]);
+        assert_eq!(rows(&store), before, "{withheld:?}");
+        assert_eq!(commit(&store, &[with(false)]), [Applied::Amended(1)]);
+    }
 }
 
 pub(crate) fn days_of_a_quota_begin_once_and_in_order<P: Place>() {
