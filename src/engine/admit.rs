@@ -1,6 +1,7 @@
 //! Stage 1, admit: in the caller's thread, read the book without a lock, check every rule,
 //! reserve the code set, hand over once. Nothing here waits on I/O.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use fob_verify::HolderKey;
@@ -8,6 +9,7 @@ use fob_verify::HolderKey;
 use super::book::FleetBook;
 use super::case::{Borrower, Case};
 use super::limits::Asks;
+use super::recent::Seen;
 use super::reserve::{Outcome, RequestKey, Reserved};
 use super::ticket::Ticket;
 use super::{Engine, Failure, batch, jws, shutting_down};
@@ -33,6 +35,8 @@ pub struct RedemptionRequest {
     pub pin: Option<String>,
     /// The proof of the terminal's key, a compact JWS.
     pub proof: String,
+    /// From where it comes, where that is known.
+    pub address: Option<IpAddr>,
 }
 
 /// Who presented which code set with which key: all three proven.
@@ -44,6 +48,7 @@ struct Presented {
     request: RequestKey,
     pin: Option<String>,
     pin_right: bool,
+    address: Option<IpAddr>,
 }
 
 impl Presented {
@@ -65,6 +70,7 @@ impl Presented {
             request,
             pin,
             pin_right: false,
+            address: None,
         }
     }
 }
@@ -120,8 +126,12 @@ impl Engine {
         }
         let (audience, now) = (&self.shared.settings.public_url, self.shared.clock.unix());
         let holder = jws::check_proof(&asked.proof, audience, claimed.nonce(), now)?;
-        self.carry_through(Presented::new(believed, asked.identity, holder, asked.pin))
-            .await
+        let presented = Presented::new(believed, asked.identity, holder, asked.pin);
+        self.carry_through(Presented {
+            address: asked.address,
+            ..presented
+        })
+        .await
     }
 
     /// Redeems for a terminal whose key the caller has checked by other means than a proof.
@@ -261,9 +271,11 @@ impl Engine {
             vehicle,
             terminal,
             window,
+            asks_pin,
+            seen,
         } = check_rules(presented, &authorization, now)?;
         shared.check_signing(now)?;
-        if authorization.pin && !presented.pin_right {
+        if asks_pin && !presented.pin_right {
             return Ok(Admission::PinAsked);
         }
         let id = authorization.id;
@@ -296,6 +308,9 @@ impl Engine {
                 order: None,
                 renews: None,
             })?;
+            if let Some(seen) = seen {
+                presented.fleet.recent.note(seen);
+            }
         }
         Ok(Admission::Waiting(outcome))
     }
@@ -392,6 +407,10 @@ struct Allowed {
     vehicle: Arc<Vehicle>,
     terminal: Option<TerminalId>,
     window: Window,
+    /// The PIN has to be right.
+    asks_pin: bool,
+    /// What is remembered of it, where the fleet's rules ask for that.
+    seen: Option<Seen>,
 }
 
 /// Every rule about who may redeem what, apart from the PIN's value.
@@ -404,11 +423,18 @@ fn check_rules(
         id: &presented.identity,
         holder: Some(&presented.holder),
     });
+    let case = case.seen_from(presented.address);
     let vehicle = case.check_vehicle()?;
     case.check_borrower()?;
+    // A PIN that is given where there is one is compared before it counts.
+    case.check_step_up(authorization.pin && presented.pin.is_some())?;
+    let (terminal, judged) = (case.terminal(), case.judged());
+    let asks_pin = authorization.pin && case.asks_pin(terminal.is_some());
     Ok(Allowed {
         vehicle,
-        terminal: case.terminal(),
+        terminal,
         window: case.window(false),
+        asks_pin,
+        seen: judged.and_then(|_| case.seen(presented.address)),
     })
 }

@@ -21,7 +21,7 @@ use super::plan::{Anew, Plan, again};
 use super::reissue::{Again, reissue};
 use super::{Engine, Failure};
 use crate::concurrent;
-use crate::domain::change::{Action, check_changeable};
+use crate::domain::change::{Action, check_changeable, narrows};
 use crate::domain::{
     Authorization, AuthorizationId, KeyId, Mark, Recipient, Refusal, RefusalCode, ShardId,
 };
@@ -80,8 +80,12 @@ impl Engine {
             restrictions.recipient = now.recipient().clone();
             restrictions.amended = plan.next.amended().cloned();
             plan.next.restrictions = restrictions.boxed();
-            self.issue_again(fleet, plan, versions, Anew::Changed)
-                .map(Some)
+            let anew = if narrows(&plan.next, now) {
+                Anew::Narrowed
+            } else {
+                Anew::Changed
+            };
+            self.issue_again(fleet, plan, versions, anew).map(Some)
         })
         .await
     }
@@ -111,6 +115,29 @@ impl Engine {
     ) -> Result<Done, Failure> {
         self.amend_unlisted(caller, id, |now, versions| {
             self.plan_action(now, versions, action)
+        })
+        .await
+    }
+
+    /// Approves of the redemption of an authorization, for as long as the fleet's rules say: where
+    /// its context asks for more than the code set, that is enough.
+    ///
+    /// # Errors
+    /// `not_found`, also where the fleet has no rules about context; `code_set_redeemed`,
+    /// `code_set_cancelled`, `code_set_expired`, `authorization_suspended`.
+    pub async fn approve(&self, caller: Caller<'_>, id: AuthorizationId) -> Result<Done, Failure> {
+        self.amend_unlisted(caller, id, |now, _| {
+            let at = self.clock().unix();
+            now.check_open(at)?;
+            let rules = caller.fleet().ruled.rules();
+            let context = rules.context.as_ref().ok_or_else(|| {
+                Refusal::new(RefusalCode::NotFound)
+                    .detail("the fleet's rules ask for no approval: they have no context")
+            })?;
+            let mut plan = Plan::stay(now);
+            plan.next
+                .approve(at.saturating_add(context.approval_s.into()));
+            Ok(Some(plan))
         })
         .await
     }

@@ -2,12 +2,14 @@
 //! reissues go through, and that `explain` goes through too. So what is explained is what is done.
 //! Floor 3.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use fob_verify::HolderKey;
 
 use super::book::FleetBook;
-use crate::domain::rules::{check_hold, check_status, licensed_until};
+use super::recent::Seen;
+use crate::domain::rules::{Decision, Facts, check_hold, check_status, licensed_until};
 use crate::domain::{
     Authorization, Identity, IdentityId, Refusal, RefusalCode, Status, Terminal, TerminalId,
     UnixTime, Vehicle, Window,
@@ -26,13 +28,14 @@ pub(super) const OF_VEHICLE: [Rule; 5] = [
 ];
 
 /// What is asked about whoever is to have the keys, in this order; after the vehicle.
-pub(super) const OF_BORROWER: [Rule; 6] = [
+pub(super) const OF_BORROWER: [Rule; 7] = [
     ("identity", identity_is_there),
     ("identity_status", identity_is_active),
     ("hold", identity_is_not_held),
     ("licence", identity_is_licensed),
     ("recipient", code_set_is_meant_for_it),
     ("terminal", terminal_may_redeem),
+    ("context", context_is_not_refused),
 ];
 
 /// What is asked about an identity that is named by a back end.
@@ -56,6 +59,14 @@ const OF_KEYS_AGAIN: [Rule; 6] = [
     ("licence", identity_is_licensed),
 ];
 
+/// What is asked when keys are issued again that say less. Neither a brake nor a hold is for that.
+const OF_KEYS_NARROWED: [Rule; 4] = [
+    ("fleet", fleet_is_active),
+    ("vehicle", vehicle_is_there),
+    ("functions", vehicle_has_functions),
+    ("licence", identity_is_licensed),
+];
+
 /// What is asked when the same keys are issued again: whoever has them is given nothing new.
 const OF_SAME_KEYS: [Rule; 3] = [
     ("fleet", fleet_is_active),
@@ -70,7 +81,17 @@ pub(super) struct Case<'a> {
     vehicle: Option<Arc<Vehicle>>,
     identity: Option<Arc<Identity>>,
     borrower: Option<Borrower<'a>>,
+    judged: Option<Judged>,
     now: UnixTime,
+}
+
+/// What the rules about context make of a redemption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    pub(super) score: u32,
+    pub(super) decision: Decision,
+    /// A registered terminal is asked for a PIN only where more is asked for.
+    pub(super) pin_on_step_up: bool,
 }
 
 /// Who redeems, and with which key.
@@ -93,6 +114,7 @@ impl<'a> Case<'a> {
             vehicle: fleet.vehicle(authorization.vehicle.as_str()),
             identity: None,
             borrower: None,
+            judged: None,
             now,
         }
     }
@@ -102,6 +124,78 @@ impl<'a> Case<'a> {
         self.identity = self.fleet.identity(borrower.id.as_str());
         self.borrower = Some(borrower);
         self
+    }
+
+    /// The same, from an address. Costs nothing where the fleet has no rules about context.
+    pub(super) fn seen_from(mut self, address: Option<IpAddr>) -> Self {
+        let rules = self.fleet.ruled.rules();
+        if let (Some(context), Some(seen)) = (&rules.context, self.seen(address)) {
+            let score = self.with_facts(&seen, |facts| context.score(facts));
+            self.judged = Some(Judged {
+                score,
+                decision: context.decide(score),
+                pin_on_step_up: context.pin_on_step_up,
+            });
+        }
+        self
+    }
+
+    /// What the rules about context have made of it, where there are any.
+    pub(super) fn judged(&self) -> Option<Judged> {
+        self.judged
+    }
+
+    /// What of it rules about context look at; `None` where nobody redeems.
+    pub(super) fn seen(&self, address: Option<IpAddr>) -> Option<Seen> {
+        let borrower = self.borrower.as_ref()?;
+        let known = self.fleet.terminals_of(borrower.id.as_str());
+        let this = known.iter().find(|one| is_active(one, borrower.holder));
+        Some(Seen {
+            at: self.now,
+            authorization: self.authorization.id,
+            identity: borrower.id.clone(),
+            terminal_since: this.map(|one| one.since),
+            proved: self.identity.as_ref().and_then(|it| it.proved),
+            address,
+        })
+    }
+
+    /// Asks something of it as rules about context see it.
+    pub(super) fn with_facts<T>(&self, seen: &Seen, ask: impl FnOnce(&Facts<'_>) -> T) -> T {
+        let recent = &self.fleet.recent;
+        let count = |seconds| recent.count(&seen.identity, seen.authorization, (seconds, seen.at));
+        ask(&Facts {
+            now: seen.at,
+            terminal_since: seen.terminal_since,
+            proved: seen.proved,
+            address: seen.address,
+            redemptions: &count,
+        })
+    }
+
+    /// Whether more is asked for than was given: the right PIN, or a fresh approval.
+    ///
+    /// # Errors
+    /// `step_up_required`, saying what would be enough.
+    pub(super) fn check_step_up(&self, pin_is_given: bool) -> Result<(), Refusal> {
+        let asked = self
+            .judged
+            .is_some_and(|it| it.decision == Decision::StepUp);
+        if !asked || pin_is_given || self.authorization.is_approved(self.now) {
+            return Ok(());
+        }
+        Err(step_up_required(self.authorization.pin))
+    }
+
+    /// Whether the PIN, where there is one, is asked for. Where the rules leave it to the context,
+    /// a registered terminal is asked where more is asked for, unless the owner has approved.
+    pub(super) fn asks_pin(&self, registered: bool) -> bool {
+        match self.judged {
+            Some(judged) if judged.pin_on_step_up && registered => {
+                judged.decision == Decision::StepUp && !self.authorization.is_approved(self.now)
+            }
+            _ => true,
+        }
     }
 
     /// The vehicle, if keys may be issued for it.
@@ -145,6 +239,17 @@ impl<'a> Case<'a> {
     pub(super) fn check_again(&mut self, identity: Arc<Identity>) -> Result<Arc<Vehicle>, Refusal> {
         self.identity = Some(identity);
         OF_KEYS_AGAIN.iter().try_for_each(|(_, rule)| rule(self))?;
+        self.vehicle.clone().ok_or_else(unknown_vehicle)
+    }
+
+    /// The vehicle, if what is left of its keys may be issued again to whoever was asked about last.
+    ///
+    /// # Errors
+    /// What the first of [`OF_KEYS_NARROWED`] refuses.
+    pub(super) fn check_narrowed(&self) -> Result<Arc<Vehicle>, Refusal> {
+        OF_KEYS_NARROWED
+            .iter()
+            .try_for_each(|(_, rule)| rule(self))?;
         self.vehicle.clone().ok_or_else(unknown_vehicle)
     }
 
@@ -295,6 +400,35 @@ fn terminal_may_redeem(case: &Case<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     mismatch("register this terminal, bind the authorization to it, or ask for a PIN")
+}
+
+/// What no PIN and no approval lifts.
+fn context_is_not_refused(case: &Case<'_>) -> Result<(), Refusal> {
+    match case.judged {
+        Some(judged) if judged.decision == Decision::Refuse => {
+            Err(Refusal::new(RefusalCode::ContextRefused).detail(
+                "neither a PIN nor an approval helps: redeem with a terminal the fleet knows, from \
+                 where and when it expects you, or ask the fleet",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `step_up_required`. Why is for the fleet alone, which may ask for an explanation: whoever found a
+/// code set is not told how to look like its owner.
+fn step_up_required(has_pin: bool) -> Refusal {
+    let refusal = Refusal::new(RefusalCode::StepUpRequired);
+    if has_pin {
+        return refusal.ways(&["pin", "approval"]).detail(
+            "send it again with the PIN, or once the owner has approved of it (POST \
+             /v1/authorizations/{id}/approve)",
+        );
+    }
+    refusal.ways(&["approval"]).detail(
+        "have the owner approve of it (POST /v1/authorizations/{id}/approve), and send it again: \
+         this code set has no PIN",
+    )
 }
 
 fn is_active(terminal: &Terminal, holder: Option<&HolderKey>) -> bool {

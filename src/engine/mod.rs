@@ -23,6 +23,7 @@
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
+//! | [`recent`] | what was redeemed lately, for rules about context |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
 //! | `nodes` | this node among others over one store: what they have committed, leases, blocks |
@@ -81,6 +82,7 @@ mod plan;
 pub mod prepare;
 pub mod read;
 pub mod rebuild;
+pub mod recent;
 pub mod records;
 pub mod recover;
 pub mod registry;

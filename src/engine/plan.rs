@@ -50,6 +50,8 @@ pub(super) struct Suspended {
 pub(super) enum Anew {
     /// With the same keys.
     Same,
+    /// As its authorization says now, which only takes away.
+    Narrowed,
     /// As its authorization says now.
     Changed,
     /// For another terminal, as its authorization says now.
@@ -187,6 +189,16 @@ impl Engine {
         let mut case = Case::new(fleet, &plan.next, now);
         let (vehicle, window) = match anew {
             Anew::Same => (case.check_same()?, before.window),
+            Anew::Narrowed => match case.check_again(Arc::clone(&identity)) {
+                // Neither brake nor hold keeps keys from being taken away. Nor do those that stay
+                // last longer for it.
+                Err(refusal) if holds_back(&refusal) => {
+                    let vehicle = case.check_narrowed()?;
+                    let window = case.window(plan.next.id.0 == before.id.0);
+                    (vehicle, within(window, before.window))
+                }
+                checked => (checked?, case.window(plan.next.id.0 == before.id.0)),
+            },
             Anew::Changed | Anew::To(_) => {
                 let vehicle = case.check_again(Arc::clone(&identity))?;
                 // An order has its bundle's id.
@@ -201,7 +213,7 @@ impl Engine {
         plan.window = window;
         let holder = match anew {
             Anew::To(holder) => Some(holder),
-            Anew::Same | Anew::Changed => None,
+            Anew::Same | Anew::Narrowed | Anew::Changed => None,
         };
         if vehicle.status != Status::Active {
             plan.suspended.all = plan.suspended.all.with(Reason::Vehicle);
@@ -285,6 +297,22 @@ impl Suspended {
             reasons = reasons.with(Reason::Function);
         }
         reasons
+    }
+}
+
+/// Whether a refusal keeps back what is new, and nothing else.
+fn holds_back(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        RefusalCode::IssuingFrozen | RefusalCode::IdentityHeld
+    )
+}
+
+/// As much of a window as lies within another.
+fn within(window: Window, other: Window) -> Window {
+    Window {
+        not_before: window.not_before.max(other.not_before),
+        not_after: window.not_after.min(other.not_after),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::authenticate::BackEnd;
 use super::book::FleetBook;
+use super::recent::Replay;
 use super::{Engine, Failure};
 use crate::concurrent;
 use crate::domain::rules::eligible;
@@ -21,6 +22,8 @@ pub struct Trial {
     pub looked_at: usize,
     /// How many of them nobody could redeem, by why.
     pub refused: BTreeMap<&'static str, usize>,
+    /// What their rules about context would have decided about what was redeemed lately.
+    pub context: Option<Replay>,
 }
 
 impl Engine {
@@ -86,7 +89,10 @@ fn trial(book: &super::Book, fleet: &FleetBook, rules: &Rules, now: u64) -> Tria
             && !it.expired(now)
             && it.recipient().identity.is_some()
     });
-    let mut trial = Trial::default();
+    let mut trial = Trial {
+        context: rules.context.as_ref().map(|it| fleet.recent.replay(it)),
+        ..Trial::default()
+    };
     for authorization in open.into_iter().filter_map(|id| book.authorization(id)) {
         let to = authorization.recipient().identity.as_ref();
         let identity = to.and_then(|id| fleet.identity(id.as_str()));

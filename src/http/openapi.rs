@@ -25,6 +25,7 @@ use super::{
         amendments::change,
         amendments::suspend,
         amendments::resume,
+        amendments::approve,
         amendments::cancel,
         amendments::rebind,
         revocations::revoke,

@@ -54,6 +54,9 @@ impl Problem {
         if let Some(seconds) = refusal.retry_after_s {
             put("retry_after_s", json!(seconds));
         }
+        if !refusal.ways.is_empty() {
+            put("step_up", json!(refusal.ways));
+        }
         body.into()
     }
 }
@@ -141,6 +144,8 @@ fn status(code: RefusalCode) -> StatusCode {
         | C::LicenceExpired
         | C::IssuingFrozen
         | C::AuthorizationSuspended
+        | C::StepUpRequired
+        | C::ContextRefused
         | C::PinRequired
         | C::PinWrong
         | C::PinLocked => StatusCode::FORBIDDEN,

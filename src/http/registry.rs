@@ -154,13 +154,14 @@ impl<'a> Import<'a> {
             self.commit().await;
             self.vehicles.insert(id.clone());
         }
+        let now = self.state.engine.clock().unix();
         let checked = match entry {
             Err(refusal) => Err(refusal),
-            Ok(entry) => match check(self.fleet, entry.clone()) {
+            Ok(entry) => match check(self.fleet, entry.clone(), now) {
                 // It may name something an earlier line of this import introduces.
                 Err(_) if !self.waiting.is_empty() => {
                     self.commit().await;
-                    check(self.fleet, entry)
+                    check(self.fleet, entry, now)
                 }
                 first => first,
             },

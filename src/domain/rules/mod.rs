@@ -13,11 +13,14 @@ use super::function::Catalogue;
 use super::refusal::Refusal;
 use super::time::UnixTime;
 
+mod context;
 mod licence;
 mod preset;
+mod range;
 mod rate;
 mod weekly;
 
+pub use context::{Context, ContextText, Decision, Facts, REDEMPTIONS_MAX};
 pub use licence::{LicenceRule, LicenceText, check_hold, check_status, eligible, licensed_until};
 pub use preset::{Preset, PresetText};
 pub use rate::{Bands, Rate, Rates};
@@ -60,6 +63,12 @@ pub struct RulesText {
     /// The normal band of issuing: beyond it issuing freezes.
     #[serde(deserialize_with = "super::json::object")]
     pub brake: Bands,
+    /// What the surroundings of a redemption are worth.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_object"
+    )]
+    pub context: Option<ContextText>,
 }
 
 /// What a fleet rules, checked.
@@ -79,6 +88,8 @@ pub struct Rules {
     pub early_grace_s: u32,
     /// The normal band of issuing.
     pub brake: Bands,
+    /// What the surroundings of a redemption are worth.
+    pub context: Option<Context>,
     /// They stand, and nobody here can read them: whatever they ask for, it is not met.
     pub unreadable: bool,
 }
@@ -147,6 +158,7 @@ impl RulesText {
             keys_per_day: self.keys_per_day,
             early_grace_s: self.early_grace_s,
             brake: self.brake,
+            context: self.context.as_ref().map(ContextText::check).transpose()?,
             unreadable: false,
         })
     }
