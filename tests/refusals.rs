@@ -1134,7 +1134,7 @@ fn what_is_not_there_is_not_found() {
 // ---- all of them ---------------------------------------------------------------------------
 
 /// Codes that no test of this file reaches, and why.
-const ELSEWHERE: [(&str, &str); 15] = [
+const ELSEWHERE: [(&str, &str); 17] = [
     ("busy", "needs a full queue: faults.rs"),
     ("hsm_unavailable", "needs a broken HSM: faults.rs"),
     ("store_unavailable", "needs a broken store: faults.rs"),
@@ -1150,6 +1150,8 @@ const ELSEWHERE: [(&str, &str); 15] = [
     ("issuing_frozen", "needs rules: fleets/limits.rs"),
     ("step_up_required", "needs rules: fleets/context.rs"),
     ("context_refused", "needs rules: fleets/context.rs"),
+    ("hook_refused", "needs rules: fleets/hooks.rs"),
+    ("hook_unavailable", "needs rules: fleets/hooks.rs"),
     ("authorization_suspended", "suspending is not offered yet"),
     ("code_set_cancelled", "cancelling is not offered yet"),
     ("version_conflict", "changing is not offered yet"),

@@ -45,6 +45,8 @@ refusals! {
     AuthorizationSuspended "authorization_suspended" "This authorization is suspended"
     StepUpRequired "step_up_required" "This redemption is asked for more than the code set"
     ContextRefused "context_refused" "The fleet's rules refuse a redemption like this one"
+    HookRefused "hook_refused" "Whom the fleet has asked refuses"
+    HookUnavailable "hook_unavailable" "Whom the fleet has asked does not answer"
     PinRequired "pin_required" "This code set asks for its PIN"
     PinWrong "pin_wrong" "The PIN is wrong"
     PinLocked "pin_locked" "Too many wrong PINs: this code set is locked"

@@ -8,6 +8,7 @@ use fob_verify::HolderKey;
 
 use super::book::FleetBook;
 use super::case::{Borrower, Case};
+use super::hooks::{Question, Verdict};
 use super::limits::Asks;
 use super::recent::Seen;
 use super::reserve::{Outcome, RequestKey, Reserved};
@@ -23,7 +24,7 @@ use crate::domain::{
 use crate::store::{Applied, Order, Redemption, Write};
 
 /// Times one request is admitted anew after somebody else's failure before it is told to wait.
-const ADMISSIONS_MAX: usize = 3;
+const ADMISSIONS_MAX: usize = 4;
 
 /// A redemption as asked for: decoded, not yet believed.
 pub struct RedemptionRequest {
@@ -49,6 +50,8 @@ struct Presented {
     pin: Option<String>,
     pin_right: bool,
     address: Option<IpAddr>,
+    /// What whoever was asked about it has answered.
+    verdict: Option<Verdict>,
 }
 
 impl Presented {
@@ -71,6 +74,7 @@ impl Presented {
             pin,
             pin_right: false,
             address: None,
+            verdict: None,
         }
     }
 }
@@ -108,6 +112,8 @@ enum Admission {
     Redeemed,
     /// The PIN has to be counted and compared first.
     PinAsked,
+    /// Somebody else has to be asked first.
+    HookAsked(Box<Question>),
 }
 
 impl Engine {
@@ -159,6 +165,9 @@ impl Engine {
                 Admission::Redeemed => return self.read_back(&presented).await,
                 Admission::PinAsked => {
                     presented.pin_right = self.check_pin(&presented).await?;
+                }
+                Admission::HookAsked(question) => {
+                    presented.verdict = Some(self.verdict(&question).await);
                 }
                 Admission::Waiting(outcome) => {
                     let outcome = tokio::select! {
@@ -275,6 +284,15 @@ impl Engine {
             seen,
         } = check_rules(presented, &authorization, now)?;
         shared.check_signing(now)?;
+        // Before the PIN, so that no attempt at it is spent on what is refused.
+        let (fleet, functions) = (&presented.fleet, &authorization.functions);
+        if let Some(question) = Question::new(fleet, &vehicle, &presented.identity, functions) {
+            let known = || shared.hooks.known(&question, shared.clock.monotonic());
+            match presented.verdict.clone().or_else(known) {
+                Some(verdict) => question.judge(&verdict)?,
+                None => return Ok(Admission::HookAsked(Box::new(question))),
+            }
+        }
         if asks_pin && !presented.pin_right {
             return Ok(Admission::PinAsked);
         }

@@ -9,13 +9,14 @@
 //! its keys it has seen. So among several nodes the book is brought abreast after an authorization
 //! was read and before its keys are looked at.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fob_verify::HolderKey;
 
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 pub use super::caller::Caller;
+use super::hooks::{Question, unanswered};
 use super::outcome::Outcome;
 use super::plan::{Anew, Plan, again};
 use super::reissue::{Again, reissue};
@@ -29,6 +30,9 @@ use crate::store::{Amendment, Applied, Request, SignedBundle, Write};
 
 /// Times an amendment is decided anew after its conditions did not hold.
 const ATTEMPTS_MAX: usize = 8;
+
+/// Times others are asked about one change before it is told to wait.
+const QUESTIONS_MAX: usize = 3;
 
 /// What became of an authorization.
 #[derive(Clone, Debug)]
@@ -58,6 +62,28 @@ impl Engine {
         version: u32,
         spec: impl Fn(&Authorization) -> Result<AuthorizationSpec, Refusal>,
     ) -> Result<Done, Failure> {
+        let unasked = Mutex::new(None);
+        for _ in 0..QUESTIONS_MAX {
+            let done = self
+                .change_if_answered(caller, (id, version), &spec, &unasked)
+                .await;
+            // About what it adds somebody else has to be asked: then it is decided anew.
+            let question = unasked.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match question {
+                Some(question) => drop(self.verdict(&question).await),
+                None => return done,
+            }
+        }
+        Err(unanswered().into())
+    }
+
+    async fn change_if_answered(
+        &self,
+        caller: Caller<'_>,
+        (id, version): (AuthorizationId, u32),
+        spec: impl Fn(&Authorization) -> Result<AuthorizationSpec, Refusal>,
+        unasked: &Mutex<Option<Question>>,
+    ) -> Result<Done, Failure> {
         self.amend(caller, id, |now, versions| {
             if now.version != version {
                 return Err(Refusal::new(RefusalCode::VersionConflict)
@@ -85,6 +111,15 @@ impl Engine {
             } else {
                 Anew::Changed
             };
+            if let Some(question) = added(fleet, &plan.next, versions) {
+                let at = self.clock().monotonic();
+                let Some(verdict) = self.shared.hooks.known(&question, at) else {
+                    let mut unasked = unasked.lock().unwrap_or_else(PoisonError::into_inner);
+                    *unasked = Some(question);
+                    return Err(unanswered());
+                };
+                question.judge(&verdict)?;
+            }
             self.issue_again(fleet, plan, versions, anew).map(Some)
         })
         .await
@@ -413,4 +448,13 @@ pub(super) fn lists_of(marks: &[Mark]) -> Vec<ShardId> {
 pub(super) fn replayed() -> Refusal {
     Refusal::new(RefusalCode::CommandReplayed)
         .detail("its jti or Idempotency-Key was used with other content")
+}
+
+/// What others have to be asked before functions are added to what was issued.
+fn added(fleet: &FleetBook, next: &Authorization, versions: &[SignedBundle]) -> Option<Question> {
+    let before = &versions.last()?.bundle;
+    let had = |one: &&u16| before.subjects.iter().any(|it| it.function == **one);
+    let more: Vec<_> = next.functions.iter().filter(|one| !had(one)).copied().collect();
+    let vehicle = fleet.vehicle(next.vehicle.as_str())?;
+    Question::new(fleet, &vehicle, &before.identity, &more)
 }

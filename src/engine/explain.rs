@@ -11,6 +11,7 @@ use fob_verify::HolderKey;
 use super::Engine;
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
+use super::hooks::Question;
 use super::case::{Borrower, Case, OF_BORROWER, OF_VEHICLE};
 use crate::domain::rules::Decision;
 use crate::domain::time::Time;
@@ -156,6 +157,8 @@ impl Engine {
             .map(|(name, rule)| finding(name, rule(&case)));
         let mut findings: Vec<_> = asked.collect();
         findings.push(finding("step_up", case.check_step_up(false)));
+        let known = self.known_elsewhere(fleet, authorization, identity);
+        findings.push(finding("hook", known));
         let issued = self.counted(fleet);
         findings.push(finding("quota", quota(fleet, issued, authorization, now)));
         let keys = case.window(false);
@@ -166,6 +169,25 @@ impl Engine {
             pin_required: authorization.pin && case.asks_pin(holder.is_some()),
             context: from.and_then(|address| in_context(fleet, &case, address)),
         }
+    }
+}
+
+impl Engine {
+    /// What is remembered of an answer: nobody is asked to explain.
+    fn known_elsewhere(
+        &self,
+        fleet: &FleetBook,
+        authorization: &Authorization,
+        identity: Option<&IdentityId>,
+    ) -> Result<(), Refusal> {
+        let vehicle = fleet.vehicle(authorization.vehicle.as_str());
+        let (Some(vehicle), Some(identity)) = (vehicle, identity) else {
+            return Ok(());
+        };
+        let question = Question::new(fleet, &vehicle, identity, &authorization.functions);
+        let now = self.shared.clock.monotonic();
+        let known = question.and_then(|it| Some((self.shared.hooks.known(&it, now)?, it)));
+        known.map_or(Ok(()), |(verdict, question)| question.judge(&verdict))
     }
 }
 

@@ -23,6 +23,7 @@
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
+//! | `hooks` | checks that live elsewhere: what is asked before admission, and remembered |
 //! | [`recent`] | what was redeemed lately, for rules about context |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
@@ -66,6 +67,7 @@ pub mod consent;
 pub mod explain;
 pub mod found;
 mod generate;
+mod hooks;
 pub mod ids;
 pub mod jws;
 pub mod keep;
@@ -182,6 +184,7 @@ pub(crate) struct Shared {
     pub(crate) queue: pace::Queue,
     pub(crate) health: Health,
     pub(crate) limits: limits::Limits,
+    pub(crate) hooks: hooks::Hooks,
     /// Where others serve from the same store.
     nodes: Option<nodes::Node>,
 }
@@ -268,6 +271,7 @@ impl Engine {
             queue: pace::Queue::default(),
             health: Health::default(),
             limits,
+            hooks: hooks::Hooks::default(),
             nodes: node,
         });
         let room = shared.settings.queue_len_max;

@@ -17,6 +17,7 @@ use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 use super::case::Case;
 use super::commit::REPLAYED;
+use super::hooks::{Answers, Question, Verdict};
 use super::limits::Asks;
 use super::reserve::Outcome;
 use super::ticket::{self, Place, Ticket};
@@ -202,10 +203,11 @@ impl Engine {
         part: &[usize],
     ) -> Vec<Result<Outcome, Refusal>> {
         let now = self.shared.clock.unix();
+        let answers = self.ask_about(call, orders, part, now).await;
         let mut allowed = Vec::with_capacity(part.len());
         let mut outcomes: Vec<_> = part
             .iter()
-            .map(|at| match self.allow(call, &orders[*at], now)? {
+            .map(|at| match self.allow(call, &orders[*at], now, &answers)? {
                 Ok(one) => {
                     allowed.push(one);
                     Ok(Outcome::Released)
@@ -282,6 +284,43 @@ impl Engine {
         }
     }
 
+    /// Has others asked about orders, where the fleet's rules want that, each question once.
+    async fn ask_about(
+        &self,
+        call: &OrderCall,
+        orders: &[Order],
+        part: &[usize],
+        now: UnixTime,
+    ) -> Answers {
+        let fleet = &call.caller.fleet;
+        if fleet.ruled.rules().hook.is_none() {
+            return Answers::new();
+        }
+        let author = Author::Token(call.caller.token.id);
+        let mut questions = HashMap::new();
+        for order in part.iter().map(|at| &orders[*at]) {
+            let answered = call.request(order).is_some_and(|request| {
+                let known = call.answered.get(&request.reference);
+                known.is_some()
+            });
+            let spec = order.spec.clone();
+            let (vehicle, identity) = (fleet.vehicle(spec.vehicle.as_str()), spec.identity.clone());
+            let id = AuthorizationId([0; 16]);
+            // What is refused for another reason nobody is asked about.
+            let draft = self.draft_as(id, fleet, spec.into(), author.clone(), now);
+            let (Ok(mut draft), Some(vehicle), false) = (draft, vehicle, answered) else {
+                continue;
+            };
+            let fits = check_vehicle(fleet, &draft, now).is_ok()
+                && limit_to_eligible(fleet, &mut draft, now).is_ok();
+            let question = Question::new(fleet, &vehicle, &identity, &draft.functions);
+            if let (true, Some(question)) = (fits, question) {
+                questions.insert(question.digest, question);
+            }
+        }
+        self.verdicts(questions.into_values().collect()).await
+    }
+
     /// Checks every rule. An order that was answered before is not asked whether it would be
     /// allowed now: its bundle is named.
     fn allow(
@@ -289,6 +328,7 @@ impl Engine {
         call: &OrderCall,
         order: &Order,
         now: UnixTime,
+        answers: &Answers,
     ) -> Result<Result<Allowed, BundleId>, Refusal> {
         if !(1..=REFERENCE_LEN_MAX).contains(&order.reference.len()) {
             return Err(Refusal::malformed("ref", "a ref has 1 to 128 bytes"));
@@ -316,6 +356,12 @@ impl Engine {
         let mut authorization = self.draft_as(id, fleet, spec.into(), author_of, now)?;
         let vehicle = check_vehicle(fleet, &authorization, now)?;
         limit_to_eligible(fleet, &mut authorization, now)?;
+        let functions = &authorization.functions;
+        if let Some(question) = Question::new(fleet, &vehicle, &identity, functions) {
+            // What was asked about before the rules said so was not asked: it waits for nothing.
+            let verdict = answers.get(&question.digest);
+            question.judge(verdict.unwrap_or(&Verdict::Unanswered))?;
+        }
         let asks = Asks {
             token: Some(&call.caller.token.id),
             identity: Some(&identity),

@@ -41,6 +41,7 @@ impl Engine {
         check_why(why.as_deref())?;
         let next = check_version(&caller.fleet, version)?;
         text.check(&caller.fleet.catalogue(), next)?;
+        self.check_elsewhere(text)?;
         let body = serde_json::to_string(text)
             .map_err(|error| Failure::Fault(format!("rules that are not written: {error}")))?;
         let ruled = Rulings {
@@ -60,6 +61,14 @@ impl Engine {
         }
     }
 
+    /// Whether this server can do what they say.
+    fn check_elsewhere(&self, text: &RulesText) -> Result<(), Refusal> {
+        match &text.hook {
+            Some(hook) => self.check_hook(&hook.url),
+            None => Ok(()),
+        }
+    }
+
     /// What rules would come to, if they were set now: nothing is.
     ///
     /// # Errors
@@ -72,6 +81,7 @@ impl Engine {
     ) -> Result<Trial, Failure> {
         let next = check_version(fleet, version)?;
         let rules = text.check(&fleet.catalogue(), next)?;
+        self.check_elsewhere(text)?;
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
         let now = self.clock().unix();
         // Every authorization is looked at: that may take a while.

@@ -146,6 +146,7 @@ fn status(code: RefusalCode) -> StatusCode {
         | C::AuthorizationSuspended
         | C::StepUpRequired
         | C::ContextRefused
+        | C::HookRefused
         | C::PinRequired
         | C::PinWrong
         | C::PinLocked => StatusCode::FORBIDDEN,
@@ -159,7 +160,11 @@ fn status(code: RefusalCode) -> StatusCode {
         C::VersionConflict => StatusCode::PRECONDITION_FAILED,
         C::FunctionNotOnVehicle | C::ProofInvalid => StatusCode::UNPROCESSABLE_ENTITY,
         C::RateLimited | C::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
-        C::Busy | C::HsmUnavailable | C::StoreUnavailable | C::ShuttingDown => {
+        C::Busy
+        | C::HookUnavailable
+        | C::HsmUnavailable
+        | C::StoreUnavailable
+        | C::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     }

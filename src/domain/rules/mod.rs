@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use super::time::UnixTime;
 
 mod context;
+mod hook;
 mod licence;
 mod preset;
 mod range;
@@ -21,8 +22,10 @@ mod rate;
 mod weekly;
 
 pub use context::{Context, ContextText, Decision, Facts, REDEMPTIONS_MAX};
+pub use hook::{Fails, Hook, HookText};
 pub use licence::{LicenceRule, LicenceText, check_hold, check_status, eligible, licensed_until};
 pub use preset::{Preset, PresetText};
+pub use range::Range;
 pub use rate::{Bands, Rate, Rates};
 pub use weekly::{WeeklyText, recurring};
 
@@ -69,6 +72,12 @@ pub struct RulesText {
         deserialize_with = "super::json::optional_object"
     )]
     pub context: Option<ContextText>,
+    /// Checks that live elsewhere.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_object"
+    )]
+    pub hook: Option<HookText>,
 }
 
 /// What a fleet rules, checked.
@@ -90,6 +99,8 @@ pub struct Rules {
     pub brake: Bands,
     /// What the surroundings of a redemption are worth.
     pub context: Option<Context>,
+    /// Checks that live elsewhere.
+    pub hook: Option<Hook>,
     /// They stand, and nobody here can read them: whatever they ask for, it is not met.
     pub unreadable: bool,
 }
@@ -159,6 +170,10 @@ impl RulesText {
             early_grace_s: self.early_grace_s,
             brake: self.brake,
             context: self.context.as_ref().map(ContextText::check).transpose()?,
+            hook: match &self.hook {
+                Some(hook) => Some(hook.check(catalogue)?),
+                None => None,
+            },
             unreadable: false,
         })
     }

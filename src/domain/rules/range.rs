@@ -9,7 +9,7 @@ const RANGES_MAX: usize = 256;
 
 /// Addresses that have their first bits in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Range {
+pub struct Range {
     first: IpAddr,
     prefix: u8,
 }
@@ -17,7 +17,7 @@ pub(super) struct Range {
 impl Range {
     /// `10.0.0.0/8` or `2001:db8::/32`; an address by itself is a range of one. `None` where it is
     /// none, or has bits beyond its prefix.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -35,7 +35,7 @@ impl Range {
 
     /// Whether an address is one of them. One of IPv4 that comes in the clothes of IPv6 is one of
     /// IPv4.
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.beyond(address)
             .is_some_and(|rest| bits(address) - rest == bits(self.first))
