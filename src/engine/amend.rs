@@ -68,7 +68,10 @@ impl Engine {
                 .change_if_answered(caller, (id, version), &spec, &unasked)
                 .await;
             // About what it adds somebody else has to be asked: then it is decided anew.
-            let question = unasked.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let question = unasked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             match question {
                 Some(question) => drop(self.verdict(&question).await),
                 None => return done,
@@ -454,7 +457,12 @@ pub(super) fn replayed() -> Refusal {
 fn added(fleet: &FleetBook, next: &Authorization, versions: &[SignedBundle]) -> Option<Question> {
     let before = &versions.last()?.bundle;
     let had = |one: &&u16| before.subjects.iter().any(|it| it.function == **one);
-    let more: Vec<_> = next.functions.iter().filter(|one| !had(one)).copied().collect();
+    let more: Vec<_> = next
+        .functions
+        .iter()
+        .filter(|one| !had(one))
+        .copied()
+        .collect();
     let vehicle = fleet.vehicle(next.vehicle.as_str())?;
     Question::new(fleet, &vehicle, &before.identity, &more)
 }

@@ -11,8 +11,8 @@ use fob_verify::HolderKey;
 use super::Engine;
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
-use super::hooks::Question;
 use super::case::{Borrower, Case, OF_BORROWER, OF_VEHICLE};
+use super::hooks::Question;
 use crate::domain::rules::Decision;
 use crate::domain::time::Time;
 use crate::domain::{

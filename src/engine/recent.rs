@@ -98,7 +98,7 @@ impl Recent {
         let log = self.lock();
         let mut replay = Replay::default();
         for seen in &log.seen {
-            let count = |seconds| log.count(&seen.identity, seen.authorization, (seconds, seen.at));
+            let count = |seconds| log.count_before(seen, seconds);
             let facts = Facts {
                 now: seen.at,
                 terminal_since: seen.terminal_since,
@@ -123,6 +123,14 @@ impl Recent {
 }
 
 impl Log {
+    /// How often the identity of a redemption had redeemed in the `seconds` before that.
+    fn count_before(&self, seen: &Seen, seconds: u32) -> u32 {
+        let times = self.of.get(&seen.identity).into_iter().flatten();
+        let before = times.take_while(|(_, id)| *id != seen.authorization);
+        let counts = before.filter(|(at, _)| seen.at.saturating_sub(*at) < seconds.into());
+        u32::try_from(counts.count()).unwrap_or(u32::MAX)
+    }
+
     fn count(
         &self,
         identity: &IdentityId,

@@ -75,9 +75,7 @@ impl Target {
         };
         let path = uri.path_and_query().map_or("/", |it| it.as_str());
         Ok(Self {
-            port: authority
-                .port_u16()
-                .unwrap_or(if tls { 443 } else { 80 }),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
             path: path.into(),
             host,
             tls,
@@ -95,20 +93,22 @@ impl Target {
     /// What its name leads to. An address that is listed itself may be any; a name must not lead
     /// anywhere that is out of bounds, and all it leads to are looked at: whoever answers for names
     /// does not choose whom this machine calls.
-    pub(super) async fn resolve(&self, allowed: &[Range]) -> Result<SocketAddr, HookError> {
+    pub(super) async fn resolve(&self, allowed: &[Range]) -> Result<Vec<SocketAddr>, HookError> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(address, self.port));
+            return Ok(vec![SocketAddr::new(address, self.port)]);
         }
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let found: Vec<_> = found
             .map_err(|why| HookError::Unreached(format!("{}: {why}", self.host)))?
             .collect();
-        pick(&found, allowed).map_err(|why| HookError::Address(format!("{}: {why}", self.host)))
+        check(&found, allowed)
+            .map_err(|why| HookError::Address(format!("{}: {why}", self.host)))?;
+        Ok(found)
     }
 }
 
-/// The first of these addresses, if all are within bounds.
-fn pick(found: &[SocketAddr], allowed: &[Range]) -> Result<SocketAddr, String> {
+/// Whether all of these addresses are within bounds, and there are some.
+fn check(found: &[SocketAddr], allowed: &[Range]) -> Result<(), String> {
     let may = |address: IpAddr| {
         !is_out_of_bounds(address) || allowed.iter().any(|range| range.contains(address))
     };
@@ -117,7 +117,8 @@ fn pick(found: &[SocketAddr], allowed: &[Range]) -> Result<SocketAddr, String> {
             "it leads to {}, where no call goes ([hook] allow_addresses lets it)",
             out.ip()
         )),
-        None => found.first().copied().ok_or("it leads nowhere".into()),
+        None if found.is_empty() => Err("it leads nowhere".into()),
+        None => Ok(()),
     }
 }
 
@@ -177,7 +178,9 @@ mod tests {
         }
         let v6 = Allowed::parse("[2001:DB8:0::1]:8443").expect("a host");
         assert!(v6.is(&target("https://[2001:db8::1]:8443").expect("an address")));
-        for bad in ["", "h", "h:", "h:0", "h:70000", ":443", "a b:1", "u@h:1", "[h]:1", "::1:1"] {
+        for bad in [
+            "", "h", "h:", "h:0", "h:70000", ":443", "a b:1", "u@h:1", "[h]:1", "::1:1",
+        ] {
             assert_eq!(Allowed::parse(bad), None, "{bad}");
         }
     }
@@ -232,9 +235,9 @@ mod tests {
             let address = out.parse().expect(out);
             assert!(is_out_of_bounds(address), "{out}");
             let found = [SocketAddr::new(address, 1)];
-            assert!(pick(&found, &[]).is_err());
+            assert!(check(&found, &[]).is_err());
             let range = Range::parse(&address.to_canonical().to_string()).expect("a range");
-            assert!(pick(&found, &[range]).is_ok(), "{out} is let");
+            assert!(check(&found, &[range]).is_ok(), "{out} is let");
         }
         for within in [
             "192.0.2.1",
@@ -250,7 +253,7 @@ mod tests {
         // One bad address among good ones is enough.
         let at = |text: &str| SocketAddr::new(text.parse().expect("an address"), 1);
         let mixed = [at("192.0.2.1"), at("127.0.0.1")];
-        assert!(pick(&mixed, &[]).is_err() && pick(&[], &[]).is_err());
-        assert_eq!(pick(&mixed[..1], &[]), Ok(mixed[0]));
+        assert!(check(&mixed, &[]).is_err() && check(&[], &[]).is_err());
+        assert_eq!(check(&mixed[..1], &[]), Ok(()));
     }
 }

@@ -53,14 +53,15 @@ pub(super) fn tls(ca: Option<&Path>) -> Result<Arc<ClientConfig>, HookError> {
     Ok(Arc::new(config))
 }
 
-/// Posts `body` to whoever is at `to` and is `target`.
+/// Posts `body` to whoever is at one of these addresses and is `target`.
 pub(super) async fn post(
     target: &Target,
-    to: SocketAddr,
+    to: &[SocketAddr],
     tls: &Arc<ClientConfig>,
     body: &str,
 ) -> Result<Vec<u8>, HookError> {
-    let unreached = |why: std::io::Error| HookError::Unreached(format!("{to}: {why}"));
+    let unreached =
+        |why: std::io::Error| HookError::Unreached(format!("{}: {why}", target.authority()));
     let stream = TcpStream::connect(to).await.map_err(unreached)?;
     if !target.tls {
         return exchange(target, stream, body).await;

@@ -24,6 +24,7 @@ mod signer;
 
 pub use address::{Allowed, Target};
 use signer::Signer;
+pub use signer::thumbprint;
 
 /// The `typ` of a question.
 pub const QUESTION_TYP: &str = "fob-hook+jwt";
@@ -128,11 +129,6 @@ impl Hook {
         self.config.answers_max
     }
 
-    /// The public half of the key that signs, as a JWK.
-    pub fn public_jwk(&self) -> Value {
-        self.signer.public_jwk()
-    }
-
     /// Whether this address may be asked.
     ///
     /// # Errors
@@ -176,7 +172,7 @@ impl Hook {
             let room = self.room.acquire().await;
             let _room = room.map_err(|_| HookError::Unreached("shutting down".into()))?;
             let to = target.resolve(&self.config.allow_addresses).await?;
-            call::post(&target, to, &self.tls, &asked).await
+            call::post(&target, &to, &self.tls, &asked).await
         };
         let body = tokio::time::timeout(within, call)
             .await
@@ -193,11 +189,12 @@ fn read(body: &[u8], question: &str) -> Result<Answer, HookError> {
     if said.question != question {
         return Err(HookError::NoAnswer("it is for another question"));
     }
-    let printable = |why: &String| {
-        why.chars().count() <= WHY_LEN_MAX && !why.chars().any(char::is_control)
-    };
+    let printable =
+        |why: &String| why.chars().count() <= WHY_LEN_MAX && !why.chars().any(char::is_control);
     if said.why.as_ref().is_some_and(|why| !printable(why)) {
-        return Err(HookError::NoAnswer("its reason is not a line of 200 characters"));
+        return Err(HookError::NoAnswer(
+            "its reason is not a line of 200 characters",
+        ));
     }
     Ok(Answer {
         allowed: matches!(said.verdict, Verdict::Allow),

@@ -18,20 +18,10 @@ pub(super) struct Signer {
 
 impl Signer {
     pub(super) fn new(pair: EcdsaKeyPair) -> Self {
-        let point = pair.public_key().as_ref();
-        let (x, y) = (encode(&point[1..33]), encode(&point[33..]));
-        // RFC 7638 §3.2: the required members, in this order, without spaces.
-        let text = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
         Self {
-            kid: digest(&text),
+            kid: thumbprint(&pair),
             pair,
         }
-    }
-
-    pub(super) fn public_jwk(&self) -> Value {
-        let point = self.pair.public_key().as_ref();
-        json!({ "kty": "EC", "crv": "P-256", "x": encode(&point[1..33]),
-            "y": encode(&point[33..]), "kid": self.kid, "alg": "ES256", "use": "sig" })
     }
 
     pub(super) fn sign(&self, typ: &str, claims: &Value) -> Result<String, HookError> {
@@ -47,6 +37,16 @@ impl Signer {
             .map_err(|_| HookError::Config("the question was not signed".into()))?;
         Ok(format!("{text}.{}", encode(signature.as_ref())))
     }
+}
+
+/// The thumbprint of a key pair's public half (RFC 7638): the `kid` of what it signs.
+pub fn thumbprint(pair: &EcdsaKeyPair) -> String {
+    let point = pair.public_key().as_ref();
+    let (x, y) = (encode(&point[1..33]), encode(&point[33..]));
+    // §3.2: the required members, in this order, without spaces.
+    digest(&format!(
+        r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#
+    ))
 }
 
 /// What makes each question another one.

@@ -164,9 +164,7 @@ fn status(code: RefusalCode) -> StatusCode {
         | C::HookUnavailable
         | C::HsmUnavailable
         | C::StoreUnavailable
-        | C::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        | C::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -6,6 +6,7 @@ mod crossing;
 mod eligibility;
 mod explain;
 mod guessing;
+mod hooks;
 mod limits;
 mod owners;
 mod presets;

@@ -63,9 +63,8 @@ pub enum Fails {
 
 impl HookText {
     pub(super) fn check(&self, catalogue: &Catalogue) -> Result<Hook, Refusal> {
-        let wrong = |field: &str, why: &'static str| {
-            Refusal::malformed(format!("hook.{field}"), why)
-        };
+        let wrong =
+            |field: &str, why: &'static str| Refusal::malformed(format!("hook.{field}"), why);
         if !(1..=URL_LEN_MAX).contains(&self.url.len()) {
             return Err(wrong("url", "an address has 1 to 512 characters"));
         }
