@@ -16,12 +16,11 @@ use super::ticket::Ticket;
 use super::{Engine, Failure, batch, jws, shutting_down};
 use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
-use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
     Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
     TerminalId, UnixTime, Vehicle, Window,
 };
-use crate::store::{Applied, Order, Redemption, Write};
+use crate::store::{Order, Redemption};
 
 /// Times one request is admitted anew after somebody else's failure before it is told to wait.
 const ADMISSIONS_MAX: usize = 4;
@@ -164,7 +163,9 @@ impl Engine {
             match self.look(|| self.admit(&presented)).await? {
                 Admission::Redeemed => return self.read_back(&presented).await,
                 Admission::PinAsked => {
-                    presented.pin_right = self.check_pin(&presented).await?;
+                    presented.pin_right = self
+                        .check_pin(&presented.authorization, presented.pin.as_deref())
+                        .await?;
                 }
                 Admission::HookAsked(question) => {
                     presented.verdict = Some(self.verdict(&question).await);
@@ -351,43 +352,6 @@ impl Engine {
             admitted.ticket.resolve(Outcome::Refused(refusal.clone()));
         }
         Err(refusal)
-    }
-
-    /// Counts the attempt durably, compares, and takes the count back where it was right. Rules
-    /// that do not depend on the PIN come before it, so that no attempt is spent on a request that
-    /// could not succeed; and one attempt at a code set comes after the other, so that the same
-    /// request sent many times at once does not lock itself out.
-    ///
-    /// Returns whether the PIN was compared: not where the code set was redeemed meanwhile.
-    async fn check_pin(&self, presented: &Presented) -> Result<bool, Refusal> {
-        let Authorization {
-            id, fleet, version, ..
-        } = *presented.authorization;
-        let Some(pin) = &presented.pin else {
-            return Err(Refusal::new(RefusalCode::PinRequired).field("pin"));
-        };
-        let turn = self.shared.turns.of(id);
-        let _turn = turn.take().await;
-        let state = self.shared.book.look_up(id, |now| now.state);
-        if state != Some(AuthorizationState::Open) {
-            return Ok(false);
-        }
-        let applied = self.write(vec![Write::PinAttempt(id, version)]).await?;
-        match applied.first() {
-            Some(Applied::PinAttempts(attempts)) if *attempts <= PIN_ATTEMPTS_MAX => {}
-            Some(Applied::PinAttempts(_)) => return Err(RefusalCode::PinLocked.into()),
-            _ => return Err(RefusalCode::CodeSetUnknown.into()),
-        }
-        if !self
-            .shared
-            .code_set_key
-            .pin_matches(pin, fleet, id, version)
-        {
-            return Err(Refusal::new(RefusalCode::PinWrong).field("pin"));
-        }
-        // Or the right PIN, sent again while the HSM is away, would lock the code set.
-        self.write(vec![Write::PinRight(id, version)]).await?;
-        Ok(true)
     }
 
     async fn read_back(&self, presented: &Presented) -> Result<Arc<Redemption>, Failure> {

@@ -9,30 +9,23 @@
 //! its keys it has seen. So among several nodes the book is brought abreast after an authorization
 //! was read and before its keys are looked at.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fob_verify::HolderKey;
 
-use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 pub use super::caller::Caller;
-use super::hooks::{Question, unanswered};
 use super::outcome::Outcome;
 use super::plan::{Anew, Plan, again};
 use super::reissue::{Again, reissue};
 use super::{Engine, Failure};
 use crate::concurrent;
-use crate::domain::change::{Action, check_changeable, narrows};
-use crate::domain::{
-    Authorization, AuthorizationId, KeyId, Mark, Recipient, Refusal, RefusalCode, ShardId,
-};
+use crate::domain::change::{Action, check_changeable};
+use crate::domain::{Authorization, AuthorizationId, KeyId, Mark, Refusal, RefusalCode, ShardId};
 use crate::store::{Amendment, Applied, Request, SignedBundle, Write};
 
 /// Times an amendment is decided anew after its conditions did not hold.
 const ATTEMPTS_MAX: usize = 8;
-
-/// Times others are asked about one change before it is told to wait.
-const QUESTIONS_MAX: usize = 3;
 
 /// What became of an authorization.
 #[derive(Clone, Debug)]
@@ -46,88 +39,6 @@ pub struct Done {
 }
 
 impl Engine {
-    /// Changes an authorization at `version`. Before redemption the code set is replaced; after it
-    /// every function that remains is issued again, to the same terminal and under the same
-    /// bundle's id, and keys that grant more than the authorization now does are revoked.
-    ///
-    /// `spec` says what the authorization, as it stands, is to say.
-    ///
-    /// # Errors
-    /// `not_found`, `version_conflict`, `code_set_cancelled`, what the rules refuse, and
-    /// `hsm_unavailable`.
-    pub async fn change(
-        &self,
-        caller: Caller<'_>,
-        id: AuthorizationId,
-        version: u32,
-        spec: impl Fn(&Authorization) -> Result<AuthorizationSpec, Refusal>,
-    ) -> Result<Done, Failure> {
-        let unasked = Mutex::new(None);
-        for _ in 0..QUESTIONS_MAX {
-            let done = self
-                .change_if_answered(caller, (id, version), &spec, &unasked)
-                .await;
-            // About what it adds somebody else has to be asked: then it is decided anew.
-            let question = unasked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            match question {
-                Some(question) => drop(self.verdict(&question).await),
-                None => return done,
-            }
-        }
-        Err(unanswered().into())
-    }
-
-    async fn change_if_answered(
-        &self,
-        caller: Caller<'_>,
-        (id, version): (AuthorizationId, u32),
-        spec: impl Fn(&Authorization) -> Result<AuthorizationSpec, Refusal>,
-        unasked: &Mutex<Option<Question>>,
-    ) -> Result<Done, Failure> {
-        self.amend(caller, id, |now, versions| {
-            if now.version != version {
-                return Err(Refusal::new(RefusalCode::VersionConflict)
-                    .detail(format!("it is at version {}", now.version)));
-            }
-            check_changeable(now)?;
-            let fleet = caller.fleet();
-            let (author, at) = (now.author.clone(), self.clock().unix());
-            // Whom it is for was settled when it was made, and stays so if that identity is
-            // suspended by now.
-            let mut spec = spec(now)?;
-            spec.recipient = Recipient::default();
-            let said = self.draft_as(now.id, fleet, spec, author, at)?;
-            let mut plan = Plan::stay(now);
-            plan.raise_version(versions, self.vehicle_epoch(now))?;
-            plan.next.functions = said.functions;
-            plan.next.window = said.window;
-            plan.next.redeem_by = said.redeem_by;
-            let mut restrictions = said.restrictions.unwrap_or_default();
-            restrictions.recipient = now.recipient().clone();
-            restrictions.amended = plan.next.amended().cloned();
-            plan.next.restrictions = restrictions.boxed();
-            let anew = if narrows(&plan.next, now) {
-                Anew::Narrowed
-            } else {
-                Anew::Changed
-            };
-            if let Some(question) = added(fleet, &plan.next, versions) {
-                let at = self.clock().monotonic();
-                let Some(verdict) = self.shared.hooks.known(&question, at) else {
-                    let mut unasked = unasked.lock().unwrap_or_else(PoisonError::into_inner);
-                    *unasked = Some(question);
-                    return Err(unanswered());
-                };
-                question.judge(&verdict)?;
-            }
-            self.issue_again(fleet, plan, versions, anew).map(Some)
-        })
-        .await
-    }
-
     /// Suspends, resumes or cancels an authorization, and with it every key issued on it, as far as
     /// nothing else suspends that. Where it stands so already, nothing happens.
     ///
@@ -239,7 +150,7 @@ impl Engine {
 
     /// Amends as `plan` says, on what it is given to read, until that is what is committed; and
     /// waits for the lists.
-    async fn amend(
+    pub(super) async fn amend(
         &self,
         caller: Caller<'_>,
         id: AuthorizationId,
@@ -451,18 +362,4 @@ pub(super) fn lists_of(marks: &[Mark]) -> Vec<ShardId> {
 pub(super) fn replayed() -> Refusal {
     Refusal::new(RefusalCode::CommandReplayed)
         .detail("its jti or Idempotency-Key was used with other content")
-}
-
-/// What others have to be asked before functions are added to what was issued.
-fn added(fleet: &FleetBook, next: &Authorization, versions: &[SignedBundle]) -> Option<Question> {
-    let before = &versions.last()?.bundle;
-    let had = |one: &&u16| before.subjects.iter().any(|it| it.function == **one);
-    let more: Vec<_> = next
-        .functions
-        .iter()
-        .filter(|one| !had(one))
-        .copied()
-        .collect();
-    let vehicle = fleet.vehicle(next.vehicle.as_str())?;
-    Question::new(fleet, &vehicle, &before.identity, &more)
 }

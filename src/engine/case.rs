@@ -2,18 +2,21 @@
 //! reissues go through, and that `explain` goes through too. So what is explained is what is done.
 //! Floor 3.
 
-use core::net::IpAddr;
 use std::sync::Arc;
 
 use fob_verify::HolderKey;
 
 use super::book::FleetBook;
-use super::recent::Seen;
-use crate::domain::rules::{Decision, Facts, check_hold, check_status, licensed_until};
+use crate::domain::rules::{check_hold, check_status, licensed_until};
 use crate::domain::{
     Authorization, Identity, IdentityId, Refusal, RefusalCode, Status, Terminal, TerminalId,
     UnixTime, Vehicle, Window,
 };
+
+mod context;
+
+pub(super) use context::Judged;
+use context::context_is_not_refused;
 
 /// A rule: its name, and the question it asks.
 pub(super) type Rule = (&'static str, fn(&Case<'_>) -> Result<(), Refusal>);
@@ -85,15 +88,6 @@ pub(super) struct Case<'a> {
     now: UnixTime,
 }
 
-/// What the rules about context make of a redemption.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Judged {
-    pub(super) score: u32,
-    pub(super) decision: Decision,
-    /// A registered terminal is asked for a PIN only where more is asked for.
-    pub(super) pin_on_step_up: bool,
-}
-
 /// Who redeems, and with which key.
 pub(super) struct Borrower<'a> {
     pub(super) id: &'a IdentityId,
@@ -124,78 +118,6 @@ impl<'a> Case<'a> {
         self.identity = self.fleet.identity(borrower.id.as_str());
         self.borrower = Some(borrower);
         self
-    }
-
-    /// The same, from an address. Costs nothing where the fleet has no rules about context.
-    pub(super) fn seen_from(mut self, address: Option<IpAddr>) -> Self {
-        let rules = self.fleet.ruled.rules();
-        if let (Some(context), Some(seen)) = (&rules.context, self.seen(address)) {
-            let score = self.with_facts(&seen, |facts| context.score(facts));
-            self.judged = Some(Judged {
-                score,
-                decision: context.decide(score),
-                pin_on_step_up: context.pin_on_step_up,
-            });
-        }
-        self
-    }
-
-    /// What the rules about context have made of it, where there are any.
-    pub(super) fn judged(&self) -> Option<Judged> {
-        self.judged
-    }
-
-    /// What of it rules about context look at; `None` where nobody redeems.
-    pub(super) fn seen(&self, address: Option<IpAddr>) -> Option<Seen> {
-        let borrower = self.borrower.as_ref()?;
-        let known = self.fleet.terminals_of(borrower.id.as_str());
-        let this = known.iter().find(|one| is_active(one, borrower.holder));
-        Some(Seen {
-            at: self.now,
-            authorization: self.authorization.id,
-            identity: borrower.id.clone(),
-            terminal_since: this.map(|one| one.since),
-            proved: self.identity.as_ref().and_then(|it| it.proved),
-            address,
-        })
-    }
-
-    /// Asks something of it as rules about context see it.
-    pub(super) fn with_facts<T>(&self, seen: &Seen, ask: impl FnOnce(&Facts<'_>) -> T) -> T {
-        let recent = &self.fleet.recent;
-        let count = |seconds| recent.count(&seen.identity, seen.authorization, (seconds, seen.at));
-        ask(&Facts {
-            now: seen.at,
-            terminal_since: seen.terminal_since,
-            proved: seen.proved,
-            address: seen.address,
-            redemptions: &count,
-        })
-    }
-
-    /// Whether more is asked for than was given: the right PIN, or a fresh approval.
-    ///
-    /// # Errors
-    /// `step_up_required`, saying what would be enough.
-    pub(super) fn check_step_up(&self, pin_is_given: bool) -> Result<(), Refusal> {
-        let asked = self
-            .judged
-            .is_some_and(|it| it.decision == Decision::StepUp);
-        if !asked || pin_is_given || self.authorization.is_approved(self.now) {
-            return Ok(());
-        }
-        Err(step_up_required(self.authorization.pin))
-    }
-
-    /// Whether the PIN, where there is one, is asked for. Where the rules leave it to the context,
-    /// a registered terminal is asked where more is asked for, unless the owner has approved.
-    pub(super) fn asks_pin(&self, registered: bool) -> bool {
-        match self.judged {
-            Some(judged) if judged.pin_on_step_up && registered => {
-                judged.decision == Decision::StepUp && !self.authorization.is_approved(self.now)
-            }
-            _ => true,
-        }
     }
 
     /// The vehicle, if keys may be issued for it.
@@ -400,35 +322,6 @@ fn terminal_may_redeem(case: &Case<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     mismatch("register this terminal, bind the authorization to it, or ask for a PIN")
-}
-
-/// What no PIN and no approval lifts.
-fn context_is_not_refused(case: &Case<'_>) -> Result<(), Refusal> {
-    match case.judged {
-        Some(judged) if judged.decision == Decision::Refuse => {
-            Err(Refusal::new(RefusalCode::ContextRefused).detail(
-                "neither a PIN nor an approval helps: redeem with a terminal the fleet knows, from \
-                 where and when it expects you, or ask the fleet",
-            ))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// `step_up_required`. Why is for the fleet alone, which may ask for an explanation: whoever found a
-/// code set is not told how to look like its owner.
-fn step_up_required(has_pin: bool) -> Refusal {
-    let refusal = Refusal::new(RefusalCode::StepUpRequired);
-    if has_pin {
-        return refusal.ways(&["pin", "approval"]).detail(
-            "send it again with the PIN, or once the owner has approved of it (POST \
-             /v1/authorizations/{id}/approve)",
-        );
-    }
-    refusal.ways(&["approval"]).detail(
-        "have the owner approve of it (POST /v1/authorizations/{id}/approve), and send it again: \
-         this code set has no PIN",
-    )
 }
 
 fn is_active(terminal: &Terminal, holder: Option<&HolderKey>) -> bool {

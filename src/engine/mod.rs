@@ -11,10 +11,10 @@
 //! | [`recover`] | after a failed commit: reopen, read back, go on |
 //! | [`book`], [`reserve`] | what is durable, in memory; what is in flight |
 //! | `ticket`, `pace` | who waits for an item; how fast the HSM signs |
-//! | `turns` | attempts at a PIN, one after the other |
+//! | `pin`, `turns` | the PIN, counted and compared; one attempt after the other |
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
-//! | [`amend`], `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
+//! | [`amend`], `change`, `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
 //! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
@@ -62,6 +62,7 @@ mod caller;
 mod case;
 pub mod ceremony;
 pub mod certain;
+mod change;
 pub mod commit;
 pub mod consent;
 pub mod explain;
@@ -80,6 +81,7 @@ pub mod operate;
 pub mod orders;
 pub mod outcome;
 mod pace;
+mod pin;
 mod plan;
 pub mod prepare;
 pub mod read;
