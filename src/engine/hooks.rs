@@ -231,9 +231,10 @@ impl Engine {
                 let said = answer.valid_s.unwrap_or(question.valid_s);
                 let valid_s = said.min(question.valid_s).max(VALID_S_MIN);
                 let valid = Duration::from_secs(valid_s.into());
-                match answer.allowed {
-                    true => (Verdict::Allowed, valid, "allow"),
-                    false => (Verdict::Denied(answer.why.map(Into::into)), valid, "deny"),
+                if answer.allowed {
+                    (Verdict::Allowed, valid, "allow")
+                } else {
+                    (Verdict::Denied(answer.why.map(Into::into)), valid, "deny")
                 }
             }
             Err(why) => {
