@@ -110,7 +110,8 @@ fn rules(group: &mut BenchmarkGroup<'_, WallTime>) {
     let held = authorization(7, 8);
     group.bench_function("rules: all, explained", |bencher| {
         bencher.iter(|| {
-            let explained = engine.explain_redemption(&fleet, black_box(&held), &identity, None);
+            let explained =
+                engine.explain_redemption(&fleet, black_box(&held), &identity, None, None);
             assert!(explained.unwrap().passes());
         });
     });
@@ -131,7 +132,14 @@ fn ruled() -> Engine {
     let text = format!(
         r#"{{"licences":[{{"functions":[1,2,3],"classes":["B"]}}],"keys_per_day":1000000000,
         "limits":{{"token":{rate},"identity":{rate},"terminal":{rate},"vehicle":{rate}}},
-        "brake":{{"fleet":{rate},"vehicle":{rate}}},"early_grace_s":60}}"#
+        "brake":{{"fleet":{rate},"vehicle":{rate}}},"early_grace_s":60,
+        "context":{{"step_up_from":100,"refuse_from":200,"rules":[
+            {{"points":10,"terminal_newer_than_days":7}},
+            {{"points":10,"proved_longer_ago_than_days":30}},
+            {{"points":10,"hours":[{{"days":["mon","sun"],"from":"22:00","until":"06:00"}}]}},
+            {{"points":10,"redemptions":{{"count":100,"seconds":86400}}}},
+            {{"points":10,"inside":["10.0.0.0/8","172.16.0.0/12","192.168.0.0/16"]}},
+            {{"points":10,"outside":["192.0.2.0/24","2001:db8::/32"]}}]}}}}"#
     );
     let writes = vec![
         Write::Identity(Identity {
@@ -139,6 +147,7 @@ fn ruled() -> Engine {
             id: IdentityId::parse("renter").unwrap(),
             status: Status::Active,
             hold: None,
+            proved: Some(setup::now()),
             licences: vec![Licence {
                 class: "B".into(),
                 expires: setup::now() + 1_000_000,

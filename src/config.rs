@@ -12,12 +12,16 @@ use serde::Deserialize;
 use crate::domain::time::seconds;
 use crate::domain::{Schedule, Signing};
 use crate::engine::EngineSettings;
+use crate::hook::HookConfig;
 use crate::hsm::TokenConfig;
 use crate::http::{Limits, ServerConfig, TlsFiles};
 
+mod hook;
 mod hsm;
 mod store;
 
+pub use hook::HOOK_KEY_FILE;
+use hook::HookSection;
 pub use hsm::{HsmConfig, IssuingToken};
 use hsm::{HsmSection, TokenSection};
 pub use store::StoreConfig;
@@ -79,6 +83,10 @@ pub struct Config {
     pub root: TokenConfig,
     /// The file with the root token's PIN.
     pub root_pin_file: PathBuf,
+    /// Whom this server may ask before it issues; nobody, where absent.
+    pub hook: Option<HookConfig>,
+    /// The file with the key that signs what it asks.
+    pub hook_key: PathBuf,
     /// Log lines as JSON.
     pub log_json: bool,
     /// Which lines are logged, as in `info,fob=debug`.
@@ -94,6 +102,7 @@ struct File {
     epochs: EpochsSection,
     hsm: HsmSection,
     root: TokenSection,
+    hook: HookSection,
     log: LogSection,
 }
 
@@ -153,10 +162,13 @@ struct LogSection {
 }
 
 /// The sections that variables may override.
-const SECTIONS: [&str; 7] = ["server", "engine", "store", "epochs", "hsm", "root", "log"];
+const SECTIONS: [&str; 8] = [
+    "server", "engine", "store", "epochs", "hsm", "root", "hook", "log",
+];
 
 /// Keys whose value is text, whatever it looks like: a serial number may be all digits.
-const TEXTS: [&str; 16] = [
+const TEXTS: [&str; 17] = [
+    "key_file",
     "serial",
     "label",
     "module",
@@ -311,6 +323,8 @@ impl File {
             hsm,
             root,
             root_pin_file,
+            hook: self.hook.check(dir).map_err(wrong)?,
+            hook_key: self.hook.key_file(dir),
             log_json: self.log.json,
             log_filter: self.log.filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()),
         })
@@ -642,6 +656,19 @@ mod tests {
             let message = wrong(&format!("{MINIMAL}\n[store]\n{store}"));
             assert!(message.contains(said), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
+        }
+        for (hook, said) in [
+            ("allow = [\"h\"]", "hook.allow: "),
+            (
+                "allow_addresses = [\"10.0.0.1/8\"]",
+                "hook.allow_addresses: ",
+            ),
+            ("deadline_ms = 9", "hook.deadline_ms: "),
+            ("deadline_ms = 10001", "hook.deadline_ms: "),
+            ("calls_max = 0", "hook.calls_max: "),
+        ] {
+            let message = wrong(&format!("{MINIMAL}\n[hook]\n{hook}"));
+            assert!(message.contains(said), "{message}");
         }
         assert!(wrong("[hsm]\nmodule = \"/m.so\"").contains("hsm."));
         let message = load(MINIMAL, &[("FOB_ENGINE_QUEUE_LEN_MAX", "many")]).expect_err("an error");

@@ -17,6 +17,7 @@ mod concurrent;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod hook;
 pub mod hsm;
 pub mod http;
 pub mod metrics;

@@ -372,6 +372,7 @@ fn put(inside: &Inside, renter: &str, status: Option<Status>, hold: Option<Optio
         id: IdentityId::parse(renter).unwrap(),
         status,
         hold,
+        proved: None,
         licences: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

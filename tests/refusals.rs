@@ -1134,7 +1134,7 @@ fn what_is_not_there_is_not_found() {
 // ---- all of them ---------------------------------------------------------------------------
 
 /// Codes that no test of this file reaches, and why.
-const ELSEWHERE: [(&str, &str); 15] = [
+const ELSEWHERE: [(&str, &str); 19] = [
     ("busy", "needs a full queue: faults.rs"),
     ("hsm_unavailable", "needs a broken HSM: faults.rs"),
     ("store_unavailable", "needs a broken store: faults.rs"),
@@ -1148,6 +1148,10 @@ const ELSEWHERE: [(&str, &str); 15] = [
     ("rate_limited", "needs rules: fleets/limits.rs"),
     ("quota_exceeded", "needs rules: fleets/limits.rs"),
     ("issuing_frozen", "needs rules: fleets/limits.rs"),
+    ("step_up_required", "needs rules: fleets/context.rs"),
+    ("context_refused", "needs rules: fleets/context.rs"),
+    ("hook_refused", "needs rules: fleets/hooks.rs"),
+    ("hook_unavailable", "needs rules: fleets/hooks.rs"),
     ("authorization_suspended", "suspending is not offered yet"),
     ("code_set_cancelled", "cancelling is not offered yet"),
     ("identity_owns_vehicles", "needs an owner: erase.rs"),

@@ -263,6 +263,7 @@ impl Issuer {
             id: IdentityId::parse("renter").unwrap(),
             status: Status::Active,
             hold: None,
+            proved: None,
             licences: Vec::new(),
         }));
         store.commit(&writes).unwrap();

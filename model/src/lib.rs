@@ -19,7 +19,7 @@
     reason = "the engine has more callers than there are here, and `select` other insides"
 )]
 
-pub use fob::{clock, domain, hsm, store};
+pub use fob::{clock, domain, hook, hsm, store};
 
 pub(crate) mod concurrent;
 

@@ -24,6 +24,7 @@ mod demo;
 mod desk;
 mod epoch;
 mod erase;
+mod hook;
 mod hsm;
 mod import;
 mod init;
@@ -125,6 +126,9 @@ enum Command {
     /// Register the operators whose approval dual control asks for
     #[command(subcommand)]
     Operator(operator::OperatorCommand),
+    /// The key that signs what others are asked before keys are issued
+    #[command(subcommand, after_help = hook::HELP)]
+    Hook(hook::HookCommand),
     /// Ask how the HSM is
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
@@ -190,6 +194,7 @@ pub fn run() -> ExitCode {
         Command::Token(command) => operate::token(&common, command),
         Command::Epoch(command) => epoch::run(&common, command),
         Command::Operator(command) => operator::run(&common, command),
+        Command::Hook(command) => hook::run(&common, &command),
         Command::Hsm(command) => hsm::run(&common, command),
         Command::Issue(args) => match issue::run(&common, &args) {
             Ok(code) => return code,

@@ -15,6 +15,7 @@ use crate::domain::code_set::{CODE_SET_KEY_LEN, CodeSetKey};
 use crate::domain::record::{CkaId, PublicKey};
 use crate::domain::{Epoch, RootKey};
 use crate::engine::Book;
+use crate::hook::Hook;
 use crate::hsm::{HsmError, SoftHsm, Token, Tokens, read_pin_file, softhsm_module};
 use crate::store::Store;
 use crate::store::postgres::{Postgres, PostgresConfig};
@@ -308,6 +309,16 @@ pub(super) fn code_set_key(config: &Config) -> anyhow::Result<CodeSetKey> {
         .try_into()
         .map_err(|_| anyhow!("{}: it is not {CODE_SET_KEY_LEN} bytes", path.display()))?;
     Ok(CodeSetKey::new(&key))
+}
+
+/// Whoever asks others before keys are issued, where the configuration names whom.
+pub(super) fn hook(config: &Config) -> anyhow::Result<Option<Hook>> {
+    let Some(may) = &config.hook else {
+        return Ok(None);
+    };
+    let (pair, _) = super::jwk::read(&config.hook_key)
+        .context("[hook] names whom to ask, and the key to ask with is not there: fob hook init")?;
+    Ok(Some(Hook::new(may.clone(), pair)?))
 }
 
 /// Reads a file; `-` is standard input.

@@ -89,7 +89,11 @@ pub(super) fn open(config: &Config, bound: SocketAddr) -> anyhow::Result<(Engine
         clock: Arc::new(SystemClock),
         settings: config.engine_settings(bound),
     };
+    let hook = place::hook(config)?;
     let engine = Engine::start(parts)?;
+    if let Some(hook) = hook {
+        engine.set_hook(hook);
+    }
     place::adopt_root(config, engine.book())?;
     place::follow_root(config, engine.book())?;
     engine.try_tokens().map_err(|why| anyhow::anyhow!(why))?;

@@ -106,6 +106,8 @@ pub struct Restrictions {
     pub recipient: Recipient,
     /// What changes and endings have left on it.
     pub amended: Option<Amended>,
+    /// Until when its owner has approved of a redemption that is asked for more than the code set.
+    pub approved_until: Option<UnixTime>,
 }
 
 impl Restrictions {
@@ -117,8 +119,10 @@ impl Restrictions {
             max_uses,
             recipient,
             amended,
+            approved_until,
         } = &self;
         let none = amended.is_none()
+            && approved_until.is_none()
             && region.is_none()
             && recurring.is_none()
             && max_uses.is_empty()
@@ -215,6 +219,23 @@ impl Authorization {
     pub fn set_amended(&mut self, amended: Option<Amended>) {
         let mut restrictions = self.restrictions.take().unwrap_or_default();
         restrictions.amended = amended;
+        self.restrictions = restrictions.boxed();
+    }
+
+    /// Until when its owner has approved of its redemption, where it has.
+    pub fn approved_until(&self) -> Option<UnixTime> {
+        self.restrictions.as_ref()?.approved_until
+    }
+
+    /// Whether its owner has approved of its redemption at `now`.
+    pub fn is_approved(&self, now: UnixTime) -> bool {
+        self.approved_until().is_some_and(|until| now < until)
+    }
+
+    /// Notes until when its owner approves of its redemption.
+    pub fn approve(&mut self, until: UnixTime) {
+        let mut restrictions = self.restrictions.take().unwrap_or_default();
+        restrictions.approved_until = Some(until);
         self.restrictions = restrictions.boxed();
     }
 

@@ -145,6 +145,22 @@ pub fn grants(
         && often
 }
 
+/// Whether everything that `next` says `now` says too: a change to it only takes away.
+pub fn narrows(next: &Authorization, now: &Authorization) -> bool {
+    let often = |function| match (next.max_uses(function), now.max_uses(function)) {
+        (_, None) => true,
+        (Some(next), Some(now)) => next <= now,
+        (None, Some(_)) => false,
+    };
+    next.functions
+        .iter()
+        .all(|one| now.functions.binary_search(one).is_ok() && often(*one))
+        && now.window.not_before <= next.window.not_before
+        && next.window.not_after <= now.window.not_after
+        && (now.region().is_none() || now.region() == next.region())
+        && (now.recurring().is_none() || now.recurring() == next.recurring())
+}
+
 /// `code_set_cancelled`.
 pub fn cancelled() -> Refusal {
     Refusal::new(RefusalCode::CodeSetCancelled).detail("what is cancelled stays so")
@@ -281,5 +297,36 @@ mod tests {
         assert_eq!(granted(&uses(&[(3, 9)]), true), [true, true]);
         assert_eq!(granted(&uses(&[(3, 1)]), true), [true, false]);
         assert_eq!(granted(&uses(&[(1, 9), (3, 2)]), true), [false, true]);
+    }
+
+    #[test]
+    fn a_change_that_only_takes_away_is_told_from_one_that_gives() {
+        let uses = |limits: &[(u16, u32)]| restricted(|it| it.max_uses = limits.into());
+        let functions = |all: &[u16]| Authorization {
+            functions: all.into(),
+            ..sample()
+        };
+        let circle = |radius| {
+            let centre = Position::new(0, 0).expect("a position");
+            let circle = Circle::new(centre, radius).expect("a circle");
+            restricted(|it| it.region = Some(Box::new(Region::Circle(circle))))
+        };
+        for (next, expected) in [
+            (sample(), true),
+            (functions(&[3]), true),
+            (functions(&[1, 2, 3]), false),
+            (functions(&[2, 3]), false),
+            (within(101, 199), true),
+            (within(99, 200), false),
+            (within(100, 201), false),
+            (uses(&[(3, 1)]), true),
+            (uses(&[(1, 1), (3, 2)]), true),
+            (uses(&[(3, 3)]), false),
+            (uses(&[]), false),
+            (circle(5), true),
+        ] {
+            assert_eq!(narrows(&next, &sample()), expected, "{next:?}");
+        }
+        assert!(!narrows(&sample(), &circle(5)) && !narrows(&circle(4), &circle(5)));
     }
 }

@@ -85,6 +85,8 @@ pub struct Identity {
     pub status: Status,
     /// Why it gets no keys for now, where it does not.
     pub hold: Option<Hold>,
+    /// When the fleet last proved who it is; `None` where it never said so.
+    pub proved: Option<UnixTime>,
     /// Licence classes, for the rules about eligibility.
     pub licences: Vec<Licence>,
 }

@@ -43,6 +43,10 @@ refusals! {
     LicenceMissing "licence_missing" "A driving licence is missing"
     LicenceExpired "licence_expired" "A driving licence has expired"
     AuthorizationSuspended "authorization_suspended" "This authorization is suspended"
+    StepUpRequired "step_up_required" "This redemption is asked for more than the code set"
+    ContextRefused "context_refused" "The fleet's rules refuse a redemption like this one"
+    HookRefused "hook_refused" "Whom the fleet has asked refuses"
+    HookUnavailable "hook_unavailable" "Whom the fleet has asked does not answer"
     PinRequired "pin_required" "This code set asks for its PIN"
     PinWrong "pin_wrong" "The PIN is wrong"
     PinLocked "pin_locked" "Too many wrong PINs: this code set is locked"
@@ -80,6 +84,8 @@ pub struct Refusal {
     pub field: Option<Cow<'static, str>>,
     /// Seconds after which the same request may succeed.
     pub retry_after_s: Option<u32>,
+    /// What is asked for beyond what was given: any of these is enough.
+    pub ways: &'static [&'static str],
 }
 
 impl Refusal {
@@ -90,6 +96,7 @@ impl Refusal {
             detail: None,
             field: None,
             retry_after_s: None,
+            ways: &[],
         }
     }
 
@@ -112,6 +119,13 @@ impl Refusal {
     #[must_use]
     pub fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.field = Some(field.into());
+        self
+    }
+
+    /// Says what would be enough.
+    #[must_use]
+    pub const fn ways(mut self, ways: &'static [&'static str]) -> Self {
+        self.ways = ways;
         self
     }
 

@@ -5,6 +5,7 @@ use fob_verify::HolderKey;
 
 use super::id::{FleetId, IdentityId, TerminalId};
 use super::identity::Status;
+use super::time::UnixTime;
 
 /// A registered device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,4 +20,6 @@ pub struct Terminal {
     pub key: HolderKey,
     /// Suspended terminals neither sign commands nor redeem.
     pub status: Status,
+    /// When it was first seen with this key; 0 where that was not kept yet.
+    pub since: UnixTime,
 }

@@ -1,6 +1,7 @@
 //! Stage 1, admit: in the caller's thread, read the book without a lock, check every rule,
 //! reserve the code set, hand over once. Nothing here waits on I/O.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,21 +9,22 @@ use fob_verify::HolderKey;
 
 use super::book::FleetBook;
 use super::case::{Borrower, Case};
+use super::hooks::{Question, Verdict};
 use super::limits::Asks;
+use super::recent::Seen;
 use super::reserve::{Outcome, RequestKey, Reserved};
 use super::ticket::Ticket;
 use super::{Engine, Failure, batch, jws, shutting_down};
 use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
-use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
     Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
     TerminalId, UnixTime, Vehicle, Window,
 };
-use crate::store::{Applied, Order, Redemption, Write};
+use crate::store::{Order, Redemption};
 
 /// Times one request is admitted anew after somebody else's failure before it is told to wait.
-const ADMISSIONS_MAX: usize = 3;
+const ADMISSIONS_MAX: usize = 4;
 
 /// How long a wrong guess takes: several times what the slowest look-up does.
 const GUESS_TAKES: Duration = Duration::from_micros(4);
@@ -40,6 +42,8 @@ pub struct RedemptionRequest {
     pub pin: Option<String>,
     /// The proof of the terminal's key, a compact JWS.
     pub proof: String,
+    /// From where it comes, where that is known.
+    pub address: Option<IpAddr>,
 }
 
 /// Who presented which code set with which key: all three proven.
@@ -51,6 +55,9 @@ struct Presented {
     request: RequestKey,
     pin: Option<String>,
     pin_right: bool,
+    address: Option<IpAddr>,
+    /// What whoever was asked about it has answered.
+    verdict: Option<Verdict>,
 }
 
 impl Presented {
@@ -72,6 +79,8 @@ impl Presented {
             request,
             pin,
             pin_right: false,
+            address: None,
+            verdict: None,
         }
     }
 }
@@ -109,6 +118,8 @@ enum Admission {
     Redeemed,
     /// The PIN has to be counted and compared first.
     PinAsked,
+    /// Somebody else has to be asked first.
+    HookAsked(Box<Question>),
 }
 
 impl Engine {
@@ -127,8 +138,12 @@ impl Engine {
         }
         let (audience, now) = (&self.shared.settings.public_url, self.shared.clock.unix());
         let holder = jws::check_proof(&asked.proof, audience, claimed.nonce(), now)?;
-        self.carry_through(Presented::new(believed, asked.identity, holder, asked.pin))
-            .await
+        let presented = Presented::new(believed, asked.identity, holder, asked.pin);
+        self.carry_through(Presented {
+            address: asked.address,
+            ..presented
+        })
+        .await
     }
 
     /// Redeems for a terminal whose key the caller has checked by other means than a proof.
@@ -155,7 +170,12 @@ impl Engine {
             match self.look(|| self.admit(&presented)).await? {
                 Admission::Redeemed => return self.read_back(&presented).await,
                 Admission::PinAsked => {
-                    presented.pin_right = self.check_pin(&presented).await?;
+                    presented.pin_right = self
+                        .check_pin(&presented.authorization, presented.pin.as_deref())
+                        .await?;
+                }
+                Admission::HookAsked(question) => {
+                    presented.verdict = Some(self.verdict(&question).await);
                 }
                 Admission::Waiting(outcome) => {
                     let outcome = tokio::select! {
@@ -283,9 +303,20 @@ impl Engine {
             vehicle,
             terminal,
             window,
+            asks_pin,
+            seen,
         } = check_rules(presented, &authorization, now)?;
         shared.check_signing(now)?;
-        if authorization.pin && !presented.pin_right {
+        // Before the PIN, so that no attempt at it is spent on what is refused.
+        let (fleet, functions) = (&presented.fleet, &authorization.functions);
+        if let Some(question) = Question::new(fleet, &vehicle, &presented.identity, functions) {
+            let known = || shared.hooks.known(&question, shared.clock.monotonic());
+            match presented.verdict.clone().or_else(known) {
+                Some(verdict) => question.judge(&verdict)?,
+                None => return Ok(Admission::HookAsked(Box::new(question))),
+            }
+        }
+        if asks_pin && !presented.pin_right {
             return Ok(Admission::PinAsked);
         }
         let id = authorization.id;
@@ -318,6 +349,9 @@ impl Engine {
                 order: None,
                 renews: None,
             })?;
+            if let Some(seen) = seen {
+                presented.fleet.recent.note(seen);
+            }
         }
         Ok(Admission::Waiting(outcome))
     }
@@ -340,43 +374,6 @@ impl Engine {
             admitted.ticket.resolve(Outcome::Refused(refusal.clone()));
         }
         Err(refusal)
-    }
-
-    /// Counts the attempt durably, compares, and takes the count back where it was right. Rules
-    /// that do not depend on the PIN come before it, so that no attempt is spent on a request that
-    /// could not succeed; and one attempt at a code set comes after the other, so that the same
-    /// request sent many times at once does not lock itself out.
-    ///
-    /// Returns whether the PIN was compared: not where the code set was redeemed meanwhile.
-    async fn check_pin(&self, presented: &Presented) -> Result<bool, Refusal> {
-        let Authorization {
-            id, fleet, version, ..
-        } = *presented.authorization;
-        let Some(pin) = &presented.pin else {
-            return Err(Refusal::new(RefusalCode::PinRequired).field("pin"));
-        };
-        let turn = self.shared.turns.of(id);
-        let _turn = turn.take().await;
-        let state = self.shared.book.look_up(id, |now| now.state);
-        if state != Some(AuthorizationState::Open) {
-            return Ok(false);
-        }
-        let applied = self.write(vec![Write::PinAttempt(id, version)]).await?;
-        match applied.first() {
-            Some(Applied::PinAttempts(attempts)) if *attempts <= PIN_ATTEMPTS_MAX => {}
-            Some(Applied::PinAttempts(_)) => return Err(RefusalCode::PinLocked.into()),
-            _ => return Err(RefusalCode::CodeSetUnknown.into()),
-        }
-        if !self
-            .shared
-            .code_set_key
-            .pin_matches(pin, fleet, id, version)
-        {
-            return Err(Refusal::new(RefusalCode::PinWrong).field("pin"));
-        }
-        // Or the right PIN, sent again while the HSM is away, would lock the code set.
-        self.write(vec![Write::PinRight(id, version)]).await?;
-        Ok(true)
     }
 
     async fn read_back(&self, presented: &Presented) -> Result<Arc<Redemption>, Failure> {
@@ -414,6 +411,10 @@ struct Allowed {
     vehicle: Arc<Vehicle>,
     terminal: Option<TerminalId>,
     window: Window,
+    /// The PIN has to be right.
+    asks_pin: bool,
+    /// What is remembered of it, where the fleet's rules ask for that.
+    seen: Option<Seen>,
 }
 
 /// Every rule about who may redeem what, apart from the PIN's value.
@@ -426,11 +427,18 @@ fn check_rules(
         id: &presented.identity,
         holder: Some(&presented.holder),
     });
+    let case = case.seen_from(presented.address);
     let vehicle = case.check_vehicle()?;
     case.check_borrower()?;
+    // A PIN that is given where there is one is compared before it counts.
+    case.check_step_up(authorization.pin && presented.pin.is_some())?;
+    let (terminal, judged) = (case.terminal(), case.judged());
+    let asks_pin = authorization.pin && case.asks_pin(terminal.is_some());
     Ok(Allowed {
         vehicle,
-        terminal: case.terminal(),
+        terminal,
         window: case.window(false),
+        asks_pin,
+        seen: judged.and_then(|_| case.seen(presented.address)),
     })
 }

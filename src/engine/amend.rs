@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use fob_verify::HolderKey;
 
-use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 pub use super::caller::Caller;
 use super::outcome::Outcome;
@@ -22,9 +21,7 @@ use super::reissue::{Again, reissue};
 use super::{Engine, Failure};
 use crate::concurrent;
 use crate::domain::change::{Action, check_changeable};
-use crate::domain::{
-    Authorization, AuthorizationId, KeyId, Mark, Recipient, Refusal, RefusalCode, ShardId,
-};
+use crate::domain::{Authorization, AuthorizationId, KeyId, Mark, Refusal, RefusalCode, ShardId};
 use crate::store::{Amendment, Applied, Request, SignedBundle, Write};
 
 /// Times an amendment is decided anew after its conditions did not hold.
@@ -42,50 +39,6 @@ pub struct Done {
 }
 
 impl Engine {
-    /// Changes an authorization at `version`. Before redemption the code set is replaced; after it
-    /// every function that remains is issued again, to the same terminal and under the same
-    /// bundle's id, and keys that grant more than the authorization now does are revoked.
-    ///
-    /// `spec` says what the authorization, as it stands, is to say.
-    ///
-    /// # Errors
-    /// `not_found`, `version_conflict`, `code_set_cancelled`, what the rules refuse, and
-    /// `hsm_unavailable`.
-    pub async fn change(
-        &self,
-        caller: Caller<'_>,
-        id: AuthorizationId,
-        version: u32,
-        spec: impl Fn(&Authorization) -> Result<AuthorizationSpec, Refusal>,
-    ) -> Result<Done, Failure> {
-        self.amend(caller, id, |now, versions| {
-            if now.version != version {
-                return Err(Refusal::new(RefusalCode::VersionConflict)
-                    .detail(format!("it is at version {}", now.version)));
-            }
-            check_changeable(now)?;
-            let fleet = caller.fleet();
-            let (author, at) = (now.author.clone(), self.clock().unix());
-            // Whom it is for was settled when it was made, and stays so if that identity is
-            // suspended by now.
-            let mut spec = spec(now)?;
-            spec.recipient = Recipient::default();
-            let said = self.draft_as(now.id, fleet, spec, author, at)?;
-            let mut plan = Plan::stay(now);
-            plan.raise_version(versions, self.vehicle_epoch(now))?;
-            plan.next.functions = said.functions;
-            plan.next.window = said.window;
-            plan.next.redeem_by = said.redeem_by;
-            let mut restrictions = said.restrictions.unwrap_or_default();
-            restrictions.recipient = now.recipient().clone();
-            restrictions.amended = plan.next.amended().cloned();
-            plan.next.restrictions = restrictions.boxed();
-            self.issue_again(fleet, plan, versions, Anew::Changed)
-                .map(Some)
-        })
-        .await
-    }
-
     /// Suspends, resumes or cancels an authorization, and with it every key issued on it, as far as
     /// nothing else suspends that. Where it stands so already, nothing happens.
     ///
@@ -111,6 +64,29 @@ impl Engine {
     ) -> Result<Done, Failure> {
         self.amend_unlisted(caller, id, |now, versions| {
             self.plan_action(now, versions, action)
+        })
+        .await
+    }
+
+    /// Approves of the redemption of an authorization, for as long as the fleet's rules say: where
+    /// its context asks for more than the code set, that is enough.
+    ///
+    /// # Errors
+    /// `not_found`, also where the fleet has no rules about context; `code_set_redeemed`,
+    /// `code_set_cancelled`, `code_set_expired`, `authorization_suspended`.
+    pub async fn approve(&self, caller: Caller<'_>, id: AuthorizationId) -> Result<Done, Failure> {
+        self.amend_unlisted(caller, id, |now, _| {
+            let at = self.clock().unix();
+            now.check_open(at)?;
+            let rules = caller.fleet().ruled.rules();
+            let context = rules.context.as_ref().ok_or_else(|| {
+                Refusal::new(RefusalCode::NotFound)
+                    .detail("the fleet's rules ask for no approval: they have no context")
+            })?;
+            let mut plan = Plan::stay(now);
+            plan.next
+                .approve(at.saturating_add(context.approval_s.into()));
+            Ok(Some(plan))
         })
         .await
     }
@@ -174,7 +150,7 @@ impl Engine {
 
     /// Amends as `plan` says, on what it is given to read, until that is what is committed; and
     /// waits for the lists.
-    async fn amend(
+    pub(super) async fn amend(
         &self,
         caller: Caller<'_>,
         id: AuthorizationId,

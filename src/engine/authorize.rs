@@ -187,6 +187,7 @@ impl Engine {
                 max_uses,
                 recipient,
                 amended: None,
+                approved_until: None,
             }
             .boxed(),
             pin: spec.pin,

@@ -198,6 +198,7 @@ impl Book {
                     id: erasure.becomes,
                     status: Status::Suspended,
                     hold: None,
+                    proved: None,
                     licences: Vec::new(),
                 });
             }

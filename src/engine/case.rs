@@ -13,6 +13,11 @@ use crate::domain::{
     UnixTime, Vehicle, Window,
 };
 
+mod context;
+
+pub(super) use context::Judged;
+use context::context_is_not_refused;
+
 /// A rule: its name, and the question it asks.
 pub(super) type Rule = (&'static str, fn(&Case<'_>) -> Result<(), Refusal>);
 
@@ -26,13 +31,14 @@ pub(super) const OF_VEHICLE: [Rule; 5] = [
 ];
 
 /// What is asked about whoever is to have the keys, in this order; after the vehicle.
-pub(super) const OF_BORROWER: [Rule; 6] = [
+pub(super) const OF_BORROWER: [Rule; 7] = [
     ("identity", identity_is_there),
     ("identity_status", identity_is_active),
     ("hold", identity_is_not_held),
     ("licence", identity_is_licensed),
     ("recipient", code_set_is_meant_for_it),
     ("terminal", terminal_may_redeem),
+    ("context", context_is_not_refused),
 ];
 
 /// What is asked about an identity that is named by a back end.
@@ -56,6 +62,14 @@ const OF_KEYS_AGAIN: [Rule; 6] = [
     ("licence", identity_is_licensed),
 ];
 
+/// What is asked when keys are issued again that say less. Neither a brake nor a hold is for that.
+const OF_KEYS_NARROWED: [Rule; 4] = [
+    ("fleet", fleet_is_active),
+    ("vehicle", vehicle_is_there),
+    ("functions", vehicle_has_functions),
+    ("licence", identity_is_licensed),
+];
+
 /// What is asked when the same keys are issued again: whoever has them is given nothing new.
 const OF_SAME_KEYS: [Rule; 3] = [
     ("fleet", fleet_is_active),
@@ -70,6 +84,7 @@ pub(super) struct Case<'a> {
     vehicle: Option<Arc<Vehicle>>,
     identity: Option<Arc<Identity>>,
     borrower: Option<Borrower<'a>>,
+    judged: Option<Judged>,
     now: UnixTime,
 }
 
@@ -93,6 +108,7 @@ impl<'a> Case<'a> {
             vehicle: fleet.vehicle(authorization.vehicle.as_str()),
             identity: None,
             borrower: None,
+            judged: None,
             now,
         }
     }
@@ -145,6 +161,17 @@ impl<'a> Case<'a> {
     pub(super) fn check_again(&mut self, identity: Arc<Identity>) -> Result<Arc<Vehicle>, Refusal> {
         self.identity = Some(identity);
         OF_KEYS_AGAIN.iter().try_for_each(|(_, rule)| rule(self))?;
+        self.vehicle.clone().ok_or_else(unknown_vehicle)
+    }
+
+    /// The vehicle, if what is left of its keys may be issued again to whoever was asked about last.
+    ///
+    /// # Errors
+    /// What the first of [`OF_KEYS_NARROWED`] refuses.
+    pub(super) fn check_narrowed(&self) -> Result<Arc<Vehicle>, Refusal> {
+        OF_KEYS_NARROWED
+            .iter()
+            .try_for_each(|(_, rule)| rule(self))?;
         self.vehicle.clone().ok_or_else(unknown_vehicle)
     }
 

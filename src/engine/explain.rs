@@ -3,6 +3,7 @@
 //!
 //! Not explained is what passes by itself: rates, and a server that is busy.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use fob_verify::HolderKey;
@@ -11,6 +12,8 @@ use super::Engine;
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 use super::case::{Borrower, Case, OF_BORROWER, OF_VEHICLE};
+use super::hooks::Question;
+use crate::domain::rules::Decision;
 use crate::domain::time::Time;
 use crate::domain::{
     Author, Authorization, AuthorizationId, IdentityId, Refusal, RefusalCode, Status, Terminal,
@@ -37,6 +40,19 @@ pub struct Explanation {
     pub words: Option<String>,
     /// Whether the PIN is asked for.
     pub pin_required: bool,
+    /// What the rules about context make of a redemption, where there are any.
+    pub context: Option<InContext>,
+}
+
+/// What the rules about context make of a redemption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InContext {
+    /// All points together.
+    pub score: u32,
+    /// What they decide.
+    pub decision: Decision,
+    /// The rules that give some: their number, the member they are written as, and the points.
+    pub points: Vec<(usize, &'static str, u32)>,
 }
 
 impl Explanation {
@@ -58,7 +74,7 @@ impl Engine {
                 let terminal = draft.recipient().terminal.as_ref();
                 let terminal = terminal.and_then(|id| fleet.terminal(id.as_str()));
                 let holder = terminal.map(|it| it.key);
-                let mut explained = self.explain(fleet, &draft, to.as_ref(), holder, now);
+                let mut explained = self.explain((fleet, &draft, now), to.as_ref(), holder, None);
                 explained
                     .findings
                     .insert(0, finding("authorization", Ok(())));
@@ -69,12 +85,13 @@ impl Engine {
                 keys: None,
                 words: None,
                 pin_required: false,
+                context: None,
             },
         }
     }
 
     /// Whether `identity` could redeem an authorization now, with one of its registered terminals
-    /// (this one, where one is named).
+    /// (this one, where one is named), from `address`.
     ///
     /// # Errors
     /// `not_found` where the identity has no such terminal.
@@ -84,6 +101,7 @@ impl Engine {
         authorization: &Authorization,
         identity: &IdentityId,
         terminal: Option<&str>,
+        address: Option<IpAddr>,
     ) -> Result<Explanation, Refusal> {
         let known = fleet.terminals_of(identity.as_str());
         let holder = match terminal {
@@ -105,7 +123,10 @@ impl Engine {
             }
         };
         let now = self.clock().unix();
-        let mut explained = self.explain(fleet, authorization, Some(identity), holder, now);
+        let mut explained = {
+            let of = (fleet, authorization, now);
+            self.explain(of, Some(identity), holder, Some(address))
+        };
         let open = finding("open", authorization.check_open(now));
         explained.findings.insert(0, open);
         Ok(explained)
@@ -113,11 +134,11 @@ impl Engine {
 
     fn explain(
         &self,
-        fleet: &FleetBook,
-        authorization: &Authorization,
+        (fleet, authorization, now): (&FleetBook, &Authorization, UnixTime),
         identity: Option<&IdentityId>,
         holder: Option<HolderKey>,
-        now: UnixTime,
+        // `None` where nobody redeems yet.
+        from: Option<Option<IpAddr>>,
     ) -> Explanation {
         let mut case = Case::new(fleet, authorization, now);
         let mut rules = OF_VEHICLE.to_vec();
@@ -128,10 +149,16 @@ impl Engine {
             });
             rules.extend(OF_BORROWER);
         }
+        if let Some(address) = from {
+            case = case.seen_from(address);
+        }
         let asked = rules
             .into_iter()
             .map(|(name, rule)| finding(name, rule(&case)));
         let mut findings: Vec<_> = asked.collect();
+        findings.push(finding("step_up", case.check_step_up(false)));
+        let known = self.known_elsewhere(fleet, authorization, identity);
+        findings.push(finding("hook", known));
         let issued = self.counted(fleet);
         findings.push(finding("quota", quota(fleet, issued, authorization, now)));
         let keys = case.window(false);
@@ -139,9 +166,40 @@ impl Engine {
             findings,
             keys: Some(keys),
             words: Some(words(authorization.window, keys, now)),
-            pin_required: authorization.pin,
+            pin_required: authorization.pin && case.asks_pin(holder.is_some()),
+            context: from.and_then(|address| in_context(fleet, &case, address)),
         }
     }
+}
+
+impl Engine {
+    /// What is remembered of an answer: nobody is asked to explain.
+    fn known_elsewhere(
+        &self,
+        fleet: &FleetBook,
+        authorization: &Authorization,
+        identity: Option<&IdentityId>,
+    ) -> Result<(), Refusal> {
+        let vehicle = fleet.vehicle(authorization.vehicle.as_str());
+        let (Some(vehicle), Some(identity)) = (vehicle, identity) else {
+            return Ok(());
+        };
+        let question = Question::new(fleet, &vehicle, identity, &authorization.functions);
+        let now = self.shared.clock.monotonic();
+        let known = question.and_then(|it| Some((self.shared.hooks.known(&it, now)?, it)));
+        known.map_or(Ok(()), |(verdict, question)| question.judge(&verdict))
+    }
+}
+
+fn in_context(fleet: &FleetBook, case: &Case<'_>, address: Option<IpAddr>) -> Option<InContext> {
+    let (judged, seen) = (case.judged()?, case.seen(address)?);
+    let rules = fleet.ruled.rules();
+    let context = rules.context.as_ref()?;
+    Some(InContext {
+        score: judged.score,
+        decision: judged.decision,
+        points: case.with_facts(&seen, |facts| context.points(facts).collect()),
+    })
 }
 
 fn finding(rule: &'static str, asked: Result<(), Refusal>) -> Finding {

@@ -163,6 +163,7 @@ pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal>
         identity: owner.clone(),
         key: owner_phone,
         status: Status::Active,
+        since: 0,
     }));
     for n in 1..=100 {
         let licence = Licence {
@@ -206,6 +207,7 @@ fn identity(fleet: FleetId, id: IdentityId, licences: Vec<Licence>) -> Write {
         id,
         status: Status::Active,
         hold: None,
+        proved: None,
         licences,
     })
 }

@@ -12,7 +12,7 @@ use super::registry::{Entry, FunctionSpec, Known};
 use super::{Engine, Failure};
 use crate::domain::function::{BUILT_IN, FunctionRef};
 use crate::domain::{
-    Catalogue, FunctionCode, Refusal, RefusalCode, TerminalId, Vehicle, VehicleId,
+    Catalogue, FunctionCode, Refusal, RefusalCode, TerminalId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{Applied, Member, Write};
 
@@ -66,7 +66,7 @@ impl Engine {
                 outcomes.extend(entries.map(|_| Err(refusal.clone().into())));
                 return outcomes;
             }
-            let mut draft = Draft::new(fleet);
+            let mut draft = Draft::new(fleet, self.clock().unix());
             while let Some(entry) = entries.next_if(|entry| draft.takes(entry)) {
                 draft.add(entry);
             }
@@ -114,7 +114,7 @@ impl Engine {
     /// What became of an entry that another call was faster with.
     async fn look_again(&self, fleet: &FleetBook, entry: &Entry) -> Result<Imported, Refusal> {
         self.abreast().await?;
-        standing(&Known::of(fleet), entry).unwrap_or_else(|| {
+        standing(&Known::of(fleet, self.clock().unix()), entry).unwrap_or_else(|| {
             Err(Refusal::new(RefusalCode::VersionConflict)
                 .detail("another call has changed this at the same moment; look and ask again"))
         })
@@ -131,9 +131,9 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(fleet: &'a FleetBook) -> Self {
+    fn new(fleet: &'a FleetBook, now: UnixTime) -> Self {
         Self {
-            known: Known::of(fleet),
+            known: Known::of(fleet, now),
             vehicles: HashSet::new(),
             terminals: HashSet::new(),
             verdicts: Vec::new(),
@@ -208,6 +208,7 @@ fn standing(known: &Known<'_>, entry: &Entry) -> Option<Result<Imported, Refusal
             id,
             status,
             hold,
+            proved,
             licences,
         } => {
             let it = fleet.identity(id.as_str())?;
@@ -215,6 +216,7 @@ fn standing(known: &Known<'_>, entry: &Entry) -> Option<Result<Imported, Refusal
             first(&[
                 ("status", status.is_some_and(|status| it.status != status)),
                 ("hold", hold.is_some_and(|hold| it.hold != hold)),
+                ("proved", proved.is_some() && it.proved != *proved),
                 ("licences", it.licences != *licences),
             ])
         }

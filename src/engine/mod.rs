@@ -11,10 +11,10 @@
 //! | [`recover`] | after a failed commit: reopen, read back, go on |
 //! | [`book`], [`reserve`] | what is durable, in memory; what is in flight |
 //! | `ticket`, `pace` | who waits for an item; how fast the HSM signs |
-//! | `turns` | attempts at a PIN, one after the other |
+//! | `pin`, `turns` | the PIN, counted and compared; one attempt after the other |
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
-//! | [`amend`], `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
+//! | [`amend`], `change`, `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
 //! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
 //! | [`erase`] | an identity's data go |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
@@ -24,6 +24,8 @@
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
+//! | `hooks` | checks that live elsewhere: what is asked before admission, and remembered |
+//! | [`recent`] | what was redeemed lately, for rules about context |
 //! | [`rotate`], `generate`, [`ceremony`] | the life of epochs; their keys; what the root signs |
 //! | [`records`], [`consent`] | the signed record of every step; the approval it may need |
 //! | [`audit`] | whether what the store holds fits together |
@@ -63,12 +65,14 @@ mod caller;
 mod case;
 pub mod ceremony;
 pub mod certain;
+mod change;
 pub mod commit;
 pub mod consent;
 pub mod erase;
 pub mod explain;
 pub mod found;
 mod generate;
+mod hooks;
 pub mod ids;
 pub mod import;
 pub mod jws;
@@ -82,10 +86,12 @@ pub mod operate;
 pub mod orders;
 pub mod outcome;
 mod pace;
+mod pin;
 mod plan;
 pub mod prepare;
 pub mod read;
 pub mod rebuild;
+pub mod recent;
 pub mod records;
 pub mod recover;
 pub mod registry;
@@ -185,6 +191,7 @@ pub(crate) struct Shared {
     pub(crate) queue: pace::Queue,
     pub(crate) health: Health,
     pub(crate) limits: limits::Limits,
+    pub(crate) hooks: hooks::Hooks,
     /// Where others serve from the same store.
     nodes: Option<nodes::Node>,
 }
@@ -271,6 +278,7 @@ impl Engine {
             queue: pace::Queue::default(),
             health: Health::default(),
             limits,
+            hooks: hooks::Hooks::default(),
             nodes: node,
         });
         let room = shared.settings.queue_len_max;

@@ -17,6 +17,7 @@ use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
 use super::case::Case;
 use super::commit::REPLAYED;
+use super::hooks::{Answers, Question, Verdict};
 use super::limits::Asks;
 use super::reserve::Outcome;
 use super::ticket::{self, Place, Ticket};
@@ -28,6 +29,8 @@ use crate::domain::{
     Signing, Status, TerminalId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{self, OrderRequest, Redemption};
+
+mod asked;
 
 /// Times one order is admitted anew after its conditions did not hold before it is told to wait.
 const ADMISSIONS_MAX: usize = 3;
@@ -202,10 +205,11 @@ impl Engine {
         part: &[usize],
     ) -> Vec<Result<Outcome, Refusal>> {
         let now = self.shared.clock.unix();
+        let answers = self.ask_about(call, orders, part, now).await;
         let mut allowed = Vec::with_capacity(part.len());
         let mut outcomes: Vec<_> = part
             .iter()
-            .map(|at| match self.allow(call, &orders[*at], now)? {
+            .map(|at| match self.allow(call, &orders[*at], now, &answers)? {
                 Ok(one) => {
                     allowed.push(one);
                     Ok(Outcome::Released)
@@ -289,6 +293,7 @@ impl Engine {
         call: &OrderCall,
         order: &Order,
         now: UnixTime,
+        answers: &Answers,
     ) -> Result<Result<Allowed, BundleId>, Refusal> {
         if !(1..=REFERENCE_LEN_MAX).contains(&order.reference.len()) {
             return Err(Refusal::malformed("ref", "a ref has 1 to 128 bytes"));
@@ -316,6 +321,12 @@ impl Engine {
         let mut authorization = self.draft_as(id, fleet, spec.into(), author_of, now)?;
         let vehicle = check_vehicle(fleet, &authorization, now)?;
         limit_to_eligible(fleet, &mut authorization, now)?;
+        let functions = &authorization.functions;
+        if let Some(question) = Question::new(fleet, &vehicle, &identity, functions) {
+            // What was asked about before the rules said so was not asked: it waits for nothing.
+            let verdict = answers.get(&question.digest);
+            question.judge(verdict.unwrap_or(&Verdict::Unanswered))?;
+        }
         let asks = Asks {
             token: Some(&call.caller.token.id),
             identity: Some(&identity),

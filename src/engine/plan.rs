@@ -28,7 +28,7 @@ pub(super) struct Plan {
     pub(super) marks: Vec<(KeyId, Mark)>,
     /// Its bundle, where it is issued again, and for whom.
     pub(super) again: Option<(Bundle, HolderKey)>,
-    /// Whether its keys may say something else then.
+    /// Whether its keys may grant something else then, and not just less.
     pub(super) changed: bool,
     /// The registered terminal that must be active for it.
     pub(super) terminal: Option<TerminalId>,
@@ -52,6 +52,8 @@ pub(super) struct Suspended {
 pub(super) enum Anew {
     /// With the same keys.
     Same,
+    /// As its authorization says now, which only takes away.
+    Narrowed,
     /// As its authorization says now.
     Changed,
     /// For another terminal, as its authorization says now.
@@ -190,6 +192,16 @@ impl Engine {
         let mut case = Case::new(fleet, &plan.next, now);
         let (vehicle, window) = match anew {
             Anew::Same => (case.check_same()?, before.window),
+            Anew::Narrowed => match case.check_again(Arc::clone(&identity)) {
+                // Neither brake nor hold keeps keys from being taken away. Nor do those that stay
+                // last longer for it.
+                Err(refusal) if holds_back(&refusal) => {
+                    let vehicle = case.check_narrowed()?;
+                    let window = case.window(plan.next.id.0 == before.id.0);
+                    (vehicle, within(window, before.window))
+                }
+                checked => (checked?, case.window(plan.next.id.0 == before.id.0)),
+            },
             Anew::Changed | Anew::To(_) => {
                 let vehicle = case.check_again(Arc::clone(&identity))?;
                 // An order has its bundle's id.
@@ -204,7 +216,7 @@ impl Engine {
         plan.window = window;
         let holder = match anew {
             Anew::To(holder) => Some(holder),
-            Anew::Same | Anew::Changed => None,
+            Anew::Same | Anew::Narrowed | Anew::Changed => None,
         };
         if vehicle.status != Status::Active {
             plan.suspended.all = plan.suspended.all.with(Reason::Vehicle);
@@ -230,7 +242,7 @@ impl Engine {
         };
         plan.marks = self.marks(versions, KeyChange::Revoke, gone);
         plan.again = Some((before.clone(), to));
-        plan.changed = !matches!(anew, Anew::Same);
+        plan.changed = matches!(anew, Anew::Changed | Anew::To(_));
         Ok(plan)
     }
 
@@ -291,6 +303,22 @@ impl Suspended {
             reasons = reasons.with(Reason::Function);
         }
         reasons
+    }
+}
+
+/// Whether a refusal keeps back what is new, and nothing else.
+fn holds_back(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        RefusalCode::IssuingFrozen | RefusalCode::IdentityHeld
+    )
+}
+
+/// As much of a window as lies within another.
+fn within(window: Window, other: Window) -> Window {
+    Window {
+        not_before: window.not_before.max(other.not_before),
+        not_after: window.not_after.min(other.not_after),
     }
 }
 

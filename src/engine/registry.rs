@@ -13,7 +13,7 @@ use crate::domain::identity::{LICENCES_MAX, is_licence_class};
 use crate::domain::vehicle::MODEL_LEN_MAX;
 use crate::domain::{
     Catalogue, FunctionCode, Hold, Identity, IdentityId, Licence, Refusal, RefusalCode, Status,
-    Terminal, TerminalId, Vehicle, VehicleId,
+    Terminal, TerminalId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{Applied, Write};
 
@@ -50,6 +50,8 @@ pub enum Entry {
         status: Option<Status>,
         /// Whether it is held, and why; `None` leaves it as it is.
         hold: Option<Option<Hold>>,
+        /// When the fleet last proved who it is; `None` leaves it as it is.
+        proved: Option<UnixTime>,
         /// Its licences.
         licences: Vec<Licence>,
     },
@@ -89,7 +91,7 @@ impl Engine {
     /// What [`check`] refuses; `version_conflict` where another call has given a function code
     /// another meaning meanwhile; as [`Engine::conclude`].
     pub async fn put(&self, fleet: &Arc<FleetBook>, entry: Entry) -> Result<(), Failure> {
-        let look = || Known::of(fleet).check(entry.clone());
+        let look = || Known::of(fleet, self.clock().unix()).check(entry.clone());
         let checked = self.look(look).await?;
         if !checked.writes.is_empty() {
             outcome(&self.write(checked.writes).await?)?;
@@ -125,10 +127,11 @@ pub fn outcome(applied: &[Applied]) -> Result<(), Refusal> {
         .detail("another call has changed this at the same moment; look and ask again"))
 }
 
-/// What entries are checked against: the fleet's book, and what of the same transaction comes
-/// before them.
+/// What entries are checked against: the fleet's book, the time, and what of the same transaction
+/// comes before them.
 pub(super) struct Known<'a> {
     pub(super) fleet: &'a FleetBook,
+    now: UnixTime,
     pub(super) catalogue: Arc<Catalogue>,
     /// Identities that the transaction makes.
     pub(super) identities: HashSet<IdentityId>,
@@ -136,9 +139,10 @@ pub(super) struct Known<'a> {
 
 impl<'a> Known<'a> {
     /// Nothing but the book.
-    pub(super) fn of(fleet: &'a FleetBook) -> Self {
+    pub(super) fn of(fleet: &'a FleetBook, now: UnixTime) -> Self {
         Self {
             fleet,
+            now,
             catalogue: fleet.catalogue(),
             identities: HashSet::new(),
         }
@@ -154,7 +158,7 @@ impl<'a> Known<'a> {
 }
 
 fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
-    let fleet = before.fleet;
+    let (fleet, now) = (before.fleet, before.now);
     let fleet_id = fleet.fleet.id;
     let mut writes = Vec::with_capacity(1);
     let mut then = None;
@@ -195,6 +199,7 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             id,
             status,
             hold,
+            proved,
             licences,
         } => {
             if is_erased(&id) {
@@ -204,29 +209,38 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
                 ));
             }
             check_licences(&licences)?;
+            if proved.is_some_and(|at| at > now) {
+                return Err(Refusal::malformed("proved", "it lies in the future"));
+            }
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
             let named = status.filter(|_| known.is_some());
             then = named.map(|status| Then::Follow(id.clone(), status));
-            let (was, held) = known.map_or_else(Default::default, |it| (it.status, it.hold));
-            let (status, hold) = (status.unwrap_or(was), hold.unwrap_or(held));
+            let was = known.as_deref();
+            let status = status.or(was.map(|it| it.status)).unwrap_or_default();
+            let hold = hold.unwrap_or(was.and_then(|it| it.hold));
+            let proved = proved.or(was.and_then(|it| it.proved));
             Write::Identity(Identity {
                 fleet: fleet_id,
                 id,
                 status,
                 hold,
+                proved,
                 licences,
             })
         }
         Entry::Terminal { id, identity, key } => {
             known_identity(before, &identity, "identity")?;
-            let status = Status::Active;
+            // The same device described anew is none that was not seen before.
+            let known = fleet.terminal(id.as_str());
+            let same = known.filter(|it| it.key == key && it.identity == identity);
             Write::Terminal(Terminal {
                 fleet: fleet_id,
                 id,
                 identity,
                 key,
-                status,
+                status: Status::Active,
+                since: same.map_or(now, |it| it.since),
             })
         }
     };

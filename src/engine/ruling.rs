@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::authenticate::BackEnd;
 use super::book::FleetBook;
+use super::recent::Replay;
 use super::{Engine, Failure};
 use crate::concurrent;
 use crate::domain::rules::eligible;
@@ -21,6 +22,8 @@ pub struct Trial {
     pub looked_at: usize,
     /// How many of them nobody could redeem, by why.
     pub refused: BTreeMap<&'static str, usize>,
+    /// What their rules about context would have decided about what was redeemed lately.
+    pub context: Option<Replay>,
 }
 
 impl Engine {
@@ -38,6 +41,7 @@ impl Engine {
         check_why(why.as_deref())?;
         let next = self.look(|| check_version(&caller.fleet, version)).await?;
         text.check(&caller.fleet.catalogue(), next)?;
+        self.check_elsewhere(text)?;
         let body = serde_json::to_string(text)
             .map_err(|error| Failure::Fault(format!("rules that are not written: {error}")))?;
         let ruled = Rulings {
@@ -57,6 +61,14 @@ impl Engine {
         }
     }
 
+    /// Whether this server can do what they say.
+    fn check_elsewhere(&self, text: &RulesText) -> Result<(), Refusal> {
+        match &text.hook {
+            Some(hook) => self.check_hook(&hook.url),
+            None => Ok(()),
+        }
+    }
+
     /// What rules would come to, if they were set now: nothing is.
     ///
     /// # Errors
@@ -69,6 +81,7 @@ impl Engine {
     ) -> Result<Trial, Failure> {
         let next = self.look(|| check_version(fleet, version)).await?;
         let rules = text.check(&fleet.catalogue(), next)?;
+        self.check_elsewhere(text)?;
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
         let now = self.clock().unix();
         // Every authorization is looked at: that may take a while.
@@ -86,7 +99,10 @@ fn trial(book: &super::Book, fleet: &FleetBook, rules: &Rules, now: u64) -> Tria
             && !it.expired(now)
             && it.recipient().identity.is_some()
     });
-    let mut trial = Trial::default();
+    let mut trial = Trial {
+        context: rules.context.as_ref().map(|it| fleet.recent.replay(it)),
+        ..Trial::default()
+    };
     for authorization in open.into_iter().filter_map(|id| book.authorization(id)) {
         let to = authorization.recipient().identity.as_ref();
         let identity = to.and_then(|id| fleet.identity(id.as_str()));

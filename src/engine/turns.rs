@@ -1,8 +1,9 @@
-//! Turns: what is done about one code set, one after the other.
+//! Turns: what is done about one thing, a code set mostly, one after the other.
 //!
-//! Guarantee: of all who hold a [`Turn`] of the same code set, one at a time has taken it. A turn
+//! Guarantee: of all who hold a [`Turn`] of the same thing, one at a time has taken it. A turn
 //! is remembered only while somebody holds it.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -10,15 +11,20 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::AuthorizationId;
 
-type Turnstiles = DashMap<AuthorizationId, Arc<Mutex<()>>>;
+type Turnstiles<K> = DashMap<K, Arc<Mutex<()>>>;
 
 /// All turns. No guard of the map leaves this file.
-#[derive(Default)]
-pub(crate) struct Turns(Arc<Turnstiles>);
+pub(crate) struct Turns<K: Eq + Hash = AuthorizationId>(Arc<Turnstiles<K>>);
 
-impl Turns {
-    /// A place in the row for this code set.
-    pub(crate) fn of(&self, id: AuthorizationId) -> Turn {
+impl<K: Eq + Hash> Default for Turns<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Eq + Hash + Copy> Turns<K> {
+    /// A place in the row for this thing.
+    pub(crate) fn of(&self, id: K) -> Turn<K> {
         let turnstile = Arc::clone(&self.0.entry(id).or_default());
         Turn {
             id,
@@ -29,20 +35,20 @@ impl Turns {
 }
 
 /// A place in the row.
-pub(crate) struct Turn {
-    id: AuthorizationId,
+pub(crate) struct Turn<K: Eq + Hash = AuthorizationId> {
+    id: K,
     turnstile: Arc<Mutex<()>>,
-    all: Arc<Turnstiles>,
+    all: Arc<Turnstiles<K>>,
 }
 
-impl Turn {
+impl<K: Eq + Hash> Turn<K> {
     /// Waits for everybody before.
     pub(crate) async fn take(&self) -> MutexGuard<'_, ()> {
         self.turnstile.lock().await
     }
 }
 
-impl Drop for Turn {
+impl<K: Eq + Hash> Drop for Turn<K> {
     fn drop(&mut self) {
         drop(std::mem::take(&mut self.turnstile));
         // Only the map's is left: nobody is in the row, and nobody enters it meanwhile.

@@ -1,8 +1,11 @@
-//! How fast each address asks: the one limit that comes before it is known who does.
+//! From where somebody asks, and how fast each address does: the one limit that comes before it is
+//! known who asks.
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use actix_web::HttpRequest;
 use actix_web::dev::ServiceRequest;
+use actix_web::http::header::HeaderMap;
 
 use super::serve::Limits;
 use crate::domain::Refusal;
@@ -39,19 +42,28 @@ impl Addresses {
     /// # Errors
     /// `rate_limited`.
     pub(super) fn ask(&self, request: &ServiceRequest) -> Result<(), Refusal> {
-        let (Some(meter), Some(address)) = (&self.meter, self.address(request)) else {
+        let Some(meter) = &self.meter else {
             return Ok(());
         };
-        meter.take(&address)
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        match self.address(peer, request.headers()) {
+            Some(address) => meter.take(&network(address)),
+            None => Ok(()),
+        }
     }
 
-    fn address(&self, request: &ServiceRequest) -> Option<IpAddr> {
+    /// The whole address of whoever sends a request.
+    pub(super) fn of(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr().map(|peer| peer.ip());
+        self.address(peer, request.headers())
+    }
+
+    fn address(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let said = self.forwarded.then(|| {
-            let value = request.headers().get_all(FORWARDED_FOR).last()?;
+            let value = headers.get_all(FORWARDED_FOR).last()?;
             last_entry(value.to_str().ok()?)
         });
-        said.flatten().or(peer).map(network)
+        said.flatten().or(peer).map(|it| it.to_canonical())
     }
 }
 

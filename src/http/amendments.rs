@@ -182,6 +182,24 @@ pub(super) async fn cancel(
     act(&state, &request, &id, payload, Action::Cancel).await
 }
 
+/// Approve of the redemption of an authorization, whose context asks for more than the code set:
+/// for as long as the fleet's rules say. An owner terminal approves with a signed command.
+#[utoipa::path(post, path = "/v1/authorizations/{id}/approve", tag = "authorizations",
+    params(("id" = String, Path, description = "UUID")), security(("bearer" = ["authorize"]), ()),
+    responses((status = 200, body = AmendedView), (status = "4XX", description = "problem+json")))]
+pub(super) async fn approve(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let asked = Asked::read(&state, &request, payload, Scope::Authorize).await?;
+    asked.only(&[])?;
+    let id = AuthorizationId::parse(&id).ok_or_else(not_found)?;
+    let done = state.engine.approve(asked.caller(), id).await?;
+    answer(&state, &asked, &done, false).await
+}
+
 async fn act(
     state: &State,
     request: &HttpRequest,

@@ -44,7 +44,8 @@ pub(super) async fn redeem(
 ) -> Result<HttpResponse, Problem> {
     let body = Body::read(&request, payload).await?;
     let asked: RedemptionBody = json(&request, &body)?;
-    let redemption = state.engine.redeem(asked.check()?).await?;
+    let asked = asked.check(state.addresses.of(&request))?;
+    let redemption = state.engine.redeem(asked).await?;
     bundles::answer(
         &state,
         &request,

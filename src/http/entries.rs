@@ -68,6 +68,9 @@ pub(super) struct IdentityBody {
     /// Why it gets no keys for now: `payment` or `insurance`; `none` lifts it, and where absent it
     /// stays as it is.
     hold: Option<String>,
+    /// When the fleet last proved who it is; where absent it stays as it is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    proved: Option<Time>,
     #[serde(default, deserialize_with = "objects")]
     licences: Vec<LicenceArg>,
 }
@@ -125,6 +128,7 @@ impl IdentityBody {
             id: IdentityId::parse(id)?,
             status: self.status.as_deref().map(status).transpose()?,
             hold: self.hold.as_deref().map(hold).transpose()?,
+            proved: self.proved.map(|at| at.0),
             licences: self.licences.into_iter().map(licence).collect(),
         })
     }

@@ -14,7 +14,7 @@ use super::shapes::{AuthorizationCommand, not_found};
 use crate::domain::json::optional_object;
 use crate::domain::time::Time;
 use crate::domain::{AuthorizationId, IdentityId, Refusal, Scope};
-use crate::engine::explain::Explanation;
+use crate::engine::explain::{Explanation, InContext};
 
 /// What is to be explained: one of these.
 #[derive(Deserialize, ToSchema)]
@@ -38,6 +38,8 @@ pub(super) struct RedemptionToExplain {
     identity: String,
     /// Its registered terminal; any active one of its own where absent.
     terminal: Option<String>,
+    /// The address it comes from; where absent, nobody knows from where.
+    address: Option<String>,
 }
 
 /// A rule, and what it says.
@@ -76,6 +78,43 @@ pub(super) struct ExplanationView {
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<UsableView>,
     pin_required: bool,
+    /// What the fleet's rules about context make of a redemption, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<ContextView>,
+}
+
+/// What rules about context make of a redemption.
+#[derive(Serialize, ToSchema)]
+struct ContextView {
+    score: u32,
+    /// `issue`, `step_up` or `refuse`.
+    decision: &'static str,
+    points: Vec<PointsView>,
+}
+
+/// A rule that gives points.
+#[derive(Serialize, ToSchema)]
+struct PointsView {
+    /// Its number among the rules, from 0.
+    rule: usize,
+    /// The member it is written as.
+    because: &'static str,
+    points: u32,
+}
+
+impl From<InContext> for ContextView {
+    fn from(it: InContext) -> Self {
+        let points = |(rule, because, points)| PointsView {
+            rule,
+            because,
+            points,
+        };
+        Self {
+            score: it.score,
+            decision: it.decision.name(),
+            points: it.points.into_iter().map(points).collect(),
+        }
+    }
 }
 
 /// Whether an authorization or a redemption would pass, rule by rule, and why not. Nothing is done
@@ -98,7 +137,12 @@ pub(super) async fn explain(
             let identity = IdentityId::parse(&asked.identity)?;
             let found = engine.authorization(fleet.fleet.id, id).await?;
             let found = found.ok_or_else(not_found)?;
-            engine.explain_redemption(fleet, &found, &identity, asked.terminal.as_deref())?
+            let address = asked.address.as_deref().map(str::parse).transpose();
+            let address = address.map_err(|_| {
+                Refusal::malformed("redemption.address", "it is an address of IPv4 or IPv6")
+            })?;
+            let terminal = asked.terminal.as_deref();
+            engine.explain_redemption(fleet, &found, &identity, terminal, address)?
         }
         _ => {
             let why = "give an authorization or a redemption";
@@ -132,5 +176,6 @@ fn view(explained: Explanation) -> ExplanationView {
             words,
         }),
         pin_required: explained.pin_required,
+        context: explained.context.map(Into::into),
     }
 }

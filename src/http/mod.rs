@@ -182,6 +182,10 @@ fn amending(config: &mut web::ServiceConfig) {
             "/v1/authorizations/{id}/resume",
             web::post().to(amendments::resume),
         ))
+        .service(post(
+            "/v1/authorizations/{id}/approve",
+            web::post().to(amendments::approve),
+        ))
         .service(get("/v1/bundles/{id}", read().to(bundles::read)))
         .service(post(
             "/v1/bundles/{id}/rebind",

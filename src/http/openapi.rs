@@ -26,6 +26,7 @@ use super::{
         amendments::change,
         amendments::suspend,
         amendments::resume,
+        amendments::approve,
         amendments::cancel,
         amendments::rebind,
         revocations::revoke,

@@ -54,6 +54,9 @@ impl Problem {
         if let Some(seconds) = refusal.retry_after_s {
             put("retry_after_s", json!(seconds));
         }
+        if !refusal.ways.is_empty() {
+            put("step_up", json!(refusal.ways));
+        }
         body.into()
     }
 }
@@ -141,6 +144,9 @@ fn status(code: RefusalCode) -> StatusCode {
         | C::LicenceExpired
         | C::IssuingFrozen
         | C::AuthorizationSuspended
+        | C::StepUpRequired
+        | C::ContextRefused
+        | C::HookRefused
         | C::PinRequired
         | C::PinWrong
         | C::PinLocked => StatusCode::FORBIDDEN,
@@ -155,9 +161,11 @@ fn status(code: RefusalCode) -> StatusCode {
         C::VersionConflict => StatusCode::PRECONDITION_FAILED,
         C::FunctionNotOnVehicle | C::ProofInvalid => StatusCode::UNPROCESSABLE_ENTITY,
         C::RateLimited | C::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
-        C::Busy | C::HsmUnavailable | C::StoreUnavailable | C::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        C::Busy
+        | C::HookUnavailable
+        | C::HsmUnavailable
+        | C::StoreUnavailable
+        | C::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -16,6 +16,7 @@ use super::problem::Problem;
 use super::shapes::{FunctionArg, WeeklyShape};
 use crate::domain::json::object;
 use crate::domain::{Refusal, RefusalCode, RulesText, Scope};
+use crate::engine::recent::Replay;
 
 /// What a fleet rules; what is left out refuses nothing.
 #[derive(ToSchema)]
@@ -36,6 +37,44 @@ pub(super) struct RulesShape {
     early_grace_s: Option<u32>,
     /// The normal band of issuing; beyond it issuing freezes until somebody else releases it.
     brake: BandsShape,
+    /// What the surroundings of a redemption are worth, and what their sum decides.
+    context: Option<ContextShape>,
+}
+
+/// What the surroundings of a redemption are worth.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape, for the document")]
+pub(super) struct ContextShape {
+    /// What gives points; at most 32.
+    rules: Vec<ContextRuleShape>,
+    /// From how many points on the PIN or the owner's approval is asked for; 1 to 1000000.
+    step_up_from: u32,
+    /// From how many points on it is refused; never, where absent.
+    refuse_from: Option<u32>,
+    /// How long an owner's approval holds, in seconds: 1 to 86400, or 900.
+    approval_s: Option<u32>,
+    /// A registered terminal is asked for a PIN from `step_up_from` on only.
+    pin_on_step_up: Option<bool>,
+}
+
+/// A rule: its points, and one of the others.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape, for the document")]
+pub(super) struct ContextRuleShape {
+    /// 1 to 1000000.
+    points: u32,
+    /// The terminal was first seen less than so many days ago, or is not registered.
+    terminal_newer_than_days: Option<u32>,
+    /// The identity was proved more than so many days ago, or never.
+    proved_longer_ago_than_days: Option<u32>,
+    /// It lies within these hours of the week.
+    hours: Option<Vec<WeeklyShape>>,
+    /// The identity has redeemed so many times (1 to 100) or more in so many seconds.
+    redemptions: Option<RateShape>,
+    /// It comes from one of these ranges of addresses, as in `10.0.0.0/8`.
+    inside: Option<Vec<String>>,
+    /// It comes from none of these, or nobody knows from where.
+    outside: Option<Vec<String>>,
 }
 
 /// Which functions need which licences.
@@ -129,6 +168,29 @@ pub(super) struct TrialView {
     looked_at: usize,
     /// How many of them nobody could redeem, by the code of the refusal.
     refused: BTreeMap<&'static str, usize>,
+    /// What `context` would have decided about what was redeemed lately, while the fleet had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<ReplayView>,
+}
+
+/// What rules about context would have decided.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReplayView {
+    looked_at: usize,
+    issue: usize,
+    step_up: usize,
+    refuse: usize,
+}
+
+impl From<Replay> for ReplayView {
+    fn from(it: Replay) -> Self {
+        Self {
+            looked_at: it.looked_at,
+            issue: it.issue,
+            step_up: it.step_up,
+            refuse: it.refuse,
+        }
+    }
 }
 
 /// Read the fleet's rules.
@@ -176,6 +238,7 @@ pub(super) async fn set(
         let trial = TrialView {
             looked_at: trial.looked_at,
             refused: trial.refused,
+            context: trial.context.map(Into::into),
         };
         return Ok(answer(RulesView {
             version: at,

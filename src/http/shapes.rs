@@ -1,6 +1,7 @@
 //! The shapes of requests and answers in JSON.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fob_verify::window::Recurring;
@@ -267,6 +268,10 @@ pub(super) struct AuthorizationView {
     /// `open`, `redeemed`, `suspended`, `cancelled` or `expired`; once keys were issued, instead of
     /// `cancelled` it is `terminating` until the car has acknowledged, then `terminated`.
     state: &'static str,
+    /// Until when its owner has approved of a redemption that is asked for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    approved_until: Option<Time>,
     /// The bundle it was redeemed for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bundle: Option<String>,
@@ -341,6 +346,7 @@ impl AuthorizationView {
             } else {
                 authorization.state.name()
             },
+            approved_until: authorization.approved_until().map(Time),
             bundle: None,
             revoked_keys: Vec::new(),
         }
@@ -443,7 +449,7 @@ pub(super) struct RedemptionBody {
 }
 
 impl RedemptionBody {
-    pub(super) fn check(self) -> Result<RedemptionRequest, Refusal> {
+    pub(super) fn check(self, address: Option<IpAddr>) -> Result<RedemptionRequest, Refusal> {
         let six_digits = |pin: &String| pin.len() == 6 && pin.bytes().all(|b| b.is_ascii_digit());
         if self.pin.as_ref().is_some_and(|pin| !six_digits(pin)) {
             return Err(Refusal::malformed("pin", "a PIN has six digits"));
@@ -455,6 +461,7 @@ impl RedemptionBody {
             identity,
             pin: self.pin,
             proof: self.proof,
+            address,
         })
     }
 }

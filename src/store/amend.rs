@@ -16,7 +16,7 @@ use crate::domain::{
 /// revision `from`; the terminal `by` and its identity, where one is named, are active; with
 /// `reissue` those of a redemption, apart from the authorization's own, and but for this: identity
 /// and vehicle may be suspended, if `marks` suspend every key of the new bundle for that reason, and
-/// for neither reason where it does not hold; and where its keys are the same as before, the
+/// for neither reason where it does not hold; and where its keys grant no more than before, the
 /// identity may be held, and vehicle or fleet frozen. An order's authorization has no row until its
 /// first amendment makes one; its revision is 0.
 ///
@@ -83,8 +83,8 @@ pub struct Reissue {
     pub terminal: Option<TerminalId>,
     /// The fleet's counter of status indexes after this bundle.
     pub status_next: u64,
-    /// Whether its keys may say something else than those before: then nothing may be frozen, and
-    /// its identity not held.
+    /// Whether its keys may grant something else than those before, and not just less: then nothing
+    /// may be frozen, and its identity not held.
     pub changed: bool,
 }
 

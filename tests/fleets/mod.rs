@@ -1,10 +1,12 @@
 //! Fleets among each other, and what each of them may rule: nothing crosses from one to another.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod context;
 mod crossing;
 mod eligibility;
 mod explain;
 mod guessing;
+mod hooks;
 mod limits;
 mod owners;
 mod presets;

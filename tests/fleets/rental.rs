@@ -24,7 +24,11 @@ impl Rental {
 
     /// With these variables for the server.
     pub(super) fn serving(variables: &[(&str, &str)]) -> Self {
-        let issuer = Issuer::with(&[]);
+        Self::on(Issuer::with(&[]), variables)
+    }
+
+    /// Of this issuer.
+    pub(super) fn on(issuer: Issuer, variables: &[(&str, &str)]) -> Self {
         issuer.fob(&["fleet", "create", "rental"]);
         let server = issuer.serve_with(variables);
         let rental = Self {

@@ -81,6 +81,7 @@ pub(super) fn identity(id: &str) -> Identity {
         id: identity_id(id),
         status: Status::Active,
         hold: None,
+        proved: Some(1_700_000_000),
         licences: vec![Licence {
             class: "C1E".into(),
             expires: 4_070_908_800,
@@ -95,6 +96,7 @@ pub(super) fn terminal(id: &str, of: &str) -> Terminal {
         identity: identity_id(of),
         key: holder(4),
         status: Status::Active,
+        since: 1_700_000_001,
     }
 }
 

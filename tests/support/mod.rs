@@ -4,6 +4,7 @@
 
 pub mod cut;
 pub mod database;
+pub mod elsewhere;
 pub mod far;
 pub mod garage;
 pub mod inside;

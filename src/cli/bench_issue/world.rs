@@ -144,6 +144,7 @@ fn registered(
         id: IdentityId::parse(&format!("renter-{n}"))?,
         status: Status::Active,
         hold: None,
+        proved: None,
         licences: Vec::new(),
     };
     let terminal = Terminal {
@@ -152,6 +153,7 @@ fn registered(
         identity: identity.id.clone(),
         key: phone,
         status: Status::Active,
+        since: 0,
     };
     Ok([
         Write::Vehicle(vehicle),

@@ -179,6 +179,7 @@ mod tests {
             id: IdentityId::parse("anna").expect("an id"),
             status: Status::Active,
             hold: None,
+            proved: None,
             licences: licences.iter().map(licence).collect(),
         }
     }

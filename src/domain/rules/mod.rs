@@ -13,13 +13,19 @@ use super::function::Catalogue;
 use super::refusal::Refusal;
 use super::time::UnixTime;
 
+mod context;
+mod hook;
 mod licence;
 mod preset;
+mod range;
 mod rate;
 mod weekly;
 
+pub use context::{Context, ContextText, Decision, Facts, REDEMPTIONS_MAX};
+pub use hook::{Fails, Hook, HookText};
 pub use licence::{LicenceRule, LicenceText, check_hold, check_status, eligible, licensed_until};
 pub use preset::{Preset, PresetText};
+pub use range::Range;
 pub use rate::{Bands, Rate, Rates};
 pub use weekly::{WeeklyText, recurring};
 
@@ -60,6 +66,18 @@ pub struct RulesText {
     /// The normal band of issuing: beyond it issuing freezes.
     #[serde(deserialize_with = "super::json::object")]
     pub brake: Bands,
+    /// What the surroundings of a redemption are worth.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_object"
+    )]
+    pub context: Option<ContextText>,
+    /// Checks that live elsewhere.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_object"
+    )]
+    pub hook: Option<HookText>,
 }
 
 /// What a fleet rules, checked.
@@ -79,6 +97,10 @@ pub struct Rules {
     pub early_grace_s: u32,
     /// The normal band of issuing.
     pub brake: Bands,
+    /// What the surroundings of a redemption are worth.
+    pub context: Option<Context>,
+    /// Checks that live elsewhere.
+    pub hook: Option<Hook>,
     /// They stand, and nobody here can read them: whatever they ask for, it is not met.
     pub unreadable: bool,
 }
@@ -147,6 +169,11 @@ impl RulesText {
             keys_per_day: self.keys_per_day,
             early_grace_s: self.early_grace_s,
             brake: self.brake,
+            context: self.context.as_ref().map(ContextText::check).transpose()?,
+            hook: match &self.hook {
+                Some(hook) => Some(hook.check(catalogue)?),
+                None => None,
+            },
             unreadable: false,
         })
     }

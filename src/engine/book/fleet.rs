@@ -17,6 +17,7 @@ use crate::domain::{
 use crate::engine::nodes::Blocks;
 use crate::store::Contact;
 
+use super::super::recent::Recent;
 use super::super::rulebook::Rulebook;
 
 /// One fleet's part of the book.
@@ -31,6 +32,8 @@ pub struct FleetBook {
     pub(super) contacts: Map<VehicleId, Contact>,
     /// What it rules.
     pub ruled: Rulebook,
+    /// What it has redeemed lately, where its rules ask for that.
+    pub recent: Recent,
     /// The counter of status indexes, as far as is known: this node's own, or among several nodes
     /// the end of the last block that was heard of.
     pub(super) status_next: AtomicU64,
@@ -72,6 +75,7 @@ impl FleetBook {
             terminals_of: Map::new(),
             contacts: Map::new(),
             ruled: Rulebook::default(),
+            recent: Recent::default(),
             shard: ArcSwapOption::empty(),
             subjects: std::array::from_fn(|_| ArcSwapOption::empty()),
         }

@@ -5,6 +5,8 @@
 //! `[functions, not before, region, recurring, [[function, max uses], …], recipient identity,
 //! recipient terminal, pin, signing, created at, author]`
 //!
+//! and at its end, where it has been approved of, until when.
+//!
 //! Absent things are null; `signing` is a word of `words`; `author` is a token's id (bytes)
 //! or a terminal's (text). A body is believed only if writing it again gives the same bytes.
 
@@ -47,7 +49,7 @@ pub(in crate::store) fn encode(authorization: &Authorization) -> Result<Vec<u8>,
 
 fn write(bytes: &mut Vec<u8>, a: &Authorization) -> Result<(), StoreError> {
     cbor::write(bytes, |e| {
-        e.array(11)?;
+        e.array(if a.approved_until().is_some() { 12 } else { 11 })?;
         write_functions(e, &a.functions)?;
         e.u64(a.window.not_before)?;
         cbor::write_region(e, a.region())?;
@@ -65,9 +67,13 @@ fn write(bytes: &mut Vec<u8>, a: &Authorization) -> Result<(), StoreError> {
         };
         e.u64(a.created_at)?;
         match &a.author {
-            Author::Token(id) => e.bytes(id.bytes())?.ok(),
-            Author::Terminal(id) => e.str(id.as_str())?.ok(),
+            Author::Token(id) => e.bytes(id.bytes())?,
+            Author::Terminal(id) => e.str(id.as_str())?,
+        };
+        if let Some(until) = a.approved_until() {
+            e.u64(until)?;
         }
+        Ok(())
     })
 }
 
@@ -78,15 +84,29 @@ fn write(bytes: &mut Vec<u8>, a: &Authorization) -> Result<(), StoreError> {
 /// with [`encode`].
 pub(in crate::store) fn decode(bytes: &[u8]) -> Result<Body, StoreError> {
     cbor::read("an authorization", bytes, |d| {
-        cbor::array(d, 11)?;
+        let approved = match d.array()? {
+            Some(11) => false,
+            Some(12) => true,
+            _ => return Err(Error::message("an array of another length")),
+        };
+        let functions = read_functions(d)?;
+        let not_before = d.u64()?;
+        let mut restrictions = read_restrictions(d)?;
+        let pin = d.bool()?;
+        let signing = cbor::optional(d, read_signing)?;
+        let created_at = d.u64()?;
+        let author = read_author(d)?;
+        if approved {
+            restrictions.approved_until = Some(d.u64()?);
+        }
         Ok(Body {
-            functions: read_functions(d)?,
-            not_before: d.u64()?,
-            restrictions: read_restrictions(d)?.boxed(),
-            pin: d.bool()?,
-            signing: cbor::optional(d, read_signing)?,
-            created_at: d.u64()?,
-            author: read_author(d)?,
+            functions,
+            not_before,
+            restrictions: restrictions.boxed(),
+            pin,
+            signing,
+            created_at,
+            author,
         })
     })
 }
@@ -145,6 +165,7 @@ fn read_restrictions(d: &mut Decoder<'_>) -> Read<Restrictions> {
             terminal: cbor::optional(d, |d| TerminalId::parse(d.str()?).map_err(unnamed))?,
         },
         amended: None,
+        approved_until: None,
     })
 }
 
@@ -215,6 +236,17 @@ mod tests {
                 "{len}"
             );
         }
+        let mut approved = sample();
+        approved.approve(1_000);
+        expected[0] = 0x8c; // array of 12
+        expected.extend([0x19, 0x03, 0xe8]); // approved of until 1000
+        assert_eq!(encode(&approved), Ok(expected.clone()));
+        let read = decode(&expected).expect("a body");
+        let until = read.restrictions.and_then(|it| it.approved_until);
+        assert_eq!(until, Some(1_000));
+        assert!(decode(&expected[..expected.len() - 3]).is_err());
+        expected[0] = 0x8b;
+        expected.truncate(expected.len() - 3);
         let long_form = [&[0x8b, 0x82, 0x18, 0x01], &expected[3..]].concat();
         assert!(
             check(&sample(), &long_form).is_err(),

@@ -83,11 +83,12 @@ fn query(kind: Kind) -> (&'static str, Read) {
             |row| of_the_book(row, load::vehicle),
         ),
         Kind::Identities => (
-            "SELECT fleet, id, status, licences, hold FROM identities ORDER BY fleet, id",
+            "SELECT fleet, id, status, licences, hold, proved FROM identities
+             ORDER BY fleet, id",
             |row| of_the_book(row, load::identity),
         ),
         Kind::Terminals => (
-            "SELECT fleet, id, status, identity, key FROM terminals ORDER BY fleet, id",
+            "SELECT fleet, id, status, identity, key, since FROM terminals ORDER BY fleet, id",
             |row| of_the_book(row, load::terminal),
         ),
         Kind::Tokens => (load::TOKENS, |row| of_the_book(row, load::token)),

@@ -156,12 +156,12 @@ const TABLES: [(&str, &str, &str); 34] = [
     ),
     (
         "identities",
-        "fleet id status licences hold",
+        "fleet id status licences hold proved",
         "DELETE FROM identities",
     ),
     (
         "terminals",
-        "fleet id status identity key",
+        "fleet id status identity key since",
         "DELETE FROM terminals",
     ),
     (

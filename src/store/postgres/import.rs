@@ -122,15 +122,16 @@ impl<'a> Writing<'a> {
         if !identities.is_empty() {
             let rows = &identities;
             self.put(
-                "INSERT INTO identities (fleet, id, status, licences, hold)
+                "INSERT INTO identities (fleet, id, status, licences, hold, proved)
                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[],
-                 $5::bigint[])",
+                 $5::bigint[], $6::bigint[])",
                 vec![
                     each(rows, |it| uuid(&it.fleet.0)),
                     each(rows, |it| it.id.as_str()),
                     each(rows, |it| words::status(it.status)),
                     try_each(rows, |it| registry::licences(&it.licences))?,
                     each(rows, |it| it.hold.map(words::hold)),
+                    try_each(rows, |it| it.proved.map(column).transpose())?,
                 ],
             );
         }
@@ -138,15 +139,16 @@ impl<'a> Writing<'a> {
         if !terminals.is_empty() {
             let rows = &terminals;
             self.put(
-                "INSERT INTO terminals (fleet, id, status, identity, key)
+                "INSERT INTO terminals (fleet, id, status, identity, key, since)
                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[],
-                 $5::bytea[])",
+                 $5::bytea[], $6::bigint[])",
                 vec![
                     each(rows, |it| uuid(&it.fleet.0)),
                     each(rows, |it| it.id.as_str()),
                     each(rows, |it| words::status(it.status)),
                     each(rows, |it| it.identity.as_str()),
                     each(rows, |it| it.key.public().as_bytes().to_vec()),
+                    try_each(rows, |it| column(it.since))?,
                 ],
             );
         }

@@ -104,11 +104,11 @@ const TABLES: [Table; 17] = [
         vehicle,
     ),
     (
-        "SELECT fleet, id, status, licences, hold FROM identities",
+        "SELECT fleet, id, status, licences, hold, proved FROM identities",
         identity,
     ),
     (
-        "SELECT fleet, id, status, identity, key FROM terminals",
+        "SELECT fleet, id, status, identity, key, since FROM terminals",
         terminal,
     ),
     (TOKENS, token),
@@ -270,6 +270,7 @@ pub(super) fn identity(row: &SqlRow, names: &mut Names) -> Result<Row, StoreErro
         hold: get::<Option<i64>>(row, 4)?
             .map(words::read_hold)
             .transpose()?,
+        proved: time(row, 5)?,
         licences: registry::read_licences(get(row, 3)?)?,
     }))
 }
@@ -283,6 +284,7 @@ pub(super) fn terminal(row: &SqlRow, names: &mut Names) -> Result<Row, StoreErro
         identity: name(row, 3, IdentityId::parse)?,
         key: public_key(get(row, 4)?)?,
         status: words::read_status(get(row, 2)?)?,
+        since: number(row, 5)?,
     }))
 }
 

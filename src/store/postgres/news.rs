@@ -208,7 +208,7 @@ impl<'a> Reading<'a> {
         let (fleets, identities) = names(&touched.identities, IdentityId::as_str);
         self.each(
             !fleets.is_empty(),
-            "SELECT i.fleet, i.id, i.status, i.licences, i.hold
+            "SELECT i.fleet, i.id, i.status, i.licences, i.hold, i.proved
              FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
              JOIN identities i ON i.fleet = k.fleet AND i.id = k.id",
             values![fleets, identities],
@@ -217,7 +217,7 @@ impl<'a> Reading<'a> {
         let (fleets, terminals) = names(&touched.terminals, TerminalId::as_str);
         self.each(
             !fleets.is_empty(),
-            "SELECT t.fleet, t.id, t.status, t.identity, t.key
+            "SELECT t.fleet, t.id, t.status, t.identity, t.key, t.since
              FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
              JOIN terminals t ON t.fleet = k.fleet AND t.id = k.id",
             values![fleets, terminals],

@@ -315,6 +315,7 @@ fn ordered(row: &Row) -> Result<Authorization, StoreError> {
                     .transpose()?,
             },
             amended: None,
+            approved_until: None,
         }
         .boxed(),
         pin: false,

@@ -3,7 +3,7 @@
 use super::ground::Ground;
 use super::write::{Writing, each, try_each, uuid};
 use crate::store::StoreError;
-use crate::store::encoding::{registry, words};
+use crate::store::encoding::{column, registry, words};
 
 impl<'a> Writing<'a> {
     /// What goes, before anything comes in its place: bundles keep the identity under its new name.
@@ -106,17 +106,19 @@ impl<'a> Writing<'a> {
         if !changes.identities.is_empty() {
             let rows = changes.identities.values();
             self.put(
-                "INSERT INTO identities (fleet, id, status, licences, hold)
+                "INSERT INTO identities (fleet, id, status, licences, hold, proved)
                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[],
-                 $5::bigint[])
+                 $5::bigint[], $6::bigint[])
                  ON CONFLICT (fleet, id) DO UPDATE SET status = excluded.status,
-                 licences = excluded.licences, hold = excluded.hold",
+                 licences = excluded.licences, hold = excluded.hold,
+                 proved = excluded.proved",
                 vec![
                     each(rows.clone(), |it| uuid(&it.fleet.0)),
                     each(rows.clone(), |it| it.id.as_str()),
                     each(rows.clone(), |it| words::status(it.status)),
                     try_each(rows.clone(), |it| registry::licences(&it.licences))?,
-                    each(rows, |it| it.hold.map(words::hold)),
+                    each(rows.clone(), |it| it.hold.map(words::hold)),
+                    try_each(rows, |it| it.proved.map(column).transpose())?,
                 ],
             );
         }
@@ -140,17 +142,18 @@ impl<'a> Writing<'a> {
         if !changes.terminals.is_empty() {
             let rows = changes.terminals.values();
             self.put(
-                "INSERT INTO terminals (fleet, id, status, identity, key)
+                "INSERT INTO terminals (fleet, id, status, identity, key, since)
                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[],
-                 $5::bytea[])
+                 $5::bytea[], $6::bigint[])
                  ON CONFLICT (fleet, id) DO UPDATE SET identity = excluded.identity,
-                 key = excluded.key",
+                 key = excluded.key, since = excluded.since",
                 vec![
                     each(rows.clone(), |it| uuid(&it.fleet.0)),
                     each(rows.clone(), |it| it.id.as_str()),
                     each(rows.clone(), |it| words::status(it.status)),
                     each(rows.clone(), |it| it.identity.as_str()),
-                    each(rows, |it| key_column(&it.key)),
+                    each(rows.clone(), |it| key_column(&it.key)),
+                    try_each(rows, |it| column(it.since))?,
                 ],
             );
         }

@@ -45,12 +45,12 @@ const TABLES: [(&str, &str, Holds); 33] = [
     ),
     (
         "identities",
-        "number fleet id status licences hold",
+        "number fleet id status licences hold proved",
         Holds::Entries(Kind::Identities),
     ),
     (
         "terminals",
-        "fleet id status identity key",
+        "fleet id status identity key since",
         Holds::Entries(Kind::Terminals),
     ),
     (

@@ -159,6 +159,7 @@ fn authorization(
                 .collect(),
             recipient: Recipient { identity, terminal },
             amended: None,
+            approved_until: None,
         }
         .boxed(),
         pin: false,

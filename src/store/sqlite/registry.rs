@@ -165,16 +165,17 @@ pub(super) fn identity(
         return Ok(Applied::Stale);
     };
     let licences = encoding::registry::licences(&identity.licences)?;
-    let sql = "INSERT INTO identities (fleet, id, status, licences, hold)
-               VALUES (?1, ?2, ?3, ?4, ?5)
+    let sql = "INSERT INTO identities (fleet, id, status, licences, hold, proved)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                ON CONFLICT (fleet, id) DO UPDATE SET status = excluded.status,
-               licences = excluded.licences, hold = excluded.hold";
+               licences = excluded.licences, hold = excluded.hold, proved = excluded.proved";
     let status = words::status(identity.status);
     let hold = identity.hold.map(words::hold);
+    let proved = identity.proved.map(column).transpose()?;
     changed(
         connection,
         sql,
-        params![fleet, identity.id.as_str(), status, licences, hold],
+        params![fleet, identity.id.as_str(), status, licences, hold, proved],
     )?;
     Ok(Applied::Done)
 }
@@ -186,15 +187,23 @@ pub(super) fn terminal(
     let Some(fleet) = fleet_number(connection, &terminal.fleet)? else {
         return Ok(Applied::Stale);
     };
-    let sql = "INSERT INTO terminals (fleet, id, status, identity, key) VALUES (?1, ?2, ?3, ?4, ?5)
+    let sql = "INSERT INTO terminals (fleet, id, status, identity, key, since)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                ON CONFLICT (fleet, id) DO UPDATE SET identity = excluded.identity,
-               key = excluded.key";
+               key = excluded.key, since = excluded.since";
     let (id, identity) = (terminal.id.as_str(), terminal.identity.as_str());
     let status = words::status(terminal.status);
     changed(
         connection,
         sql,
-        params![fleet, id, status, identity, key_column(&terminal.key)],
+        params![
+            fleet,
+            id,
+            status,
+            identity,
+            key_column(&terminal.key),
+            column(terminal.since)?,
+        ],
     )?;
     Ok(Applied::Done)
 }

@@ -100,7 +100,7 @@ pub(super) fn identities(
 ) -> Result<(), StoreError> {
     rows(
         connection,
-        "SELECT fleet, id, status, licences, hold FROM identities ORDER BY number",
+        "SELECT fleet, id, status, licences, hold, proved FROM identities ORDER BY number",
         [],
         |row| {
             let licences = encoding::registry::read_licences(blob(row, 3)?)?;
@@ -114,6 +114,7 @@ pub(super) fn identities(
                     .get::<_, Option<i64>>(4)?
                     .map(words::read_hold)
                     .transpose()?,
+                proved: time(row, 5)?,
                 licences,
             }));
             Ok(())
@@ -126,7 +127,7 @@ pub(super) fn terminals(
     names: &mut Names,
     each: Each<'_>,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT fleet, id, status, identity, key FROM terminals ORDER BY fleet, id";
+    let sql = "SELECT fleet, id, status, identity, key, since FROM terminals ORDER BY fleet, id";
     rows(connection, sql, [], |row| {
         let id = named(TerminalId::parse(text(row, 1)?))?;
         names.terminals.insert(id.clone());
@@ -136,6 +137,7 @@ pub(super) fn terminals(
             identity: named(IdentityId::parse(text(row, 3)?))?,
             key: public_key(blob(row, 4)?)?,
             status: words::read_status(row.get(2)?)?,
+            since: number(row.get(5)?)?,
         }));
         Ok(())
     })

@@ -118,6 +118,9 @@ pub(super) fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
                 json!({ "kind": "terminal", "id": terminal, "identity": identity, "jwk": jwk }),
             ],
         )],
+        "POST /v1/authorizations/{id}/approve" => {
+            vec![post(format!("/v1/authorizations/{id}/approve"), json!({}))]
+        }
         "POST /v1/batches" => {
             let order = |vehicle: &str, identity: &str, terminal: &str| {
                 json!({ "ref": "r", "vehicle": vehicle, "functions": [UNLOCK], "not_before": from,

@@ -574,3 +574,34 @@ pub(crate) fn a_command_of_a_suspended_terminal_does_not_count<P: Place>() {
     done(&store, &[Write::Identity(identity("ben"))]);
     assert_eq!(commit(&store, &[amend(end)]), [Applied::Amended(1)]);
 }
+
+pub(crate) fn an_approval_is_kept_and_the_code_set_with_it<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    let open = authorization(1);
+    done(&store, &[authorize(open.clone())]);
+    assert_eq!(
+        commit(&store, &[Write::PinAttempt(open.id, 1)]),
+        [Applied::PinAttempts(1)]
+    );
+    let mut approved = open.clone();
+    approved.approve(1_000);
+    let approve = amendment((1, AuthorizationState::Open), approved);
+    assert_eq!(commit(&store, &[amend(approve)]), [Applied::Amended(1)]);
+    drop(store);
+    let store = place.open();
+    let found = loaded(&store).into_iter().find_map(|row| match row {
+        Row::Authorization(one) if one.id == open.id => Some(one),
+        _ => None,
+    });
+    let found = found.unwrap();
+    assert_eq!((found.version, found.approved_until()), (1, Some(1_000)));
+    assert!(found.is_approved(999) && !found.is_approved(1_000));
+    // Attempts at its PIN are still counted, and it is redeemed at the version it was handed on at.
+    assert_eq!(
+        commit(&store, &[Write::PinAttempt(open.id, 1)]),
+        [Applied::PinAttempts(2)]
+    );
+    done(&store, &[redeem(&open)]);
+}

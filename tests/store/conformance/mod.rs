@@ -59,7 +59,8 @@ macro_rules! conformance {
                 an_order_gets_a_row_when_it_is_amended, a_reset_is_done_whole_or_not_at_all,
                 what_is_revoked_stays_so, lists_and_contacts_are_kept,
                 amended_orders_are_purged_when_they_are_over,
-                a_command_of_a_suspended_terminal_does_not_count;
+                a_command_of_a_suspended_terminal_does_not_count,
+                an_approval_is_kept_and_the_code_set_with_it;
             suspend: who_is_suspended_gets_nothing_until_it_is_resumed,
                 a_terminal_that_is_suspended_commands_and_redeems_no_more,
                 each_condition_of_a_suspension_counts, keys_follow_what_stands_so,

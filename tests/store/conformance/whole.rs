@@ -5,7 +5,7 @@ use fob::store::whole::{Entry, Fence, Fenced, Kind, Position, Tally, Whole, comp
 use fob::store::{Contact, Listed, Ruling, Sent, Store, StoreError, Write};
 
 use super::Place;
-use super::amend::{amend, asked, changing, mark};
+use super::amend::{amend, amendment, asked, changing, mark};
 use super::rulings::rule;
 use crate::store::sample::*;
 
@@ -64,6 +64,10 @@ fn full(store: &impl Store) {
     done(store, &[Write::Contact(FLEET, vehicle_id("V-2"), contact)]);
     let attempts = commit(store, &[Write::PinAttempt(authorization_id(41), 1)]);
     assert_eq!(attempts, [fob::store::Applied::PinAttempts(1)]);
+    let mut approved = authorization(41);
+    approved.approve(99);
+    let approved = amendment((1, AuthorizationState::Open), approved);
+    assert_eq!(commit(store, &[amend(approved)]).len(), 1);
 }
 
 fn entries(store: &impl Whole) -> Vec<(Kind, Vec<Entry>)> {

@@ -197,15 +197,17 @@ fn write_identity(bytes: &mut Vec<u8>, identity: &Identity) -> Result<(), StoreE
         status,
         licences,
         hold,
+        proved,
     } = identity;
     let licences = registry::licences(licences)?;
     cbor::write(bytes, |e| {
-        e.array(5)?.bytes(&fleet.0)?.str(id.as_str())?;
+        e.array(6)?.bytes(&fleet.0)?.str(id.as_str())?;
         e.i64(words::status(*status))?.bytes(&licences)?;
         match hold {
-            None => e.null()?.ok(),
-            Some(hold) => e.i64(words::hold(*hold))?.ok(),
-        }
+            None => e.null()?,
+            Some(hold) => e.i64(words::hold(*hold))?,
+        };
+        write_time(e, *proved)
     })
 }
 
@@ -233,11 +235,12 @@ fn write_terminal(bytes: &mut Vec<u8>, terminal: &Terminal) -> Result<(), StoreE
         identity,
         key,
         status,
+        since,
     } = terminal;
     cbor::write(bytes, |e| {
-        e.array(5)?.bytes(&fleet.0)?.str(id.as_str())?;
+        e.array(6)?.bytes(&fleet.0)?.str(id.as_str())?;
         e.str(identity.as_str())?.bytes(key.public().as_bytes())?;
-        e.i64(words::status(*status))?.ok()
+        e.i64(words::status(*status))?.u64(*since)?.ok()
     })
 }
 
