@@ -7,11 +7,12 @@
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
 //! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
 //! `needs` says what its writes rest on, `standings` what of that is known, `survey` (with
-//! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend` and `rulings` decide each write, and `write` (with
-//! `write_registry`, `write_issued` and `rulings`) writes what was decided; `purge` ends what is
-//! over; `touched` is what others have to hear of it. `load` and `read` answer questions over the
-//! connections of `readers`, `news` says what others have changed, `nodes` is who does what only one
-//! may do.
+//! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend` and
+//! `rulings` decide each write, and `write` (with `write_registry`, `write_issued` and `rulings`)
+//! writes what was decided; `purge` ends what is over, `parts` takes a transaction apart for it;
+//! `doubt` finds out what became of one whose answer was lost; `touched` is what others have to
+//! hear of it. `load` and `read` answer questions over the connections of `readers`, `news` says
+//! what others have changed, `nodes` is who does what only one may do.
 //! `whole`, `export`, `import` and `fences` are for a store as a whole.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
 //! common.
@@ -24,6 +25,7 @@ mod bundle_body;
 mod config;
 mod contexts;
 mod decide;
+mod doubt;
 mod error;
 mod export;
 mod fences;
@@ -35,6 +37,7 @@ mod load;
 mod needs;
 mod news;
 mod nodes;
+mod parts;
 mod purge;
 mod read;
 mod readers;

@@ -18,6 +18,7 @@ use super::error::{Trouble, refused_at_commit};
 use super::fences;
 use super::ground::Ground;
 use super::needs::Needs;
+use super::parts::{Part, parts};
 use super::purge;
 use super::session::{Address, Ask, Session, Unanswered, values};
 use super::standings::Standings;
@@ -26,18 +27,18 @@ use super::touched::Touched;
 use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
 use super::write::Writing;
 use crate::store::whole::Position;
-use crate::store::{Applied, Lease, StoreError, Write};
+use crate::store::{Applied, StoreError, Write};
 
 /// The connection that writes, and what its process knows.
 pub(super) struct Writer {
-    session: Option<Session>,
-    process: Uuid,
+    pub(super) session: Option<Session>,
+    pub(super) process: Uuid,
     /// Of the last transaction.
-    number: i64,
+    pub(super) number: i64,
     /// Of the last one that was committed and has left a row; 0 before the first.
-    committed: i64,
+    pub(super) committed: i64,
     /// Whether nobody knows what became of it.
-    in_doubt: bool,
+    pub(super) in_doubt: bool,
     /// Fleets at which a turn was asked for.
     turn: Vec<Uuid>,
     /// How often this transaction has stepped back for others.
@@ -76,12 +77,6 @@ impl From<StoreError> for Ended {
     fn from(why: StoreError) -> Self {
         Self::Failed(why)
     }
-}
-
-/// A transaction's writes in parts that are decided together.
-enum Part<'a> {
-    Writes(&'a [Write]),
-    Purge(u64, u32, Option<Lease>),
 }
 
 impl Writer {
@@ -343,55 +338,6 @@ impl Writer {
             self.session = None;
         }
     }
-
-    /// Connects anew and finds out what became of the last transaction.
-    async fn look(&mut self, address: &Address) -> Result<bool, StoreError> {
-        self.session = Some(Session::open(address).await?.committing(address));
-        self.read_back().await
-    }
-
-    /// Whether the last transaction took place. If not, it never will.
-    async fn read_back(&mut self) -> Result<bool, StoreError> {
-        let session = self.session.as_ref().ok_or_else(no_session)?;
-        let again = session
-            .query(
-                "INSERT INTO transactions (process, number) VALUES ($1, $2)",
-                values![self.process, self.number],
-            )
-            .await;
-        let took_place = match again {
-            Ok(_) => false,
-            Err(Trouble::Again(_)) => self.is_there().await?,
-            Err(trouble) => {
-                self.session = None;
-                return Err(trouble.into_error());
-            }
-        };
-        self.in_doubt = false;
-        if took_place {
-            self.committed = self.number;
-        }
-        tracing::warn!(
-            took_place,
-            "the last transaction was in doubt and was read back"
-        );
-        Ok(took_place)
-    }
-
-    async fn is_there(&self) -> Result<bool, StoreError> {
-        let session = self.session.as_ref().ok_or_else(no_session)?;
-        let found = session
-            .query(
-                "SELECT 1 FROM transactions WHERE process = $1 AND number = $2",
-                values![self.process, self.number],
-            )
-            .await?;
-        match found.is_empty() {
-            false => Ok(true),
-            // Another attempt to read it back was in the way.
-            true => Err(StoreError::Failed("what was in doubt still is".into())),
-        }
-    }
 }
 
 /// The commit point: what was decided is sent together with `COMMIT`. Before that the database
@@ -443,27 +389,6 @@ async fn survey(
     Ok(())
 }
 
-fn no_session() -> StoreError {
+pub(super) fn no_session() -> StoreError {
     StoreError::Failed("there is no connection to the database".into())
-}
-
-fn parts(writes: &[Write]) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    let is_purge = |write: &Write| purge_of(write).is_some();
-    for some in writes.chunk_by(|a, b| !is_purge(a) && !is_purge(b)) {
-        let purge = some.first().and_then(purge_of);
-        parts.push(purge.unwrap_or(Part::Writes(some)));
-    }
-    parts
-}
-
-fn purge_of(write: &Write) -> Option<Part<'_>> {
-    match write {
-        Write::Purge(before, at_most) => Some(Part::Purge(*before, *at_most, None)),
-        Write::Under(lease, write) => match **write {
-            Write::Purge(before, at_most) => Some(Part::Purge(before, at_most, Some(*lease))),
-            _ => None,
-        },
-        _ => None,
-    }
 }
