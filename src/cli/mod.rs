@@ -38,6 +38,7 @@ mod restore;
 mod retry;
 mod serve;
 mod sign;
+mod sign_request;
 mod sign_use;
 mod signing;
 mod socket;

@@ -157,6 +157,15 @@ pub fn orders_scope(fleet: FleetId, key: &str) -> Result<[u8; 32], Refusal> {
     Ok(request_scope(fleet, [b"orders", b"", key.as_bytes()]))
 }
 
+/// What a borrower's request is known by once it was answered: whoever signs it names it by its
+/// `jti`, whatever else it says.
+pub(super) fn borrowers_scope(fleet: FleetId, key: &[u8; 32], jti: &[u8], text: &[u8]) -> Request {
+    Request {
+        scope: request_scope(fleet, [b"borrower", key, jti]),
+        digest: sha256(text),
+    }
+}
+
 fn check_key(key: &str) -> Result<(), Refusal> {
     if !(1..=128).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         return Err(Refusal::malformed(

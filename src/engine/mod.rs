@@ -20,6 +20,7 @@
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`requests`] | what a borrower's terminal asks for, until somebody answers it |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
@@ -86,6 +87,7 @@ pub mod recover;
 pub mod registry;
 mod reissue;
 pub mod renew;
+pub mod requests;
 pub mod reserve;
 pub mod reset;
 pub mod revoke;

@@ -388,10 +388,12 @@ impl From<OrderSpec> for AuthorizationSpec {
             recipient: Recipient {
                 identity: Some(spec.identity),
                 terminal: Some(spec.terminal),
+                key: None,
             },
             pin: false,
             redeem_by: None,
             signing: spec.signing,
+            answers: None,
         }
     }
 }

@@ -55,7 +55,7 @@ async fn for_owner(
     let command: AuthorizationCommand = command(&caller.command)?;
     let made = state
         .engine
-        .authorize_for_owner(&caller, command.check()?)
+        .authorize_for_owner(&caller, command.check(&state.engine)?)
         .await?;
     created(state, &caller.fleet, &made)
 }
@@ -73,7 +73,7 @@ async fn for_fleet(
         .transpose()?;
     let made = state
         .engine
-        .authorize_for_fleet(&caller, command.check()?, repeatable)
+        .authorize_for_fleet(&caller, command.check(&state.engine)?, repeatable)
         .await?;
     created(state, &caller.fleet, &made)
 }

@@ -45,6 +45,7 @@ mod problem;
 mod progress;
 mod region;
 mod registry;
+mod requests;
 mod revocations;
 mod round;
 mod rules;
@@ -104,6 +105,7 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
                 web::post().to(authorizations::create),
             ],
         ))
+        .service(post("/v1/requests", web::post().to(requests::check)))
         .configure(amending)
         .service(resource(
             "/v1/brake",

@@ -7,7 +7,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     amendments, authorizations, batches, brake, bundles, cars, code_sets, explain, keys,
-    operations, registry, revocations, rules,
+    operations, registry, requests, revocations, rules,
 };
 
 #[derive(OpenApi)]
@@ -19,6 +19,7 @@ use super::{
         registry::put_identity,
         registry::put_terminal,
         registry::import,
+        requests::check,
         authorizations::create,
         authorizations::list,
         authorizations::read,

@@ -190,7 +190,8 @@ pub struct RecordedStep {
 /// identity exist and are active, and that identity owns the vehicle; otherwise
 /// [`Applied::Stale`]. Where `request` names a scope that
 /// has been used, nothing is written: [`Applied::Repeated`] for the same digest,
-/// [`Applied::Conflict`] for another.
+/// [`Applied::Conflict`] for another. Where the scope of `answers` has been used:
+/// [`Applied::Spent`].
 #[derive(Clone, Debug)]
 pub struct NewAuthorization {
     /// The authorization.
@@ -199,6 +200,8 @@ pub struct NewAuthorization {
     pub request: Option<Request>,
     /// The signed command, kept as evidence.
     pub command: Option<String>,
+    /// The borrower's request that it answers, kept like one that amended.
+    pub answers: Option<AmendRequest>,
 }
 
 /// A request that may be sent again and is then answered as before.
@@ -307,6 +310,8 @@ pub enum Applied {
     Repeated(AuthorizationId),
     /// Something else stands in its place.
     Conflict,
+    /// The borrower's request that it answers was answered before.
+    Spent,
     /// Attempts at the PIN so far, this one included; it was not counted where the number is above
     /// [`crate::domain::authorization::PIN_ATTEMPTS_MAX`].
     PinAttempts(u32),

@@ -16,7 +16,7 @@ use calls::{Names, calls};
 use world::{SCOPES, World, text, token};
 
 /// Every call that asks for no credentials of a fleet. Cars, borrowers and the public make them.
-const PUBLIC: [&str; 9] = [
+const PUBLIC: [&str; 10] = [
     "GET /.well-known/jwks.json",
     "GET /healthz",
     "GET /metrics",
@@ -25,6 +25,7 @@ const PUBLIC: [&str; 9] = [
     "GET /v1/trust",
     "POST /v1/code-sets/preview",
     "POST /v1/redemptions",
+    "POST /v1/requests",
     "POST /v1/vehicles/{id}/sync",
 ];
 

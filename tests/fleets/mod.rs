@@ -9,4 +9,5 @@ mod limits;
 mod owners;
 mod presets;
 mod rental;
+mod requests;
 mod terminals;

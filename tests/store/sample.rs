@@ -180,6 +180,7 @@ pub(super) fn authorize_as(authorization: Authorization, request: Option<Request
         authorization: Arc::new(authorization),
         request,
         command: request.map(|_| "header.command.signature".into()),
+        answers: None,
     }))
 }
 
@@ -271,6 +272,7 @@ pub(super) fn ordered(order: &Redemption) -> Authorization {
             recipient: Recipient {
                 identity: Some(bundle.identity.clone()),
                 terminal: order.terminal.clone(),
+                key: None,
             },
             ..Restrictions::default()
         }

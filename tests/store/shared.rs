@@ -321,6 +321,7 @@ fn a_suspension_gets_its_turn_among_those_who_issue() {
             authorization: Arc::new(authorization),
             request: None,
             command: Some("header.command.signature".into()),
+            answers: None,
         }))
     };
     thread::scope(|scope| {

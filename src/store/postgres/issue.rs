@@ -25,6 +25,10 @@ pub(super) fn authorize(
     if let Some(answer) = new.request.as_ref().and_then(|it| repeated(ground, it)) {
         return Ok(answer);
     }
+    let answers = new.answers.as_ref();
+    if answers.is_some_and(|it| repeated(ground, &it.request).is_some()) {
+        return Ok(Applied::Spent);
+    }
     if !may_be_authorized(ground, authorization) {
         return Ok(Applied::Stale);
     }
@@ -57,6 +61,7 @@ pub(super) fn authorize(
             outcome: None,
         });
     }
+    ground.keep(Some(id), answers);
     if let Some(command) = &new.command {
         let command = (id, authorization.version, command.clone());
         ground.changes.commands.push(command);

@@ -149,6 +149,7 @@ impl Needs {
         }
         self.authorizations.insert(authorization.id);
         self.scopes.extend(new.request.map(|request| request.scope));
+        self.request(new.answers.as_ref());
     }
 
     fn redemption(&mut self, redemption: &Redemption) {

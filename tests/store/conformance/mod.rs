@@ -47,7 +47,8 @@ macro_rules! conformance {
             steps: records_follow_each_other, a_token_has_one_active_epoch,
                 a_step_is_written_whole_or_not_at_all;
             authorize: every_field_comes_back, an_id_is_taken_once, the_same_request_gets_the_same_answer,
-                a_refused_request_is_not_used_up, attempts_are_counted_up_to_the_limit;
+                a_refused_request_is_not_used_up, a_borrowers_request_is_answered_once,
+                attempts_are_counted_up_to_the_limit;
             conditions: each_condition_of_an_authorization_counts,
                 each_condition_of_a_redemption_counts;
             redeem: a_redemption_is_found_by_all_its_names, at_most_one, a_bundle_id_is_taken_once, every_field_comes_back,
