@@ -35,6 +35,12 @@ pub(super) enum Command {
     TokenList {
         fleet: Option<String>,
     },
+    TokenRotate {
+        id: String,
+        overlap_s: u64,
+        #[serde(default)]
+        expires_in_s: Option<u64>,
+    },
     TokenRevoke {
         id: String,
     },
@@ -88,6 +94,9 @@ pub(super) struct TokenRow {
     pub(super) scopes: Vec<String>,
     pub(super) created: Time,
     pub(super) expires: Option<Time>,
+    /// When it was used last; after a restart as far as that was written down.
+    #[serde(default)]
+    pub(super) last_used: Option<Time>,
     /// `valid`, `expired` or `revoked`.
     pub(super) state: String,
 }
@@ -151,11 +160,25 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             let rows = fleets.iter().flat_map(|fleet| token_rows(book, fleet, now));
             only(Answer::Tokens(rows.collect()))
         }
+        Command::TokenRotate {
+            id,
+            overlap_s,
+            expires_in_s,
+        } => {
+            let expires_at = expires_in_s.map(|seconds| now.saturating_add(seconds));
+            let (id, how) = (token_id(&id)?, (overlap_s, expires_at));
+            let (write, token, text) = operate::rotate_token(book, &Ids::new(), unix_ms, id, how)?;
+            Ok(Decision {
+                writes: vec![write],
+                answer: Answer::Token(NewToken {
+                    id: token.id.to_string(),
+                    token: text,
+                    expires: token.expires_at.map(Time),
+                }),
+            })
+        }
         Command::TokenRevoke { id } => {
-            let token = TokenId::parse(&id).ok_or_else(|| {
-                Refusal::malformed("id", "a token's id is a UUID; see `fob token list`")
-            })?;
-            let writes = vec![operate::end_token(book, token, now)?];
+            let writes = vec![operate::end_token(book, token_id(&id)?, now)?];
             Ok(Decision {
                 writes,
                 answer: Answer::Revoked(id),
@@ -170,6 +193,11 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             ))
         }
     }
+}
+
+fn token_id(id: &str) -> Result<TokenId, Refusal> {
+    TokenId::parse(id)
+        .ok_or_else(|| Refusal::malformed("id", "a token's id is a UUID; see `fob token list`"))
 }
 
 fn fleet_create(
@@ -259,6 +287,7 @@ fn token_rows(book: &Book, fleet: &FleetBook, now: UnixTime) -> Vec<TokenRow> {
         scopes: token.scopes.names().map(Into::into).collect(),
         created: Time(token.created_at),
         expires: token.expires_at.map(Time),
+        last_used: book.uses.last(token.id).map(Time),
         state: state(token).into(),
     };
     tokens.iter().map(row).collect()

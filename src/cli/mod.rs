@@ -108,7 +108,7 @@ enum Command {
     /// Create and list fleets
     #[command(subcommand)]
     Fleet(operate::FleetCommand),
-    /// Create, list and revoke bearer tokens
+    /// Create, list, rotate and revoke bearer tokens
     #[command(subcommand)]
     Token(operate::TokenCommand),
     /// Prepare, rotate, revoke and list issuing epochs; read the records; follow the root

@@ -12,6 +12,7 @@ use super::signing::SigningArg;
 use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::domain::time::Time;
 
 #[derive(Subcommand)]
 pub(super) enum FleetCommand {
@@ -52,6 +53,17 @@ pub(super) enum TokenCommand {
         #[arg(long)]
         fleet: Option<String>,
     },
+    /// Make a new token in the place of one, which ends after an overlap; prints it, this once
+    Rotate {
+        /// The id of the one before, as listed
+        id: String,
+        /// For how long both hold: 1h, 2d; 0s ends the one before at once
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = sign::seconds)]
+        overlap: u64,
+        /// When the new one ends: 12h, 30d; it lasts as long as the one before where absent
+        #[arg(long, value_name = "TIME", value_parser = sign::seconds)]
+        expires: Option<u64>,
+    },
     /// End a token at once
     Revoke {
         /// Its id, as listed
@@ -91,6 +103,15 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
                 expires_in_s: expires,
             },
             TokenCommand::List { fleet } => Command::TokenList { fleet },
+            TokenCommand::Rotate {
+                id,
+                overlap,
+                expires,
+            } => Command::TokenRotate {
+                id,
+                overlap_s: overlap,
+                expires_in_s: expires,
+            },
             TokenCommand::Revoke { id } => Command::TokenRevoke { id },
         },
     )
@@ -185,19 +206,19 @@ fn fleets(rows: &[FleetRow]) -> String {
 
 fn tokens(rows: &[TokenRow]) -> String {
     let cells = rows.iter().map(|row| {
-        let expires = row
-            .expires
-            .map_or_else(|| "never".to_owned(), |time| time.to_string());
+        let time =
+            |time: Option<Time>| time.map_or_else(|| "never".to_owned(), |at| at.to_string());
         vec![
             row.id.clone(),
             row.fleet.clone(),
             row.scopes.join(","),
-            expires,
+            time(row.expires),
+            time(row.last_used),
             row.state.clone(),
         ]
     });
     table(
-        &["ID", "FLEET", "SCOPES", "EXPIRES", "STATE"],
+        &["ID", "FLEET", "SCOPES", "EXPIRES", "LAST USED", "STATE"],
         &cells.collect::<Vec<_>>(),
     )
 }

@@ -5,6 +5,7 @@ use fob_verify::HolderKey;
 
 use super::id::{FleetId, IdentityId, TerminalId};
 use super::identity::Status;
+use super::time::UnixTime;
 
 /// A registered device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,4 +20,15 @@ pub struct Terminal {
     pub key: HolderKey,
     /// Suspended terminals neither sign commands nor redeem.
     pub status: Status,
+    /// Who has vouched for it; `None` is the fleet.
+    pub attested: Option<Box<Attested>>,
+}
+
+/// Another terminal of the same identity, which has vouched for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attested {
+    /// That terminal.
+    pub by: TerminalId,
+    /// When it did.
+    pub at: UnixTime,
 }

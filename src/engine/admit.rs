@@ -15,8 +15,8 @@ use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
-    TerminalId, UnixTime, Vehicle, Window,
+    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, Identity, IdentityId, Refusal,
+    RefusalCode, TerminalId, UnixTime, Vehicle, Window,
 };
 use crate::store::{Applied, Order, Redemption, Write};
 
@@ -85,6 +85,8 @@ pub struct Admitted {
     pub(super) order: Option<Order>,
     /// The bundle as it stands, where it is to be signed again as it is.
     pub(super) renews: Option<Box<Bundle>>,
+    /// Its identity, where the rules ask for a licence.
+    pub(super) relies_on: Option<Arc<Identity>>,
 }
 
 impl Admitted {
@@ -261,6 +263,7 @@ impl Engine {
             vehicle,
             terminal,
             window,
+            relies_on,
         } = check_rules(presented, &authorization, now)?;
         shared.check_signing(now)?;
         if authorization.pin && !presented.pin_right {
@@ -295,6 +298,7 @@ impl Engine {
                 window,
                 order: None,
                 renews: None,
+                relies_on,
             })?;
         }
         Ok(Admission::Waiting(outcome))
@@ -374,6 +378,7 @@ impl Engine {
             terminal: None,
             status_next: 0,
             order: None,
+            relies_on: None,
         }))
     }
 }
@@ -392,6 +397,7 @@ struct Allowed {
     vehicle: Arc<Vehicle>,
     terminal: Option<TerminalId>,
     window: Window,
+    relies_on: Option<Arc<Identity>>,
 }
 
 /// Every rule about who may redeem what, apart from the PIN's value.
@@ -410,5 +416,6 @@ fn check_rules(
         vehicle,
         terminal: case.terminal(),
         window: case.window(false),
+        relies_on: case.relies_on(),
     })
 }

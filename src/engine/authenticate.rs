@@ -65,6 +65,7 @@ impl Engine {
             ..Asks::default()
         };
         self.shared.limits.ask(&fleet, asks)?;
+        self.book().uses.note(token.id, self.clock().unix());
         Ok(BackEnd { fleet, token })
     }
 

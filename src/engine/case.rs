@@ -185,6 +185,13 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Whoever is to have the keys, where a licence was asked for: it is relied on until they are
+    /// committed.
+    pub(super) fn relies_on(&self) -> Option<Arc<Identity>> {
+        let asked = self.licensed_until().is_ok_and(|it| it < UnixTime::MAX);
+        self.identity.clone().filter(|_| asked)
+    }
+
     fn licensed_until(&self) -> Result<UnixTime, Refusal> {
         let (Some(identity), Some(vehicle)) = (&self.identity, &self.vehicle) else {
             return Ok(UnixTime::MAX);

@@ -163,6 +163,7 @@ pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal>
         identity: owner.clone(),
         key: owner_phone,
         status: Status::Active,
+        attested: None,
     }));
     for n in 1..=100 {
         let licence = Licence {

@@ -15,11 +15,12 @@
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
 //! | [`amend`], `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
-//! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
+//! | [`revoke`], [`reset`], `follow` | the same for many at once, for a whole vehicle; keys that follow |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
 //! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`attest`] | a terminal that another of its identity vouches for |
 //! | [`requests`] | what a borrower's terminal asks for, until somebody answers it |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
@@ -52,6 +53,7 @@ use crate::store::{Applied, Store, StoreError, Write};
 
 pub mod admit;
 pub mod amend;
+pub mod attest;
 pub mod authenticate;
 pub mod authorize;
 pub mod batch;
@@ -64,6 +66,7 @@ pub mod certain;
 pub mod commit;
 pub mod consent;
 pub mod explain;
+mod follow;
 pub mod found;
 mod generate;
 pub mod ids;

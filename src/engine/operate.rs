@@ -1,6 +1,8 @@
 //! What operators do: fleets and tokens. Each function decides and says what to write; whoever
 //! calls it commits, through a running engine or straight into the store.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
@@ -10,7 +12,7 @@ use super::ids::Ids;
 use crate::domain::{
     Fleet, FleetName, FleetSettings, Refusal, RefusalCode, Scopes, Status, Token, TokenId, UnixTime,
 };
-use crate::store::Write;
+use crate::store::{Rotation, Write};
 
 /// A new fleet.
 ///
@@ -42,7 +44,7 @@ pub fn new_fleet(
 ///
 /// # Errors
 /// `not_found`.
-pub fn fleet(book: &Book, name: &str) -> Result<std::sync::Arc<FleetBook>, Refusal> {
+pub fn fleet(book: &Book, name: &str) -> Result<Arc<FleetBook>, Refusal> {
     book.fleet_named(name).ok_or_else(|| {
         Refusal::new(RefusalCode::NotFound).detail("there is no such fleet; see `fob fleet list`")
     })
@@ -80,8 +82,55 @@ pub fn new_token(
         created_at: unix_ms / 1000,
         expires_at,
         revoked_at: None,
+        used_at: None,
     };
     Ok((token, text))
+}
+
+/// A new token with the scopes of one that holds, which ends after `overlap_s`; and its text. It
+/// lasts as long as the one before was meant to, where `expires_at` does not say.
+///
+/// # Errors
+/// `not_found` where no fleet has that token; `malformed` where it has ended.
+pub fn rotate_token(
+    book: &Book,
+    ids: &Ids,
+    unix_ms: u64,
+    id: TokenId,
+    (overlap_s, expires_at): (u64, Option<UnixTime>),
+) -> Result<(Write, Token, String), Refusal> {
+    let (fleet, before) = token(book, id)?;
+    let now = unix_ms / 1000;
+    if !before.holds(now) {
+        return Err(Refusal::malformed(
+            "id",
+            "this token has ended: `fob token create` makes another",
+        ));
+    }
+    let as_before = || {
+        let lasts = before.expires_at?.saturating_sub(before.created_at);
+        Some(now.saturating_add(lasts))
+    };
+    let expires_at = expires_at.or_else(as_before);
+    let (token, text) = new_token(ids, unix_ms, &fleet, before.scopes, expires_at)?;
+    let write = Write::RotateToken(Box::new(Rotation {
+        before: id,
+        ends: now.saturating_add(overlap_s),
+        token: token.clone(),
+    }));
+    Ok((write, token, text))
+}
+
+/// A token, and its fleet.
+fn token(book: &Book, id: TokenId) -> Result<(Arc<FleetBook>, Arc<Token>), Refusal> {
+    let found = book.fleets().into_iter().find_map(|fleet| {
+        let tokens = book.tokens(fleet.fleet.id);
+        let token = tokens.into_iter().find(|token| token.id == id)?;
+        Some((fleet, token))
+    });
+    found.ok_or_else(|| {
+        Refusal::new(RefusalCode::NotFound).detail("there is no such token; see `fob token list`")
+    })
 }
 
 /// The end of a token.
@@ -89,16 +138,6 @@ pub fn new_token(
 /// # Errors
 /// `not_found` where no fleet has it.
 pub fn end_token(book: &Book, id: TokenId, now: UnixTime) -> Result<Write, Refusal> {
-    book.fleets()
-        .iter()
-        .find(|fleet| {
-            book.tokens(fleet.fleet.id)
-                .iter()
-                .any(|token| token.id == id)
-        })
-        .map(|fleet| Write::RevokeToken(fleet.fleet.id, id, now))
-        .ok_or_else(|| {
-            Refusal::new(RefusalCode::NotFound)
-                .detail("there is no such token; see `fob token list`")
-        })
+    let (fleet, _) = token(book, id)?;
+    Ok(Write::RevokeToken(fleet.fleet.id, id, now))
 }

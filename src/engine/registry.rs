@@ -75,7 +75,8 @@ pub struct Checked {
 /// What follows from an entry, beyond its writes.
 #[derive(Clone, Debug)]
 pub enum Then {
-    /// The keys of an identity that was there before, and whose status the entry names, follow it.
+    /// The keys of an identity that was there before follow it: the entry names its status, or
+    /// changes its hold or its licences.
     Follow(IdentityId, Status),
     /// A vehicle that was there before gets another owner, and the rest of its entry with it.
     HandOver(Vehicle),
@@ -177,17 +178,21 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
             check_licences(&licences)?;
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
-            let named = status.filter(|_| known.is_some());
-            then = named.map(|status| Then::Follow(id.clone(), status));
-            let (was, held) = known.map_or_else(Default::default, |it| (it.status, it.hold));
-            let (status, hold) = (status.unwrap_or(was), hold.unwrap_or(held));
-            Write::Identity(Identity {
+            let (was, held) = known
+                .as_ref()
+                .map_or_else(Default::default, |it| (it.status, it.hold));
+            let named = status.is_some();
+            let identity = Identity {
                 fleet: fleet_id,
                 id,
-                status,
-                hold,
+                status: status.unwrap_or(was),
+                hold: hold.unwrap_or(held),
                 licences,
-            })
+            };
+            if known.is_some_and(|it| named || !it.meets_the_same(&identity)) {
+                then = Some(Then::Follow(identity.id.clone(), identity.status));
+            }
+            Write::Identity(identity)
         }
         Entry::Terminal { id, identity, key } => {
             known_identity(fleet, &identity, "identity")?;
@@ -198,6 +203,7 @@ pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
                 identity,
                 key,
                 status,
+                attested: None,
             })
         }
     };

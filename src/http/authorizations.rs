@@ -5,6 +5,7 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::IntoParams;
 
@@ -78,7 +79,8 @@ async fn for_fleet(
     created(state, &caller.fleet, &made)
 }
 
-fn command(value: &Value) -> Result<AuthorizationCommand, Refusal> {
+/// A signed command's content.
+pub(super) fn command<T: DeserializeOwned>(value: &Value) -> Result<T, Refusal> {
     decode(value.to_string().as_bytes()).map_err(|refusal| {
         let field = refusal
             .field

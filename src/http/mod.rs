@@ -52,6 +52,7 @@ mod rules;
 mod serve;
 mod shapes;
 mod socket;
+mod terminals;
 
 pub use openapi::document;
 pub use serve::{Limits, ServeError, Server, ServerConfig, TlsFiles};
@@ -90,8 +91,9 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
         .service(resource(
             "/v1/terminals/{id}",
             "PUT",
-            [web::put().to(registry::put_terminal)],
+            [web::put().to(terminals::put)],
         ))
+        .service(get("/v1/terminals", read().to(terminals::list)))
         .service(
             resource("/v1/import", "POST", [web::post().to(registry::import)])
                 .app_data(web::PayloadConfig::new(limits.import_bytes_max))

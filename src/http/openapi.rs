@@ -7,7 +7,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     amendments, authorizations, batches, brake, bundles, cars, code_sets, explain, keys,
-    operations, registry, requests, revocations, rules,
+    operations, registry, requests, revocations, rules, terminals,
 };
 
 #[derive(OpenApi)]
@@ -17,7 +17,8 @@ use super::{
     paths(
         registry::put_vehicle,
         registry::put_identity,
-        registry::put_terminal,
+        terminals::put,
+        terminals::list,
         registry::import,
         requests::check,
         authorizations::create,

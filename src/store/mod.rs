@@ -109,8 +109,16 @@ pub enum Write {
     Identity(Identity),
     /// A terminal, new or in place of the one of that id, whose status stays as it is.
     Terminal(Terminal),
+    /// A terminal that another of its identity vouches for.
+    Attest(Box<Attestation>),
     /// A new token.
     NewToken(Token),
+    /// A new token in the place of one that ends at a time, unless it ends before that itself;
+    /// [`Applied::Stale`] where the fleet has no such token, or it was revoked;
+    /// [`Applied::Conflict`] where the new one's id is taken.
+    RotateToken(Box<Rotation>),
+    /// When tokens were used last, unless that is known of a later time already.
+    TokensUsed(Arc<[(TokenId, UnixTime)]>),
     /// The end of a token, at a time; [`Applied::Stale`] where the fleet has no such token.
     RevokeToken(FleetId, TokenId, UnixTime),
     /// An epoch, new or in place of the one of that id.
@@ -204,6 +212,31 @@ pub struct NewAuthorization {
     pub answers: Option<AmendRequest>,
 }
 
+/// A terminal that another of its identity vouches for.
+///
+/// Conditions: the fleet has no terminal of that id; the one that vouches ([`Terminal::attested`])
+/// and its identity are active, and that is the new one's identity too; otherwise
+/// [`Applied::Stale`]. Where `request` was answered before, nothing is written:
+/// [`Applied::Repeated`] for the same digest, [`Applied::Conflict`] for another.
+#[derive(Clone, Debug)]
+pub struct Attestation {
+    /// The new terminal.
+    pub terminal: Terminal,
+    /// What makes it one that may be sent again, and is kept of it.
+    pub request: AmendRequest,
+}
+
+/// A token and what takes its place.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The one before, of the same fleet.
+    pub before: TokenId,
+    /// First second in which that no longer holds.
+    pub ends: UnixTime,
+    /// The new one.
+    pub token: Token,
+}
+
 /// A request that may be sent again and is then answered as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -248,7 +281,8 @@ pub struct TreeProof {
 ///
 /// Conditions, all of them or [`Applied::Stale`]: the epoch is not revoked; the vehicle is active
 /// and at `signed.bundle.vehicle_epoch`; fleet and identity are active, and so is `terminal` where
-/// one is named; the identity is not held. [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's counter
+/// one is named; the identity is not held, and its licences are those of `relies_on` where that is
+/// given. [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's counter
 /// of status indexes becomes at least `status_next`.
 ///
 /// Without `order`: the authorization is open and at `signed.bundle.version`, and becomes redeemed.
@@ -266,6 +300,8 @@ pub struct Redemption {
     pub status_next: u64,
     /// What makes it an order: authorization and redemption in one.
     pub order: Option<Order>,
+    /// Its identity, as hold and licences were believed to be where the rules ask for a licence.
+    pub relies_on: Option<Arc<Identity>>,
 }
 
 /// What an order brings beside its bundle.

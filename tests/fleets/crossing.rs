@@ -47,7 +47,11 @@ const OWN: [&str; 4] = [
 ];
 
 /// Calls whose answer is a list, or a line for each line.
-const LISTING: [&str; 2] = ["GET /v1/authorizations", "POST /v1/batches"];
+const LISTING: [&str; 3] = [
+    "GET /v1/authorizations",
+    "GET /v1/terminals",
+    "POST /v1/batches",
+];
 
 /// What goes with neither `authorize` nor `issue`.
 const APPROVE: &str = "approve";

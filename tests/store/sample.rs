@@ -95,6 +95,7 @@ pub(super) fn terminal(id: &str, of: &str) -> Terminal {
         identity: identity_id(of),
         key: holder(4),
         status: Status::Active,
+        attested: None,
     }
 }
 
@@ -107,6 +108,7 @@ pub(super) fn token(id: u8) -> Token {
         created_at: 40,
         expires_at: None,
         revoked_at: None,
+        used_at: None,
     }
 }
 
@@ -230,6 +232,7 @@ pub(super) fn redemption(authorization: &Authorization) -> Redemption {
         terminal: Some(terminal_id("phone")),
         status_next: 2,
         order: None,
+        relies_on: None,
     }
 }
 

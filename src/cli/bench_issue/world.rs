@@ -152,6 +152,7 @@ fn registered(
         identity: identity.id.clone(),
         key: phone,
         status: Status::Active,
+        attested: None,
     };
     Ok([
         Write::Vehicle(vehicle),

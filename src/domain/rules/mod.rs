@@ -18,7 +18,9 @@ mod preset;
 mod rate;
 mod weekly;
 
-pub use licence::{LicenceRule, LicenceText, check_hold, check_status, eligible, licensed_until};
+pub use licence::{
+    LicenceRule, LicenceText, check_hold, check_status, eligible, keeps, licensed_until,
+};
 pub use preset::{Preset, PresetText};
 pub use rate::{Bands, Rate, Rates};
 pub use weekly::{WeeklyText, recurring};

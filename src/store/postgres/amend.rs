@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ground::{AuthorizationRow, FirstIssue, Ground, NewBundle, Signed, Whole, Written};
-use super::issue::{check_form, may_command, repeated, with_suspended};
+use super::issue::{check_form, may_command, meets, repeated, with_suspended};
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{BundleId, VehicleId};
 use crate::store::amend::comes_suspended;
@@ -133,6 +133,7 @@ fn comes_as_it_should(ground: &Ground, amendment: &Amendment, again: &Reissue) -
     let bundle = &again.signed.bundle;
     let suspended = with_suspended(ground, bundle, again.terminal.as_ref());
     suspended.is_some_and(|suspended| comes_suspended(bundle, &amendment.marks, suspended))
+        && meets(ground, again.relies_on.as_deref())
 }
 
 /// Suspends an identity, a vehicle or a terminal, or makes it active again.
@@ -190,7 +191,7 @@ pub(super) fn follow(ground: &mut Ground, following: &Following) -> Applied {
             .map(|row| row.status == words::ACTIVE),
     };
     let wanted = words::status(following.status) == words::ACTIVE;
-    if active != Some(wanted) {
+    if active != Some(wanted) || !meets(ground, following.relies_on.as_deref()) {
         return Applied::Stale;
     }
     let revision = count(ground);

@@ -8,7 +8,7 @@ use super::ground::{
 };
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Author, Authorization, AuthorizationId, Bundle, FleetId, Reason, Reasons, TerminalId,
+    Author, Authorization, AuthorizationId, Bundle, FleetId, Identity, Reason, Reasons, TerminalId,
 };
 use crate::store::encoding::words;
 use crate::store::{
@@ -154,6 +154,9 @@ pub(super) fn redeem(
     {
         return Ok(Applied::Stale);
     }
+    if !meets(ground, redemption.relies_on.as_deref()) {
+        return Ok(Applied::Stale);
+    }
     if ground.bundles.contains_key(&bundle.id) {
         return Ok(Applied::Conflict);
     }
@@ -225,6 +228,14 @@ fn stands(ground: &Ground, bundle: &Bundle, terminal: Option<&TerminalId>) -> bo
         .get(&(bundle.fleet, bundle.identity.clone()));
     identity.is_some_and(|row| !row.held)
         && with_suspended(ground, bundle, terminal) == Some(Reasons::NONE)
+}
+
+/// Whether hold and licences of an identity are those that something was decided on.
+pub(super) fn meets(ground: &Ground, relies_on: Option<&Identity>) -> bool {
+    relies_on.is_none_or(|it| {
+        let found = ground.conditions.get(&(it.fleet, it.id.clone()));
+        found.is_some_and(|(hold, licences)| *hold == it.hold && *licences == it.licences)
+    })
 }
 
 /// The same where vehicle or identity may be suspended, and the identity held; and which of them

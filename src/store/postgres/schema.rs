@@ -8,9 +8,10 @@ use crate::store::StoreError;
 
 /// Each makes the next version of the one before, from 0, where there is nothing. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     include_str!("schema_v1.sql"),
     include_str!("schema_v2_standing.sql"),
+    include_str!("schema_v3_asking.sql"),
 ];
 
 /// The version this program works with.

@@ -3,7 +3,7 @@
 use super::ground::Ground;
 use super::write::{Writing, each, try_each, uuid};
 use crate::store::StoreError;
-use crate::store::encoding::{registry, words};
+use crate::store::encoding::{column, registry, words};
 
 impl<'a> Writing<'a> {
     pub(super) fn registry(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
@@ -100,17 +100,25 @@ impl<'a> Writing<'a> {
         if !changes.terminals.is_empty() {
             let rows = changes.terminals.values();
             self.put(
-                "INSERT INTO terminals (fleet, id, status, identity, key)
+                "INSERT INTO terminals (fleet, id, status, identity, key, attested_by,
+                 attested_at)
                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[],
-                 $5::bytea[])
+                 $5::bytea[], $6::text[], $7::bigint[])
                  ON CONFLICT (fleet, id) DO UPDATE SET identity = excluded.identity,
-                 key = excluded.key",
+                 key = excluded.key, attested_by = excluded.attested_by,
+                 attested_at = excluded.attested_at",
                 vec![
                     each(rows.clone(), |it| uuid(&it.fleet.0)),
                     each(rows.clone(), |it| it.id.as_str()),
                     each(rows.clone(), |it| words::status(it.status)),
                     each(rows.clone(), |it| it.identity.as_str()),
-                    each(rows, |it| key_column(&it.key)),
+                    each(rows.clone(), |it| key_column(&it.key)),
+                    each(rows.clone(), |it| {
+                        it.attested.as_ref().map(|it| it.by.as_str())
+                    }),
+                    try_each(rows, |it| {
+                        it.attested.as_ref().map(|it| column(it.at)).transpose()
+                    })?,
                 ],
             );
         }

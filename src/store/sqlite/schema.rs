@@ -13,7 +13,7 @@ const UNRELEASED: u32 = 1;
 
 /// The steps after [`UNRELEASED`]: each makes the next version of the one before. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     include_str!("schema_v2.sql"),
     include_str!("schema_v3_status.sql"),
     include_str!("schema_v4_epochs.sql"),
@@ -21,6 +21,7 @@ const STEPS: [&str; 7] = [
     include_str!("schema_v6_renewals.sql"),
     include_str!("schema_v7_rules.sql"),
     include_str!("schema_v8_standing.sql"),
+    include_str!("schema_v9_asking.sql"),
 ];
 
 /// The version this program works with.

@@ -270,7 +270,15 @@ impl Transaction<'_> {
                     .forget_terminal(&terminal.fleet, &terminal.id);
                 registry::terminal(connection, terminal)
             }
+            Write::Attest(attestation) => {
+                let terminal = &attestation.terminal;
+                self.standings
+                    .forget_terminal(&terminal.fleet, &terminal.id);
+                registry::attest(connection, attestation)
+            }
             Write::NewToken(token) => registry::new_token(connection, token),
+            Write::RotateToken(rotation) => registry::rotate_token(connection, rotation),
+            Write::TokensUsed(used) => registry::tokens_used(connection, used),
             Write::RevokeToken(fleet, token, at) => {
                 registry::revoke_token(connection, fleet, token, *at)
             }

@@ -62,6 +62,7 @@ fn again(first: &SignedBundle, authorization: &Authorization) -> Reissue {
         signed,
         terminal: None,
         status_next: 9,
+        relies_on: None,
     }
 }
 

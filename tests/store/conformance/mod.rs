@@ -42,7 +42,8 @@ macro_rules! conformance {
         $crate::store::conformance::cases! { $place;
             registry: settings_are_fixed, fleets_are_unique, a_function_keeps_its_meaning,
                 a_vehicle_keeps_epoch_and_status, an_identity_is_replaced_whole,
-                a_terminal_keeps_its_status, tokens_end_once, epochs_go_on, trust_lists_rise,
+                a_terminal_keeps_its_status, a_terminal_is_vouched_for_by_one_that_may,
+                tokens_end_once, a_token_takes_the_place_of_another, tokens_are_noted_as_used, epochs_go_on, trust_lists_rise,
                 nothing_belongs_to_no_fleet, rows_come_in_order_and_whole;
             steps: records_follow_each_other, a_token_has_one_active_epoch,
                 a_step_is_written_whole_or_not_at_all;
@@ -64,6 +65,7 @@ macro_rules! conformance {
                 a_terminal_that_is_suspended_commands_and_redeems_no_more,
                 each_condition_of_a_suspension_counts, keys_follow_what_stands_so,
                 what_is_issued_again_is_suspended_with_what_it_hangs_on,
+                what_relies_on_conditions_counts_while_they_are_so,
                 a_key_suspended_by_itself_makes_a_change_look_again;
             renew: a_renewal_comes_back_whole, each_condition_of_a_renewal_counts,
                 what_an_epoch_has_signed_is_found, renewed_bundles_are_purged_when_they_are_over;
