@@ -76,6 +76,7 @@ impl Maker {
             recipient: Recipient {
                 identity: self.identities.get(at).cloned(),
                 terminal: None,
+                key: None,
             },
             ..Restrictions::default()
         };
@@ -172,6 +173,7 @@ impl Writer<'_> {
                 authorization,
                 request: None,
                 command: None,
+                answers: None,
             }))
         } else {
             redemption::redeem(id(scattered(n) % self.size))

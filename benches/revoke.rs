@@ -100,6 +100,7 @@ async fn revoke(engine: &Engine, bundle: u64) -> Duration {
             created_at: 0,
             expires_at: None,
             revoked_at: None,
+            used_at: None,
         }),
     };
     let id = setup::authorization_id(bundle);

@@ -97,6 +97,7 @@ fn authorize(ids: &Ids, fleet: &Fleet, n: u64) -> Write {
         authorization,
         request: None,
         command: None,
+        answers: None,
     }))
 }
 

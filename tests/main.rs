@@ -38,6 +38,5 @@ mod standing;
 mod status;
 mod store;
 mod support;
-mod tls;
 mod vectors;
 mod vehicle;

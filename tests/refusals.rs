@@ -1134,7 +1134,19 @@ fn what_is_not_there_is_not_found() {
 // ---- all of them ---------------------------------------------------------------------------
 
 /// Codes that no test of this file reaches, and why.
-const ELSEWHERE: [(&str, &str); 19] = [
+const ELSEWHERE: [(&str, &str); 22] = [
+    (
+        "request_invalid",
+        "needs a borrower who asks: fleets/requests.rs",
+    ),
+    (
+        "request_expired",
+        "needs a borrower who asks: fleets/requests.rs",
+    ),
+    (
+        "request_answered",
+        "needs a borrower who asks: fleets/requests.rs",
+    ),
     ("busy", "needs a full queue: faults.rs"),
     ("hsm_unavailable", "needs a broken HSM: faults.rs"),
     ("store_unavailable", "needs a broken store: faults.rs"),

@@ -289,6 +289,7 @@ impl Issuer {
                 authorization,
                 request: None,
                 command: None,
+                answers: None,
             }))
         };
         let runtime = tokio::runtime::Builder::new_current_thread()

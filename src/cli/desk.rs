@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::hsm::Report;
@@ -10,9 +12,10 @@ use super::reissue::{RenewAsk, RenewTold};
 use super::steps::{self, Ask, Told};
 use crate::domain::time::Time;
 use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
-use crate::engine::authenticate::ClientCertificate;
+use crate::engine::authenticate::certificate_hash;
 use crate::engine::book::FleetBook;
 use crate::engine::ids::Ids;
+use crate::engine::operate::Rotate;
 use crate::engine::{Book, EngineSettings, Failure, operate};
 use crate::hsm::Custody;
 use crate::store::{Applied, Write};
@@ -32,12 +35,20 @@ pub(super) enum Command {
         fleet: String,
         scopes: Vec<String>,
         expires_in_s: Option<u64>,
-        /// SHA-256 of the client certificate that is the token, in hex; else a bearer token is made.
+        /// DER, base64url.
         #[serde(default)]
         certificate: Option<String>,
     },
     TokenList {
         fleet: Option<String>,
+    },
+    TokenRotate {
+        id: String,
+        overlap_s: u64,
+        #[serde(default)]
+        expires_in_s: Option<u64>,
+        #[serde(default)]
+        certificate: Option<String>,
     },
     TokenRevoke {
         id: String,
@@ -81,12 +92,9 @@ pub(super) struct FleetRow {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct NewToken {
     pub(super) id: String,
-    /// The text of a bearer token.
+    /// Its text; one for a certificate has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<String>,
-    /// SHA-256 of the client certificate that is the token, in hex.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) certificate: Option<String>,
     pub(super) expires: Option<Time>,
 }
 
@@ -97,6 +105,9 @@ pub(super) struct TokenRow {
     pub(super) scopes: Vec<String>,
     pub(super) created: Time,
     pub(super) expires: Option<Time>,
+    /// When it was used last; after a restart as far as that was written down.
+    #[serde(default)]
+    pub(super) last_used: Option<Time>,
     /// `valid`, `expired` or `revoked`.
     pub(super) state: String,
 }
@@ -153,9 +164,9 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             expires_in_s,
             certificate,
         } => {
-            let expires_at = expires_in_s.map(|seconds| now.saturating_add(seconds));
-            let wanted = (scopes.as_slice(), expires_at);
-            Ok(token_create(book, unix_ms, &fleet, wanted, certificate)?)
+            let certificate = certificate.as_deref();
+            let lasting = (expires_in_s, certificate);
+            Ok(token_create(book, unix_ms, &fleet, &scopes, lasting)?)
         }
         Command::TokenList { fleet } => {
             let fleets = match fleet {
@@ -165,11 +176,31 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             let rows = fleets.iter().flat_map(|fleet| token_rows(book, fleet, now));
             only(Answer::Tokens(rows.collect()))
         }
+        Command::TokenRotate {
+            id,
+            overlap_s,
+            expires_in_s,
+            certificate,
+        } => {
+            let certificate = free_certificate(book, certificate.as_deref(), now)?;
+            let how = Rotate {
+                overlap_s,
+                expires_at: expires_in_s.map(|seconds| now.saturating_add(seconds)),
+                certificate: certificate.as_deref(),
+            };
+            let id = token_id(&id)?;
+            let (write, token, text) = operate::rotate_token(book, &Ids::new(), unix_ms, id, how)?;
+            Ok(Decision {
+                writes: vec![write],
+                answer: Answer::Token(NewToken {
+                    id: token.id.to_string(),
+                    token: text,
+                    expires: token.expires_at.map(Time),
+                }),
+            })
+        }
         Command::TokenRevoke { id } => {
-            let token = TokenId::parse(&id).ok_or_else(|| {
-                Refusal::malformed("id", "a token's id is a UUID; see `fob token list`")
-            })?;
-            let writes = vec![operate::end_token(book, token, now)?];
+            let writes = vec![operate::end_token(book, token_id(&id)?, now)?];
             Ok(Decision {
                 writes,
                 answer: Answer::Revoked(id),
@@ -184,6 +215,33 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             ))
         }
     }
+}
+
+/// A certificate that no token holds for.
+fn free_certificate(
+    book: &Book,
+    certificate: Option<&str>,
+    now: UnixTime,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let Some(text) = certificate else {
+        return Ok(None);
+    };
+    let der = BASE64_URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| Refusal::malformed("certificate", "it is not in base64url"))?;
+    let taken = book.token(&certificate_hash(&der));
+    if taken.is_some_and(|token| token.holds(now)) {
+        return Err(Refusal::malformed(
+            "certificate",
+            "another token is for this certificate: revoke that first",
+        ));
+    }
+    Ok(Some(der))
+}
+
+fn token_id(id: &str) -> Result<TokenId, Refusal> {
+    TokenId::parse(id)
+        .ok_or_else(|| Refusal::malformed("id", "a token's id is a UUID; see `fob token list`"))
 }
 
 fn fleet_create(
@@ -217,31 +275,33 @@ fn token_create(
     book: &Book,
     unix_ms: u64,
     fleet: &str,
-    (scopes, expires_at): (&[String], Option<UnixTime>),
-    certificate: Option<String>,
+    scopes: &[String],
+    (expires_in_s, certificate): (Option<u64>, Option<&str>),
 ) -> Result<Decision, Refusal> {
     let fleet = operate::fleet(book, fleet)?;
     let scopes = scopes
         .iter()
         .map(|name| scope(name))
         .collect::<Result<_, _>>()?;
-    let (token, text) = match certificate.as_deref().map(thumbprint).transpose()? {
-        Some(certificate) => {
-            let wanted = (scopes, expires_at);
-            let made = operate::new_certificate(book, unix_ms, &fleet, wanted, certificate);
-            (made?, None)
+    let expires_at = expires_in_s.map(|seconds| (unix_ms / 1000).saturating_add(seconds));
+    let certificate = free_certificate(book, certificate, unix_ms / 1000)?;
+    let ids = Ids::new();
+    let (token, text) = match certificate.as_deref() {
+        Some(der) => {
+            let lasting = (expires_at, der);
+            let token = operate::certificate_token(&ids, unix_ms, &fleet, scopes, lasting)?;
+            (token, None)
         }
         None => {
-            let made = operate::new_token(&Ids::new(), unix_ms, &fleet, scopes, expires_at);
-            let (token, text) = made?;
+            let (token, text) = operate::new_token(&ids, unix_ms, &fleet, scopes, expires_at)?;
             (token, Some(text))
         }
     };
+    let (id, expires) = (token.id.to_string(), expires_at.map(Time));
     let answer = Answer::Token(NewToken {
-        id: token.id.to_string(),
+        id,
         token: text,
-        certificate,
-        expires: expires_at.map(Time),
+        expires,
     });
     Ok(Decision {
         writes: vec![Write::NewToken(token)],
@@ -283,22 +343,10 @@ fn token_rows(book: &Book, fleet: &FleetBook, now: UnixTime) -> Vec<TokenRow> {
         scopes: token.scopes.names().map(Into::into).collect(),
         created: Time(token.created_at),
         expires: token.expires_at.map(Time),
+        last_used: book.uses.last(token.id).map(Time),
         state: state(token).into(),
     };
     tokens.iter().map(row).collect()
-}
-
-fn thumbprint(text: &str) -> Result<ClientCertificate, Refusal> {
-    let refuse = || Refusal::malformed("certificate", "it is a SHA-256 in hex");
-    let digits = text.as_bytes();
-    let mut bytes = [0; 32];
-    if digits.len() != 2 * bytes.len() || !text.is_ascii() {
-        return Err(refuse());
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..digits.len()).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| refuse())?;
-    }
-    Ok(ClientCertificate(bytes))
 }
 
 fn scope(name: &str) -> Result<Scope, Refusal> {

@@ -45,6 +45,7 @@ mod restore;
 mod retry;
 mod serve;
 mod sign;
+mod sign_request;
 mod sign_use;
 mod signing;
 mod socket;
@@ -117,7 +118,7 @@ enum Command {
     /// Create and list fleets
     #[command(subcommand)]
     Fleet(operate::FleetCommand),
-    /// Create, list and revoke bearer tokens
+    /// Create, list, rotate and revoke bearer tokens
     #[command(subcommand)]
     Token(operate::TokenCommand),
     /// Prepare, rotate, revoke and list issuing epochs; read the records; follow the root

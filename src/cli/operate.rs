@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::Subcommand;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -15,7 +17,7 @@ use super::signing::SigningArg;
 use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::engine::authenticate::ClientCertificate;
+use crate::domain::time::Time;
 
 #[derive(Subcommand)]
 pub(super) enum FleetCommand {
@@ -37,8 +39,7 @@ pub(super) enum FleetCommand {
 
 #[derive(Subcommand)]
 pub(super) enum TokenCommand {
-    /// Create a bearer token for a fleet's back end and print it, this once; or register its client
-    /// certificate
+    /// Create a bearer token for a fleet's back end and print it, this once
     Create {
         /// The fleet, by name or id
         #[arg(long)]
@@ -50,8 +51,7 @@ pub(super) enum TokenCommand {
         /// When it ends: 12h, 30d; never where absent
         #[arg(long, value_name = "TIME", value_parser = sign::seconds)]
         expires: Option<u64>,
-        /// A client certificate, PEM, that stands for the token: calls over a connection that shows
-        /// it need no other. `server.tls_client_ca` has to vouch for it
+        /// The client certificate that stands for it, PEM: it has no text of its own then
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
     },
@@ -60,6 +60,20 @@ pub(super) enum TokenCommand {
         /// Of one fleet only
         #[arg(long)]
         fleet: Option<String>,
+    },
+    /// Make a new token in the place of one, which ends after an overlap; prints it, this once
+    Rotate {
+        /// The id of the one before, as listed
+        id: String,
+        /// For how long both hold: 1h, 2d; 0s ends the one before at once
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = sign::seconds)]
+        overlap: u64,
+        /// When the new one ends: 12h, 30d; it lasts as long as the one before where absent
+        #[arg(long, value_name = "TIME", value_parser = sign::seconds)]
+        expires: Option<u64>,
+        /// The client certificate that stands for the new one, PEM
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
     },
     /// End a token at once
     Revoke {
@@ -99,20 +113,30 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
                 fleet,
                 scopes,
                 expires_in_s: expires,
-                certificate: certificate.as_deref().map(thumbprint).transpose()?,
+                certificate: certificate.as_deref().map(leaf).transpose()?,
             },
             TokenCommand::List { fleet } => Command::TokenList { fleet },
+            TokenCommand::Rotate {
+                id,
+                overlap,
+                expires,
+                certificate,
+            } => Command::TokenRotate {
+                id,
+                overlap_s: overlap,
+                expires_in_s: expires,
+                certificate: certificate.as_deref().map(leaf).transpose()?,
+            },
             TokenCommand::Revoke { id } => Command::TokenRevoke { id },
         },
     )
 }
 
-/// SHA-256 of a certificate in a PEM file, the first, in hex.
-fn thumbprint(path: &Path) -> anyhow::Result<String> {
-    let certificate = CertificateDer::from_pem_file(path)
-        .with_context(|| format!("--certificate {}", path.display()))?;
-    let ClientCertificate(hash) = ClientCertificate::of(&certificate);
-    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+/// The first certificate of a PEM file: its DER, in base64url.
+fn leaf(file: &Path) -> anyhow::Result<String> {
+    let certificate =
+        CertificateDer::from_pem_file(file).map_err(|why| anyhow!("{}: {why}", file.display()))?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(certificate))
 }
 
 /// Prints what was asked of the server that holds the directory, or of the directory itself.
@@ -163,9 +187,8 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Fleet(row) => print(common, row, |row| format!("fleet {} {}", row.name, row.id)),
         Answer::Fleets(rows) => print(common, rows, |rows| fleets(rows)),
         // The token alone, so that a shell can take it.
-        Answer::Token(token) => print(common, token, |token| match &token.token {
-            Some(text) => text.clone(),
-            None => format!("token {}, by its certificate", token.id),
+        Answer::Token(token) => print(common, token, |token| {
+            token.token.clone().unwrap_or_else(|| token.id.clone())
         }),
         Answer::Tokens(rows) => print(common, rows, |rows| tokens(rows)),
         Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
@@ -207,19 +230,19 @@ fn fleets(rows: &[FleetRow]) -> String {
 
 fn tokens(rows: &[TokenRow]) -> String {
     let cells = rows.iter().map(|row| {
-        let expires = row
-            .expires
-            .map_or_else(|| "never".to_owned(), |time| time.to_string());
+        let time =
+            |time: Option<Time>| time.map_or_else(|| "never".to_owned(), |at| at.to_string());
         vec![
             row.id.clone(),
             row.fleet.clone(),
             row.scopes.join(","),
-            expires,
+            time(row.expires),
+            time(row.last_used),
             row.state.clone(),
         ]
     });
     table(
-        &["ID", "FLEET", "SCOPES", "EXPIRES", "STATE"],
+        &["ID", "FLEET", "SCOPES", "EXPIRES", "LAST USED", "STATE"],
         &cells.collect::<Vec<_>>(),
     )
 }

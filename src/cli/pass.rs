@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 
-use super::desk::{Answer, Command, NewToken};
+use super::desk::{Answer, Command};
 use super::{place, socket};
 
 /// How long a token made for a call may be shown. It is revoked when the call is over; this is for
@@ -83,18 +83,13 @@ impl Issuer {
             expires_in_s: Some(PASS_S),
             certificate: None,
         };
-        let Answer::Token(NewToken {
-            id,
-            token: Some(token),
-            ..
-        }) = socket::ask(dir, &command)?
-        else {
-            bail!("the server made no token");
-        };
-        Ok(Pass {
-            token,
-            made: Some((dir.clone(), id)),
-        })
+        match socket::ask(dir, &command)? {
+            Answer::Token(made) => Ok(Pass {
+                token: made.token.context("a token without text")?,
+                made: Some((dir.clone(), made.id)),
+            }),
+            _ => bail!("the server made no token"),
+        }
     }
 }
 

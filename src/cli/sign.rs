@@ -11,7 +11,7 @@ use fob_verify::code_set::text_nonce;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 
-use super::{Common, jwk, place, print, sign_use};
+use super::{Common, jwk, place, print, sign_request, sign_use};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::time::Time;
 pub(super) use crate::domain::time::seconds;
@@ -22,14 +22,19 @@ use crate::engine::jws::{COMMAND_TYP, PROOF_TYP};
 pub(super) enum SignCommand {
     /// An owner terminal's authorization command, to be sent as application/jose
     Command(CommandArgs),
+    /// A borrower terminal's request, to be handed to the owner by any messenger
+    Request(sign_request::RequestArgs),
+    /// An owner terminal's answer to such a request: an authorization command
+    Approval(sign_request::ApprovalArgs),
     /// A borrower terminal's proof, or the whole body of a redemption
     Proof(ProofArgs),
     /// A borrower phone's answer to a car's challenge
     Use(sign_use::UseArgs),
 }
 
+/// Whose phone signs, and for which server.
 #[derive(Args)]
-pub(super) struct CommandArgs {
+pub(super) struct OwnerArgs {
     /// The owner phone's private JWK [default: D/demo-owner.jwk]
     #[arg(long, value_name = "FILE")]
     jwk: Option<PathBuf>,
@@ -41,7 +46,27 @@ pub(super) struct CommandArgs {
     identity: String,
     /// The server's public_url
     #[arg(long, default_value = "http://127.0.0.1:8650")]
-    url: String,
+    pub(super) url: String,
+}
+
+impl OwnerArgs {
+    /// The phone.
+    pub(super) fn owner(&self, common: &Common) -> anyhow::Result<Owner> {
+        let default = || common.dir.join("demo-owner.jwk");
+        let (pair, own_kid) = jwk::read(&self.jwk.clone().unwrap_or_else(default))?;
+        let kid = self.kid.clone().or(own_kid);
+        Ok(Owner {
+            pair,
+            kid: kid.context("name the terminal with --kid <fleet>/<terminal>")?,
+            identity: self.identity.clone(),
+        })
+    }
+}
+
+#[derive(Args)]
+pub(super) struct CommandArgs {
+    #[command(flatten)]
+    owner: OwnerArgs,
     /// Method of the request that will carry it
     #[arg(long, default_value = "POST")]
     method: String,
@@ -87,34 +112,22 @@ pub(super) struct ProofArgs {
 
 pub(super) fn run(common: &Common, command: SignCommand) -> anyhow::Result<()> {
     match command {
-        SignCommand::Command(args) => sign_command(common, args),
+        SignCommand::Command(args) => sign_command(common, &args),
+        SignCommand::Request(args) => sign_request::request(common, &args),
+        SignCommand::Approval(args) => sign_request::approval(common, &args),
         SignCommand::Proof(args) => sign_proof(common, args),
         SignCommand::Use(args) => sign_use::run(common, &args),
     }
 }
 
-fn sign_command(common: &Common, args: CommandArgs) -> anyhow::Result<()> {
-    let path = args
-        .jwk
-        .clone()
-        .unwrap_or_else(|| common.dir.join("demo-owner.jwk"));
-    let (pair, own_kid) = jwk::read(&path)?;
-    let kid = args
-        .kid
-        .clone()
-        .or(own_kid)
-        .context("name the terminal with --kid <fleet>/<terminal>")?;
+fn sign_command(common: &Common, args: &CommandArgs) -> anyhow::Result<()> {
+    let owner = args.owner.owner(common)?;
     let command = match &args.body {
         Some(file) => serde_json::from_slice(&place::read(file)?).context("the command's JSON")?,
         None => lending(&args.vehicle, &args.functions, args.window),
     };
-    let owner = Owner {
-        pair,
-        kid,
-        identity: args.identity,
-    };
     let call = (args.method.as_str(), args.path.as_str());
-    let jws = owner.command(&args.url, call, &command)?;
+    let jws = owner.command(&args.owner.url, call, &command)?;
     print(common, &json!({ "jws": jws }), |_| jws.clone())
 }
 
@@ -143,11 +156,16 @@ impl Owner {
     pub(super) fn command(
         &self,
         url: &str,
-        (method, path): (&str, &str),
+        call: (&str, &str),
         command: &Value,
     ) -> anyhow::Result<String> {
+        self.sign(&self.claims(url, call, command))
+    }
+
+    /// All that such a command says.
+    pub(super) fn claims(&self, url: &str, (method, path): (&str, &str), command: &Value) -> Value {
         let now = SystemClock.unix();
-        let claims = json!({
+        json!({
             "iss": self.identity,
             "aud": url,
             "iat": now,
@@ -156,12 +174,16 @@ impl Owner {
             "htm": method,
             "htu": format!("{url}{path}"),
             "command": command,
-        });
+        })
+    }
+
+    /// It, signed.
+    pub(super) fn sign(&self, claims: &Value) -> anyhow::Result<String> {
         let mut header = Header::new(Algorithm::ES256);
         header.typ = Some(COMMAND_TYP.into());
         header.kid = Some(self.kid.clone());
         let key = jwk::signing_key(&self.pair)?;
-        Ok(jsonwebtoken::encode(&header, &claims, &key)?)
+        Ok(jsonwebtoken::encode(&header, claims, &key)?)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Open ones are held in memory by the million, so what few have is behind one pointer
 //! ([`Restrictions`]) and the functions of most need no allocation ([`FunctionSet`]).
 
+use fob_verify::HolderKey;
 use fob_verify::region::Region;
 use fob_verify::window::Recurring;
 
@@ -85,11 +86,14 @@ pub struct Recipient {
     pub identity: Option<IdentityId>,
     /// Only this registered terminal.
     pub terminal: Option<TerminalId>,
+    /// Only the terminal with this key, registered or not; never beside `terminal`.
+    pub key: Option<HolderKey>,
 }
 
 static ANYBODY: Recipient = Recipient {
     identity: None,
     terminal: None,
+    key: None,
 };
 
 /// What narrows an authorization beyond vehicle, functions and window, and what was made of it

@@ -48,7 +48,7 @@ pub use restore::Restore;
 pub use rotation::Schedule;
 pub use rules::{Rules, RulesText};
 pub use status::{Held, KeyChange, KeyStatus, Mark, Reason, Reasons, ShardId};
-pub use terminal::Terminal;
+pub use terminal::{Attested, Terminal};
 pub use time::{UnixTime, Window};
 pub use token::{Scope, Scopes, Token};
 pub use vehicle::Vehicle;

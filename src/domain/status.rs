@@ -101,15 +101,18 @@ pub enum Reason {
     Identity,
     /// Its vehicle.
     Vehicle,
+    /// A condition on whoever has it, which no longer holds: a licence, or not to be held.
+    Condition,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Function,
         Self::Authorization,
         Self::Identity,
         Self::Vehicle,
+        Self::Condition,
     ];
 
     const fn bit(self) -> u8 {
@@ -118,6 +121,7 @@ impl Reason {
             Self::Authorization => 2,
             Self::Identity => 4,
             Self::Vehicle => 8,
+            Self::Condition => 16,
         }
     }
 }
@@ -358,12 +362,12 @@ mod tests {
     #[test]
     fn reasons_are_kept_as_a_number() {
         let all = Reason::ALL.into_iter().fold(Reasons::NONE, Reasons::with);
-        assert_eq!(all.bits(), 15);
-        for bits in 0..16 {
+        assert_eq!(all.bits(), 31);
+        for bits in 0..32 {
             let reasons = Reasons::from_bits(bits).expect("reasons");
             let again = reasons.each().fold(Reasons::NONE, Reasons::with);
             assert_eq!((again, again.bits()), (reasons, bits));
         }
-        assert_eq!(Reasons::from_bits(16), None);
+        assert_eq!(Reasons::from_bits(32), None);
     }
 }

@@ -22,4 +22,15 @@ pub struct Terminal {
     pub status: Status,
     /// When it was first seen with this key; 0 where that was not kept yet.
     pub since: UnixTime,
+    /// Who has vouched for it; `None` is the fleet.
+    pub attested: Option<Box<Attested>>,
+}
+
+/// Another terminal of the same identity, which has vouched for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attested {
+    /// That terminal.
+    pub by: TerminalId,
+    /// When it did.
+    pub at: UnixTime,
 }

@@ -118,6 +118,8 @@ pub struct Token {
     pub expires_at: Option<UnixTime>,
     /// When it was revoked.
     pub revoked_at: Option<UnixTime>,
+    /// When it was used last, as far as that was written down.
+    pub used_at: Option<UnixTime>,
 }
 
 impl Token {
@@ -156,6 +158,7 @@ mod tests {
             created_at: 0,
             expires_at: Some(10),
             revoked_at: None,
+            used_at: None,
         };
         assert!(token.holds(9) && !token.holds(10));
         assert!(

@@ -18,8 +18,8 @@ use super::{Engine, Failure, batch, jws, shutting_down};
 use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
 use crate::domain::{
-    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
-    TerminalId, UnixTime, Vehicle, Window,
+    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, Identity, IdentityId, Refusal,
+    RefusalCode, TerminalId, UnixTime, Vehicle, Window,
 };
 use crate::store::{Order, Redemption};
 
@@ -101,6 +101,8 @@ pub struct Admitted {
     pub(super) order: Option<Order>,
     /// The bundle as it stands, where it is to be signed again as it is.
     pub(super) renews: Option<Box<Bundle>>,
+    /// Its identity, where the rules ask for a licence.
+    pub(super) relies_on: Option<Arc<Identity>>,
 }
 
 impl Admitted {
@@ -305,6 +307,7 @@ impl Engine {
             window,
             asks_pin,
             seen,
+            relies_on,
         } = check_rules(presented, &authorization, now)?;
         shared.check_signing(now)?;
         // Before the PIN, so that no attempt at it is spent on what is refused.
@@ -348,6 +351,7 @@ impl Engine {
                 window,
                 order: None,
                 renews: None,
+                relies_on,
             })?;
             if let Some(seen) = seen {
                 presented.fleet.recent.note(seen);
@@ -393,6 +397,7 @@ impl Engine {
             terminal: None,
             status_next: 0,
             order: None,
+            relies_on: None,
         }))
     }
 }
@@ -415,6 +420,8 @@ struct Allowed {
     asks_pin: bool,
     /// What is remembered of it, where the fleet's rules ask for that.
     seen: Option<Seen>,
+    /// Whoever is to have the keys, where a licence was asked for.
+    relies_on: Option<Arc<Identity>>,
 }
 
 /// Every rule about who may redeem what, apart from the PIN's value.
@@ -440,5 +447,6 @@ fn check_rules(
         window: case.window(false),
         asks_pin,
         seen: judged.and_then(|_| case.seen(presented.address)),
+        relies_on: case.relies_on(),
     })
 }

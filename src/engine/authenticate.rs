@@ -43,20 +43,30 @@ impl Engine {
     /// # Errors
     /// `unauthenticated` for a token that is unknown or has ended; `forbidden` for one without the
     /// scope, or of a fleet that is suspended; `rate_limited`.
-    pub fn back_end(&self, shown: Credential<'_>, scope: Scope) -> Result<BackEnd, Refusal> {
+    pub fn back_end(&self, bearer: &str, scope: Scope) -> Result<BackEnd, Refusal> {
+        let unknown = "the bearer token is unknown or has ended";
+        self.back_end_of(&token_hash(bearer), unknown, scope)
+    }
+
+    /// Knows a back end by the certificate it has shown ([`certificate_hash`]).
+    ///
+    /// # Errors
+    /// As [`Engine::back_end`].
+    pub fn back_end_shown(&self, hash: &[u8; 32], scope: Scope) -> Result<BackEnd, Refusal> {
+        let unknown = "no fleet has this certificate, or its token has ended";
+        self.back_end_of(hash, unknown, scope)
+    }
+
+    fn back_end_of(
+        &self,
+        hash: &[u8; 32],
+        unknown: &'static str,
+        scope: Scope,
+    ) -> Result<BackEnd, Refusal> {
         let unauthenticated = |why| Refusal::new(RefusalCode::Unauthenticated).detail(why);
-        let (hash, unknown) = match shown {
-            Credential::Bearer(text) => {
-                (token_hash(text), "the bearer token is unknown or has ended")
-            }
-            Credential::Certificate(ClientCertificate(hash)) => (
-                *hash,
-                "no token goes with the client's certificate, or it has ended",
-            ),
-        };
         let token = self
             .book()
-            .token(&hash)
+            .token(hash)
             .filter(|token| token.holds(self.clock().unix()))
             .ok_or_else(|| unauthenticated(unknown))?;
         let fleet = self
@@ -73,6 +83,7 @@ impl Engine {
             ..Asks::default()
         };
         self.shared.limits.ask(&fleet, asks)?;
+        self.book().uses.note(token.id, self.clock().unix());
         Ok(BackEnd { fleet, token })
     }
 
@@ -165,6 +176,15 @@ pub fn orders_scope(fleet: FleetId, key: &str) -> Result<[u8; 32], Refusal> {
     Ok(request_scope(fleet, [b"orders", b"", key.as_bytes()]))
 }
 
+/// What a borrower's request is known by once it was answered: whoever signs it names it by its
+/// `jti`, whatever else it says.
+pub(super) fn borrowers_scope(fleet: FleetId, key: &[u8; 32], jti: &[u8], text: &[u8]) -> Request {
+    Request {
+        scope: request_scope(fleet, [b"borrower", key, jti]),
+        digest: sha256(text),
+    }
+}
+
 fn check_key(key: &str) -> Result<(), Refusal> {
     if !(1..=128).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         return Err(Refusal::malformed(
@@ -175,30 +195,19 @@ fn check_key(key: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a back end shows of itself.
-#[derive(Clone, Copy)]
-pub enum Credential<'a> {
-    /// A bearer token (RFC 6750).
-    Bearer(&'a str),
-    /// The certificate of its connection, whose key it has shown to have.
-    Certificate(&'a ClientCertificate),
-}
-
-/// SHA-256 of a client certificate's DER (RFC 8705 §3.1, `x5t#S256`). It stands where the hash of a
-/// bearer token does: a certificate is no text that begins as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientCertificate(pub [u8; 32]);
-
-impl ClientCertificate {
-    /// That of a certificate.
-    pub fn of(der: &[u8]) -> Self {
-        Self(sha256(der))
-    }
-}
-
 /// SHA-256 of a token's text, as stored.
 pub fn token_hash(token: &str) -> [u8; 32] {
     sha256(token.as_bytes())
+}
+
+/// What stands for a certificate (DER) in a token's place: no bearer token has a zero in it.
+pub fn certificate_hash(certificate: &[u8]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(b"\0fob certificate\0");
+    context.update(certificate);
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
 }
 
 fn check_fleet(fleet: &FleetBook) -> Result<(), Refusal> {

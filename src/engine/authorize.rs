@@ -10,6 +10,7 @@ use super::authenticate::{BackEnd, OwnerCommand};
 use super::book::FleetBook;
 use super::case::Case;
 use super::limits::Asks;
+use super::requests::BorrowRequest;
 use super::{Engine, Failure};
 use crate::domain::function::{FUNCTIONS_MAX, FunctionRef};
 use crate::domain::rules::Preset;
@@ -17,7 +18,7 @@ use crate::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Catalogue, FunctionCode, Recipient,
     Refusal, RefusalCode, Restrictions, Signing, Status, UnixTime, VehicleId, Window,
 };
-use crate::store::{Applied, NewAuthorization, Request, Write};
+use crate::store::{AmendRequest, Applied, NewAuthorization, Request, Write};
 
 /// What an owner asks for: decoded, not yet checked.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct AuthorizationSpec {
     pub redeem_by: Option<UnixTime>,
     /// How its keys are signed.
     pub signing: Option<Signing>,
+    /// The borrower's request that it answers: whom the code set is for is said there.
+    pub answers: Option<Arc<BorrowRequest>>,
 }
 
 impl Engine {
@@ -61,7 +64,12 @@ impl Engine {
         self.count_authorization(&caller.fleet, &spec.vehicle)?;
         let draft = || self.draft(&caller.fleet, spec.clone(), author.clone());
         let drafted = self.look(draft).await;
-        self.commit_authorization(drafted, request, None).await
+        let basis = Basis {
+            request,
+            command: None,
+            answers: self.kept_of(&caller.fleet, &spec),
+        };
+        self.commit_authorization(drafted, basis).await
     }
 
     /// Authorizes on an owner's behalf: only vehicles its identity owns.
@@ -80,8 +88,17 @@ impl Engine {
             self.draft(&caller.fleet, spec.clone(), author.clone())
         };
         let drafted = self.look(draft).await;
-        self.commit_authorization(drafted, Some(caller.request), Some(caller.evidence.clone()))
-            .await
+        let basis = Basis {
+            request: Some(caller.request),
+            command: Some(caller.evidence.clone()),
+            answers: self.kept_of(&caller.fleet, &spec),
+        };
+        self.commit_authorization(drafted, basis).await
+    }
+
+    fn kept_of(&self, fleet: &FleetBook, spec: &AuthorizationSpec) -> Option<AmendRequest> {
+        let asked = spec.answers.as_ref()?;
+        Some(asked.keep(fleet, self.clock().unix()))
     }
 
     /// Counts what is asked for a vehicle that is there, as the fleet's rules have it.
@@ -148,6 +165,10 @@ impl Engine {
         author: Author,
         now: UnixTime,
     ) -> Result<Authorization, Refusal> {
+        if let Some(request) = &spec.answers {
+            request.check_time(now)?;
+            request.check_remembered(now, self.settings().retain_for_s)?;
+        }
         let vehicle = fleet
             .vehicle(spec.vehicle.as_str())
             .ok_or_else(|| Refusal::new(RefusalCode::UnknownVehicle).field("vehicle"))?;
@@ -173,7 +194,7 @@ impl Engine {
             max_uses = least_uses(&preset.max_uses, &max_uses);
         }
         let recipient = registered(fleet, &spec.recipient)?;
-        Ok(Authorization {
+        let draft = Authorization {
             id,
             fleet: fleet.fleet.id,
             version: 1,
@@ -196,7 +217,11 @@ impl Engine {
             redeemed: false,
             created_at: now,
             author,
-        })
+        };
+        if let Some(request) = &spec.answers {
+            request.check_answered_by(fleet, &draft)?;
+        }
+        Ok(draft)
     }
 
     fn check_times(
@@ -234,9 +259,13 @@ impl Engine {
     async fn commit_authorization(
         &self,
         drafted: Result<Authorization, Refusal>,
-        request: Option<Request>,
-        command: Option<String>,
+        basis: Basis,
     ) -> Result<Arc<Authorization>, Failure> {
+        let Basis {
+            request,
+            command,
+            answers,
+        } = basis;
         let made = match (drafted, request) {
             (Ok(authorization), _) => Arc::new(authorization),
             (Err(refusal), None) => return Err(refusal.into()),
@@ -252,6 +281,7 @@ impl Engine {
             authorization: Arc::clone(&made),
             request,
             command,
+            answers,
         };
         let applied = self.write(vec![Write::Authorize(Box::new(new))]).await?;
         match applied.first() {
@@ -260,11 +290,22 @@ impl Engine {
             Some(Applied::Conflict) => Err(Refusal::new(RefusalCode::CommandReplayed)
                 .detail("its jti or Idempotency-Key was used with other content")
                 .into()),
+            Some(Applied::Spent) => Err(Refusal::new(RefusalCode::RequestAnswered)
+                .field("request")
+                .detail("what it asks for was authorized once; have the terminal sign a new one")
+                .into()),
             _ => Err(Refusal::new(RefusalCode::VersionConflict)
                 .detail("fleet, vehicle or terminal has changed meanwhile; look and ask again")
                 .into()),
         }
     }
+}
+
+/// What an authorization rests on, beside its own content.
+struct Basis {
+    request: Option<Request>,
+    command: Option<String>,
+    answers: Option<AmendRequest>,
 }
 
 /// An owner terminal authorizes only vehicles its identity owns. One that is not there is refused
@@ -368,6 +409,7 @@ fn registered(fleet: &FleetBook, recipient: &Recipient) -> Result<Recipient, Ref
         }
         found.identity = Some(identity.id.clone());
     }
+    found.key = recipient.key;
     let Some(id) = &recipient.terminal else {
         return Ok(found);
     };

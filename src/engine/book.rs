@@ -21,8 +21,8 @@ use crate::domain::{
     Status, Terminal, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
-    Amendment, Applied, Contact, Member, RecordedStep, Row, Ruled, Store, StoreError, Suspension,
-    Write,
+    Amendment, Applied, Contact, Member, RecordedStep, Rotation, Row, Ruled, Store, StoreError,
+    Suspension, Write,
 };
 
 use super::records;
@@ -30,8 +30,10 @@ use super::rulebook::FrozenThings;
 use super::statuses::Statuses;
 
 mod fleet;
+mod uses;
 
 pub use fleet::FleetBook;
+pub use uses::Uses;
 
 /// Everything in memory.
 #[derive(Default)]
@@ -39,6 +41,8 @@ pub struct Book {
     fleets: Map<FleetId, Arc<FleetBook>>,
     fleet_names: Map<FleetName, FleetId>,
     tokens: Map<[u8; 32], Arc<Token>>,
+    /// When each token was used last: here, or as far as it was written down.
+    pub uses: Uses,
     /// In the map's own entries: a look-up touches no other memory, and no count that others raise.
     authorizations: Map<AuthorizationId, Authorization>,
     settings: Map<String, String>,
@@ -126,7 +130,7 @@ impl Book {
             Row::Identity(identity) => self.put_identity(identity),
             Row::Terminal(terminal) => self.put_terminal(terminal),
             Row::Erased(fleet, id) => self.erase(fleet, &id),
-            Row::Token(token) => drop(self.tokens.pin().insert(token.hash, Arc::new(token))),
+            Row::Token(token) => self.put_token(token),
             Row::Epoch(epoch) => self.put_epochs([epoch]),
             Row::TrustList(version, bytes) => self.put_trust(version, bytes),
             Row::Record(number, text) => self.put_record(number, text),
@@ -202,7 +206,9 @@ impl Book {
                     licences: Vec::new(),
                 });
             }
+            Write::Attest(new) => self.take(Row::Terminal(new.terminal)),
             Write::NewToken(token) => self.take(Row::Token(token)),
+            Write::RotateToken(rotation) => self.rotate_token(*rotation),
             Write::RevokeToken(fleet, id, at) => self.end_token(fleet, id, at),
             Write::Epoch(epoch) => self.take(Row::Epoch(epoch)),
             Write::TrustList(version, bytes) => self.take(Row::TrustList(version, bytes)),
@@ -235,6 +241,7 @@ impl Book {
             | Write::PinRight(..)
             | Write::Purge(..)
             | Write::AskLists(_)
+            | Write::TokensUsed(_)
             | Write::TakeIndexes(..)
             | Write::Under(..)
             | Write::Amend(_)
@@ -594,6 +601,30 @@ impl Book {
             redeemed: known.redeemed || state == AuthorizationState::Redeemed,
             ..known.clone()
         });
+    }
+
+    fn put_token(&self, token: Token) {
+        if let Some(at) = token.used_at {
+            self.uses.learn(token.id, at);
+        }
+        self.tokens.pin().insert(token.hash, Arc::new(token));
+    }
+
+    fn rotate_token(&self, rotation: Rotation) {
+        let Rotation {
+            before,
+            ends,
+            token,
+        } = rotation;
+        let known = self.tokens(token.fleet).into_iter();
+        for known in known.filter(|known| known.id == before) {
+            let expires_at = known.expires_at.map_or(ends, |at| at.min(ends));
+            self.put_token(Token {
+                expires_at: Some(expires_at),
+                ..Token::clone(&known)
+            });
+        }
+        self.put_token(token);
     }
 
     fn end_token(&self, fleet: FleetId, id: TokenId, at: UnixTime) {

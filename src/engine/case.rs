@@ -212,6 +212,13 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Whoever is to have the keys, where a licence was asked for: it is relied on until they are
+    /// committed.
+    pub(super) fn relies_on(&self) -> Option<Arc<Identity>> {
+        let asked = self.licensed_until().is_ok_and(|it| it < UnixTime::MAX);
+        self.identity.clone().filter(|_| asked)
+    }
+
     fn licensed_until(&self) -> Result<UnixTime, Refusal> {
         let (Some(identity), Some(vehicle)) = (&self.identity, &self.vehicle) else {
             return Ok(UnixTime::MAX);
@@ -306,11 +313,15 @@ fn terminal_may_redeem(case: &Case<'_>) -> Result<(), Refusal> {
     };
     let known = case.fleet.terminals_of(borrower.id.as_str());
     let this = known.iter().find(|one| is_active(one, borrower.holder));
-    if let Some(only) = &case.authorization.recipient().terminal {
+    let bound = case.authorization.recipient();
+    if let Some(only) = &bound.terminal {
         return match this {
             Some(this) if this.id == *only => Ok(()),
             _ => mismatch("this code set is bound to another terminal"),
         };
+    }
+    if bound.key.is_some() && borrower.holder != bound.key.as_ref() {
+        return mismatch("this code set is bound to the terminal that asked for it");
     }
     if this.is_some() {
         return Ok(());
@@ -318,7 +329,7 @@ fn terminal_may_redeem(case: &Case<'_>) -> Result<(), Refusal> {
     if !known.is_empty() {
         return mismatch("this identity redeems with its registered terminals only");
     }
-    if case.authorization.pin || case.fleet.fleet.settings.open_redemption {
+    if bound.key.is_some() || case.authorization.pin || case.fleet.fleet.settings.open_redemption {
         return Ok(());
     }
     mismatch("register this terminal, bind the authorization to it, or ask for a PIN")

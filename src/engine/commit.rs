@@ -47,7 +47,8 @@ pub(super) enum Waiter {
     Writes(usize, Reply),
 }
 
-/// One transaction's writes, and who waits for them, in the same order.
+/// One transaction's writes, and who waits for them, in the same order; what nobody waits for is
+/// last.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) writes: Vec<Write>,
@@ -211,6 +212,12 @@ impl Committer {
     }
 
     fn commit(&self, mut group: Group) {
+        // Nobody waits for it, and it comes with what is committed anyway.
+        if !group.writes.is_empty()
+            && let Some(used) = self.shared.book.uses.due(self.shared.clock.unix())
+        {
+            group.writes.push(Write::TokensUsed(used));
+        }
         for _ in 0..ATTEMPTS_MAX {
             if group.writes.is_empty() {
                 return;

@@ -73,7 +73,7 @@ impl Engine {
                 let to = draft.recipient().identity.clone();
                 let terminal = draft.recipient().terminal.as_ref();
                 let terminal = terminal.and_then(|id| fleet.terminal(id.as_str()));
-                let holder = terminal.map(|it| it.key);
+                let holder = terminal.map(|it| it.key).or(draft.recipient().key);
                 let mut explained = self.explain((fleet, &draft, now), to.as_ref(), holder, None);
                 explained
                     .findings
@@ -106,11 +106,13 @@ impl Engine {
         let known = fleet.terminals_of(identity.as_str());
         let holder = match terminal {
             None => {
-                let bound = authorization.recipient().terminal.as_ref();
+                let bound = authorization.recipient();
                 let fits = |one: &&Arc<Terminal>| {
-                    one.status == Status::Active && bound.is_none_or(|id| *id == one.id)
+                    one.status == Status::Active
+                        && bound.terminal.as_ref().is_none_or(|id| *id == one.id)
                 };
-                known.iter().find(fits).map(|one| one.key)
+                let own = || known.iter().find(fits).map(|one| one.key);
+                bound.key.or_else(own)
             }
             Some(id) => {
                 let found = known.iter().find(|one| one.id.as_str() == id);

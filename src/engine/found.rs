@@ -164,6 +164,7 @@ pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal>
         key: owner_phone,
         status: Status::Active,
         since: 0,
+        attested: None,
     }));
     for n in 1..=100 {
         let licence = Licence {

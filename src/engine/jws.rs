@@ -7,7 +7,7 @@ use fob_verify::HolderKey;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::domain::json::{Object, strict};
 use crate::domain::{Refusal, RefusalCode, UnixTime};
@@ -127,6 +127,18 @@ pub fn holder_key(jwk: &Value) -> Result<HolderKey, &'static str> {
         _ => return Err("its jwk is neither EC P-256 nor OKP Ed25519"),
     }
     .map_err(|_| "its jwk is not a point of its curve")
+}
+
+/// It as a public JWK (RFC 7517, RFC 8037).
+pub fn public_jwk(key: &HolderKey) -> Value {
+    let public = key.public();
+    let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
+    match public.y() {
+        Some(y) => {
+            json!({ "kty": "EC", "crv": "P-256", "x": encode(public.x()), "y": encode(y) })
+        }
+        None => json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(public.x()) }),
+    }
 }
 
 #[derive(Deserialize)]

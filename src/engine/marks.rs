@@ -2,13 +2,15 @@
 //!
 //! Keys of every version are looked at, since all of them may be about.
 
+use std::collections::HashMap;
+
 use super::Engine;
 use super::book::FleetBook;
 use super::certain::certain_by;
 use super::outcome::Outcome;
 use crate::domain::{
-    Bundle, FunctionCode, KeyChange, KeyId, KeyRecord, KeyStatus, Mark, Reason, ShardId, Subject,
-    VehicleId,
+    Bundle, FunctionCode, Held, KeyChange, KeyId, KeyRecord, KeyStatus, Mark, Reason, ShardId,
+    Subject, VehicleId,
 };
 use crate::store::SignedBundle;
 
@@ -68,11 +70,22 @@ impl Engine {
     ) -> Outcome {
         let mut outcome = Outcome::nothing();
         let mut refused = Vec::new();
+        // A key may be marked for several reasons at once: what counts is what they come to.
+        let mut come_to: HashMap<(ShardId, u32), Held> = HashMap::with_capacity(marks.len());
+        for (_, mark) in marks {
+            let held = come_to
+                .entry((mark.shard, mark.index))
+                .or_insert_with(|| self.book().statuses.held(mark.shard, mark.index));
+            *held = held.after(mark.change);
+        }
         let acked = fleet.contact(vehicle.as_str()).and_then(|it| it.acked);
         let knows = acked.is_some_and(|it| it.revision >= self.book().statuses.latest());
         for (id, mark) in marks {
+            let Some(after) = come_to.remove(&(mark.shard, mark.index)) else {
+                continue;
+            };
             let before = self.book().statuses.held(mark.shard, mark.index);
-            let (before, after) = (before.status(), before.after(mark.change).status());
+            let (before, after) = (before.status(), after.status());
             if mark.change == KeyChange::Revoke {
                 outcome.revoked.push(*id);
             }

@@ -15,12 +15,14 @@
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
 //! | [`amend`], `change`, `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
-//! | [`revoke`], [`reset`] | the same for many at once, for a whole vehicle |
+//! | [`revoke`], [`reset`], `follow` | the same for many at once, for a whole vehicle; keys that follow |
 //! | [`erase`] | an identity's data go |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
 //! | [`authorize`], [`registry`], [`import`], [`operate`] | the other writes: owners', back ends', many at once, operators' |
+//! | [`attest`] | a terminal that another of its identity vouches for |
+//! | [`requests`] | what a borrower's terminal asks for, until somebody answers it |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
 //! | `case`, [`explain`] | the rules about who gets which keys, in one list; the same, explained |
 //! | [`meter`], `limits`, [`brake`] | how fast somebody asks; what is limited, frozen and approved |
@@ -55,6 +57,7 @@ use crate::store::{Applied, Store, StoreError, Write};
 
 pub mod admit;
 pub mod amend;
+pub mod attest;
 pub mod audit;
 pub mod authenticate;
 pub mod authorize;
@@ -70,6 +73,7 @@ pub mod commit;
 pub mod consent;
 pub mod erase;
 pub mod explain;
+mod follow;
 pub mod found;
 mod generate;
 mod hooks;
@@ -97,6 +101,7 @@ pub mod recover;
 pub mod registry;
 mod reissue;
 pub mod renew;
+pub mod requests;
 pub mod reserve;
 pub mod reset;
 pub mod revoke;

@@ -1,16 +1,18 @@
 //! What operators do: fleets and tokens. Each function decides and says what to write; whoever
 //! calls it commits, through a running engine or straight into the store.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::authenticate::{ClientCertificate, TOKEN_PREFIX, token_hash};
+use super::authenticate::{TOKEN_PREFIX, certificate_hash, token_hash};
 use super::book::{Book, FleetBook};
 use super::ids::Ids;
 use crate::domain::{
     Fleet, FleetName, FleetSettings, Refusal, RefusalCode, Scopes, Status, Token, TokenId, UnixTime,
 };
-use crate::store::Write;
+use crate::store::{Rotation, Write};
 
 /// A new fleet.
 ///
@@ -42,13 +44,13 @@ pub fn new_fleet(
 ///
 /// # Errors
 /// `not_found`.
-pub fn fleet(book: &Book, name: &str) -> Result<std::sync::Arc<FleetBook>, Refusal> {
+pub fn fleet(book: &Book, name: &str) -> Result<Arc<FleetBook>, Refusal> {
     book.fleet_named(name).ok_or_else(|| {
         Refusal::new(RefusalCode::NotFound).detail("there is no such fleet; see `fob fleet list`")
     })
 }
 
-/// A new bearer token for a fleet: what is stored, and its text, which is not.
+/// A new token for a fleet: what is stored, and its text, which is not.
 ///
 /// # Errors
 /// `malformed` for no scopes at all, or for `approve` beside `authorize` or `issue`.
@@ -59,42 +61,36 @@ pub fn new_token(
     scopes: Scopes,
     expires_at: Option<UnixTime>,
 ) -> Result<(Token, String), Refusal> {
-    let secret = BASE64_URL_SAFE_NO_PAD.encode(ids.random::<32>());
-    let text = format!("{TOKEN_PREFIX}{secret}");
+    let text = format!(
+        "{TOKEN_PREFIX}{}",
+        BASE64_URL_SAFE_NO_PAD.encode(ids.random::<32>())
+    );
     let hash = token_hash(&text);
-    Ok((
-        token(ids, unix_ms, fleet, (scopes, expires_at), hash)?,
-        text,
-    ))
+    let token = token_of(ids, unix_ms, fleet, scopes, (expires_at, hash))?;
+    Ok((token, text))
 }
 
-/// A token for a fleet that is a client's certificate.
+/// A new token for a fleet, for whom a certificate (DER) stands: whoever shows that is its back end.
 ///
 /// # Errors
-/// As [`new_token`], and `malformed` for a certificate that is a token already.
-pub fn new_certificate(
-    book: &Book,
-    unix_ms: u64,
-    fleet: &FleetBook,
-    wanted: (Scopes, Option<UnixTime>),
-    certificate: ClientCertificate,
-) -> Result<Token, Refusal> {
-    let ClientCertificate(hash) = certificate;
-    if book.token(&hash).is_some() {
-        return Err(Refusal::malformed(
-            "certificate",
-            "it is a token already, or was one: use a new certificate",
-        ));
-    }
-    token(&Ids::new(), unix_ms, fleet, wanted, hash)
-}
-
-fn token(
+/// As [`new_token`].
+pub fn certificate_token(
     ids: &Ids,
     unix_ms: u64,
     fleet: &FleetBook,
-    (scopes, expires_at): (Scopes, Option<UnixTime>),
-    hash: [u8; 32],
+    scopes: Scopes,
+    (expires_at, certificate): (Option<UnixTime>, &[u8]),
+) -> Result<Token, Refusal> {
+    let hash = certificate_hash(certificate);
+    token_of(ids, unix_ms, fleet, scopes, (expires_at, hash))
+}
+
+fn token_of(
+    ids: &Ids,
+    unix_ms: u64,
+    fleet: &FleetBook,
+    scopes: Scopes,
+    (expires_at, hash): (Option<UnixTime>, [u8; 32]),
 ) -> Result<Token, Refusal> {
     if scopes == Scopes::default() {
         return Err(Refusal::malformed("scopes", "name at least one scope"));
@@ -113,6 +109,79 @@ fn token(
         created_at: unix_ms / 1000,
         expires_at,
         revoked_at: None,
+        used_at: None,
+    })
+}
+
+/// How a token is rotated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rotate<'a> {
+    /// For how long both hold, in seconds.
+    pub overlap_s: u64,
+    /// When the new one ends; it lasts as long as the one before was meant to where absent.
+    pub expires_at: Option<UnixTime>,
+    /// The certificate (DER) the new one is for, where it is for one.
+    pub certificate: Option<&'a [u8]>,
+}
+
+/// A new token with the scopes of one that holds, which ends after an overlap; and its text, where it
+/// has one.
+///
+/// # Errors
+/// `not_found` where no fleet has that token; `malformed` where it has ended.
+pub fn rotate_token(
+    book: &Book,
+    ids: &Ids,
+    unix_ms: u64,
+    id: TokenId,
+    how: Rotate<'_>,
+) -> Result<(Write, Token, Option<String>), Refusal> {
+    let Rotate {
+        overlap_s,
+        expires_at,
+        certificate,
+    } = how;
+    let (fleet, before) = token(book, id)?;
+    let now = unix_ms / 1000;
+    if !before.holds(now) {
+        return Err(Refusal::malformed(
+            "id",
+            "this token has ended: `fob token create` makes another",
+        ));
+    }
+    let as_before = || {
+        let lasts = before.expires_at?.saturating_sub(before.created_at);
+        Some(now.saturating_add(lasts))
+    };
+    let expires_at = expires_at.or_else(as_before);
+    let scopes = before.scopes;
+    let (token, text) = match certificate {
+        Some(der) => {
+            let token = certificate_token(ids, unix_ms, &fleet, scopes, (expires_at, der))?;
+            (token, None)
+        }
+        None => {
+            let (token, text) = new_token(ids, unix_ms, &fleet, scopes, expires_at)?;
+            (token, Some(text))
+        }
+    };
+    let write = Write::RotateToken(Box::new(Rotation {
+        before: id,
+        ends: now.saturating_add(overlap_s),
+        token: token.clone(),
+    }));
+    Ok((write, token, text))
+}
+
+/// A token, and its fleet.
+fn token(book: &Book, id: TokenId) -> Result<(Arc<FleetBook>, Arc<Token>), Refusal> {
+    let found = book.fleets().into_iter().find_map(|fleet| {
+        let tokens = book.tokens(fleet.fleet.id);
+        let token = tokens.into_iter().find(|token| token.id == id)?;
+        Some((fleet, token))
+    });
+    found.ok_or_else(|| {
+        Refusal::new(RefusalCode::NotFound).detail("there is no such token; see `fob token list`")
     })
 }
 
@@ -121,16 +190,6 @@ fn token(
 /// # Errors
 /// `not_found` where no fleet has it.
 pub fn end_token(book: &Book, id: TokenId, now: UnixTime) -> Result<Write, Refusal> {
-    book.fleets()
-        .iter()
-        .find(|fleet| {
-            book.tokens(fleet.fleet.id)
-                .iter()
-                .any(|token| token.id == id)
-        })
-        .map(|fleet| Write::RevokeToken(fleet.fleet.id, id, now))
-        .ok_or_else(|| {
-            Refusal::new(RefusalCode::NotFound)
-                .detail("there is no such token; see `fob token list`")
-        })
+    let (fleet, _) = token(book, id)?;
+    Ok(Write::RevokeToken(fleet.fleet.id, id, now))
 }

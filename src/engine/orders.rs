@@ -25,8 +25,8 @@ use super::{Engine, Failure, shutting_down};
 use crate::concurrent;
 use crate::domain::function::FunctionRef;
 use crate::domain::{
-    Author, Authorization, AuthorizationId, BundleId, IdentityId, Recipient, Refusal, RefusalCode,
-    Signing, Status, TerminalId, UnixTime, Vehicle, VehicleId,
+    Author, Authorization, AuthorizationId, BundleId, Identity, IdentityId, Recipient, Refusal,
+    RefusalCode, Signing, Status, TerminalId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{self, OrderRequest, Redemption};
 
@@ -117,6 +117,7 @@ struct Allowed {
     holder: HolderKey,
     terminal: TerminalId,
     order: store::Order,
+    relies_on: Option<Arc<Identity>>,
 }
 
 type Answer = Result<Arc<Redemption>, Failure>;
@@ -248,6 +249,7 @@ impl Engine {
             terminal: Some(one.terminal),
             order: Some(one.order),
             renews: None,
+            relies_on: one.relies_on,
         };
         self.hand_over_chunk(allowed, admit).await
     }
@@ -320,7 +322,7 @@ impl Engine {
         let author_of = Author::Token(author);
         let mut authorization = self.draft_as(id, fleet, spec.into(), author_of, now)?;
         let vehicle = check_vehicle(fleet, &authorization, now)?;
-        limit_to_eligible(fleet, &mut authorization, now)?;
+        let relies_on = limit_to_eligible(fleet, &mut authorization, now)?;
         let functions = &authorization.functions;
         if let Some(question) = Question::new(fleet, &vehicle, &identity, functions) {
             // What was asked about before the rules said so was not asked: it waits for nothing.
@@ -351,6 +353,7 @@ impl Engine {
             holder,
             terminal,
             order: store::Order { author, request },
+            relies_on,
         }))
     }
 
@@ -365,25 +368,27 @@ impl Engine {
             terminal: None,
             status_next: 0,
             order: None,
+            relies_on: None,
         }))
     }
 }
 
-/// What an order asks for ends with what its holder needs to have keys at all.
+/// What an order asks for ends with what its holder needs to have keys at all. Says whom that was
+/// asked of, where it was.
 fn limit_to_eligible(
     fleet: &FleetBook,
     authorization: &mut Authorization,
     now: UnixTime,
-) -> Result<(), Refusal> {
+) -> Result<Option<Arc<Identity>>, Refusal> {
     let to = authorization.recipient().identity.as_ref();
     let identity = to.and_then(|id| fleet.identity(id.as_str()));
     let unknown = || Refusal::new(RefusalCode::UnknownIdentity).field("recipient.identity");
     let mut case = Case::new(fleet, authorization, now);
     case.check_identity(identity.ok_or_else(unknown)?)?;
-    let window = case.window(true);
+    let (window, relies_on) = (case.window(true), case.relies_on());
     authorization.window = window;
     authorization.redeem_by = authorization.redeem_by.min(window.not_after);
-    Ok(())
+    Ok(relies_on)
 }
 
 impl From<OrderSpec> for AuthorizationSpec {
@@ -399,10 +404,12 @@ impl From<OrderSpec> for AuthorizationSpec {
             recipient: Recipient {
                 identity: Some(spec.identity),
                 terminal: Some(spec.terminal),
+                key: None,
             },
             pin: false,
             redeem_by: None,
             signing: spec.signing,
+            answers: None,
         }
     }
 }

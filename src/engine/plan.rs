@@ -15,9 +15,10 @@ use super::reissue::Again;
 use crate::domain::change::{Action, cancelled, grants};
 use crate::domain::id::VERSION_MAX;
 use crate::domain::restore::next_version;
+use crate::domain::rules::keeps;
 use crate::domain::{
-    Amended, Authorization, AuthorizationState, Bundle, FunctionCode, KeyChange, KeyId, KeyRecord,
-    Mark, Reason, Reasons, Refusal, RefusalCode, Status, Subject, TerminalId, Window,
+    Amended, Authorization, AuthorizationState, Bundle, FunctionCode, Identity, KeyChange, KeyId,
+    KeyRecord, Mark, Reason, Reasons, Refusal, RefusalCode, Status, Subject, TerminalId, Window,
 };
 use crate::store::{Amendment, Reissue, SignedBundle};
 
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) window: Window,
     /// What suspends its new keys from the beginning, beside the authorization's own state.
     pub(super) suspended: Suspended,
+    /// The identity on which that was decided.
+    pub(super) relies_on: Option<Arc<Identity>>,
 }
 
 /// What suspends the keys of a bundle that is issued again.
@@ -45,6 +48,8 @@ pub(super) struct Suspended {
     all: Reasons,
     /// Those of these functions.
     functions: Vec<FunctionCode>,
+    /// Those of these functions, whose conditions their identity does not meet.
+    conditions: Vec<FunctionCode>,
 }
 
 /// How a bundle is issued again.
@@ -71,6 +76,7 @@ impl Plan {
             terminal: None,
             window: now.window,
             suspended: Suspended::default(),
+            relies_on: None,
         }
     }
 
@@ -225,12 +231,22 @@ impl Engine {
             plan.suspended.all = plan.suspended.all.with(Reason::Identity);
         }
         plan.suspended.functions = self.suspended_functions(before);
+        let rules = fleet.ruled.rules();
+        let lost = |one: &&FunctionCode| !keeps(&rules, &identity, &vehicle, **one, window, now);
+        let lost = plan.next.functions.iter().filter(lost);
+        plan.suspended.conditions = lost.copied().collect();
+        plan.relies_on = Some(identity);
         let to = holder.unwrap_or(before.holder);
         plan.terminal = check_holder(fleet, before, &to, holder.is_some())?;
         if let (Some(_), Some(restrictions)) = (&holder, plan.next.restrictions.as_mut())
             && restrictions.recipient.terminal.is_some()
         {
             restrictions.recipient.terminal = plan.terminal.clone();
+        }
+        if let Some(restrictions) = plan.next.restrictions.as_mut()
+            && restrictions.recipient.key.is_some()
+        {
+            restrictions.recipient.key = Some(to);
         }
         let mut next = plan.next.clone();
         // What it grants begins as early as its keys do.
@@ -260,6 +276,7 @@ impl Engine {
             terminal,
             suspended,
             changed,
+            relies_on,
             ..
         } = plan;
         let mut outcome = self.outcome_of_marks(fleet, &next.vehicle, &marks);
@@ -278,6 +295,7 @@ impl Engine {
                 terminal,
                 status_next,
                 changed,
+                relies_on,
             }
         });
         let amendment = Amendment {
@@ -301,6 +319,9 @@ impl Suspended {
         }
         if self.functions.contains(&function) {
             reasons = reasons.with(Reason::Function);
+        }
+        if self.conditions.contains(&function) {
+            reasons = reasons.with(Reason::Condition);
         }
         reasons
     }

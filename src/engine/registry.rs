@@ -78,7 +78,8 @@ pub(super) struct Checked {
 /// What follows from an entry, beyond its writes.
 #[derive(Clone, Debug)]
 enum Then {
-    /// The keys of an identity that was there before, and whose status the entry names, follow it.
+    /// The keys of an identity that was there before follow it: the entry names its status, or
+    /// changes its hold or its licences.
     Follow(IdentityId, Status),
     /// A vehicle that was there before gets another owner, and the rest of its entry with it.
     HandOver(Vehicle),
@@ -214,20 +215,20 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             }
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
-            let named = status.filter(|_| known.is_some());
-            then = named.map(|status| Then::Follow(id.clone(), status));
             let was = known.as_deref();
-            let status = status.or(was.map(|it| it.status)).unwrap_or_default();
-            let hold = hold.unwrap_or(was.and_then(|it| it.hold));
-            let proved = proved.or(was.and_then(|it| it.proved));
-            Write::Identity(Identity {
+            let named = status.is_some();
+            let identity = Identity {
                 fleet: fleet_id,
                 id,
-                status,
-                hold,
-                proved,
+                status: status.or(was.map(|it| it.status)).unwrap_or_default(),
+                hold: hold.unwrap_or(was.and_then(|it| it.hold)),
+                proved: proved.or(was.and_then(|it| it.proved)),
                 licences,
-            })
+            };
+            if known.is_some_and(|it| named || !it.meets_the_same(&identity)) {
+                then = Some(Then::Follow(identity.id.clone(), identity.status));
+            }
+            Write::Identity(identity)
         }
         Entry::Terminal { id, identity, key } => {
             known_identity(before, &identity, "identity")?;
@@ -241,6 +242,7 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
                 key,
                 status: Status::Active,
                 since: same.map_or(now, |it| it.since),
+                attested: None,
             })
         }
     };

@@ -254,6 +254,7 @@ impl Parts {
             window: self.bundle.window,
             order: None,
             renews: Some(Box::new(self.bundle)),
+            relies_on: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::amend::{Caller, Done, lists_of, replayed};
+use super::amend::{Caller, Done, replayed};
 use super::book::FleetBook;
 use super::outcome::Outcome;
 use super::{Engine, Failure};
@@ -21,7 +21,7 @@ use crate::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, BundleId, IdentityId, KeyId,
     Refusal, RefusalCode, Status, TerminalId, VehicleId,
 };
-use crate::store::{Applied, AuthorizationFilter, Following, Suspension, Write};
+use crate::store::{Applied, AuthorizationFilter, Suspension, Write};
 
 /// Parts carried out side by side, whose lists are signed together.
 pub const CHUNK: usize = 64;
@@ -114,34 +114,7 @@ impl Engine {
         Ok(done.into_iter().map(outcome).collect())
     }
 
-    /// Has every key of an identity follow it, whose status was written by other means than a call
-    /// to suspend or resume it.
-    ///
-    /// # Errors
-    /// As [`Engine::carry_out`].
-    pub(super) async fn follow_identity(
-        &self,
-        fleet: &FleetBook,
-        id: &IdentityId,
-        status: Status,
-    ) -> Result<(), Failure> {
-        let action = match status {
-            Status::Active => Action::Resume,
-            Status::Suspended => Action::Suspend,
-        };
-        let of = Followed::Identity(id.clone());
-        for chunk in self.held_by(fleet, id).await?.chunks(CHUNK) {
-            let one = |id: &AuthorizationId| self.follow_unlisted(fleet, *id, &of, action);
-            let done = join_all(chunk.iter().map(one)).await;
-            self.lists_of_all(&done).await?;
-            for done in done {
-                done?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn lists_of_all(&self, done: &[Result<Done, Failure>]) -> Result<(), Refusal> {
+    pub(super) async fn lists_of_all(&self, done: &[Result<Done, Failure>]) -> Result<(), Refusal> {
         let lists = done.iter().flatten().flat_map(|it| it.lists.clone());
         let mut lists: Vec<_> = lists.collect();
         lists.sort_unstable();
@@ -270,54 +243,6 @@ impl Engine {
         }
     }
 
-    /// Has the keys of one authorization follow an identity or a vehicle.
-    async fn follow_unlisted(
-        &self,
-        fleet: &FleetBook,
-        id: AuthorizationId,
-        of: &Followed,
-        action: Action,
-    ) -> Result<Done, Failure> {
-        let now = self.authorization(fleet.fleet.id, id).await?;
-        let now = now.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
-        let versions = self.versions_of(&now).await?;
-        // Whatever was done to its keys before identity or vehicle were made to stand so, and
-        // nothing that contradicts that comes after.
-        self.abreast().await?;
-        let marks = self.marks(&versions, action.on_keys(of.reason()), |_, _, _| true);
-        if marks.is_empty() {
-            let revision = self.book().statuses.revision();
-            return Ok(self.nothing_done(fleet, now, revision, &versions));
-        }
-        let outcome = self.outcome_of_marks(fleet, &now.vehicle, &marks);
-        let following = Following {
-            fleet: fleet.fleet.id,
-            of: of.clone(),
-            status: action.leaves(),
-            marks: marks.into_iter().map(|(_, mark)| mark).collect(),
-        };
-        let lists = lists_of(&following.marks);
-        let applied = self.write(vec![Write::Follow(Arc::new(following))]).await?;
-        match applied.first() {
-            Some(Applied::Amended(_)) => Ok(Done {
-                authorization: now,
-                outcome,
-                lists,
-            }),
-            _ => Err(changed_meanwhile().into()),
-        }
-    }
-
-    /// The authorizations on which an identity has keys.
-    async fn held_by(
-        &self,
-        fleet: &FleetBook,
-        id: &IdentityId,
-    ) -> Result<Vec<AuthorizationId>, Failure> {
-        let (fleet, id) = (fleet.fleet.id, id.clone());
-        self.read(move |store| store.held_by(fleet, &id)).await
-    }
-
     /// The authorizations that are for an identity alone and have not ended.
     pub(super) async fn meant_for(
         &self,
@@ -377,7 +302,7 @@ fn stands(fleet: &FleetBook, of: &Registered) -> Option<Status> {
     }
 }
 
-fn changed_meanwhile() -> Refusal {
+pub(super) fn changed_meanwhile() -> Refusal {
     Refusal::new(RefusalCode::VersionConflict)
         .detail("another call has suspended or resumed it at the same moment; look and ask again")
 }

@@ -383,6 +383,7 @@ fn join(
             terminal,
             order,
             renews,
+            relies_on,
             ..
         } = item.admitted;
         let what = match renews {
@@ -395,6 +396,7 @@ fn join(
                 terminal,
                 status_next: item.status_next,
                 order,
+                relies_on,
             })),
         };
         Signed { ticket, what }

@@ -247,6 +247,7 @@ mod tests {
             terminal: None,
             status_next: 0,
             order: None,
+            relies_on: None,
         })))
     }
 
@@ -298,6 +299,7 @@ mod tests {
             terminal: None,
             status_next: 0,
             order: None,
+            relies_on: None,
         };
         for form in [Form::Lines, Form::Sequence] {
             let mut out = Vec::new();

@@ -5,6 +5,7 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::IntoParams;
 
@@ -55,7 +56,7 @@ async fn for_owner(
     let command: AuthorizationCommand = command(&caller.command)?;
     let made = state
         .engine
-        .authorize_for_owner(&caller, command.check()?)
+        .authorize_for_owner(&caller, command.check(&state.engine)?)
         .await?;
     created(state, &caller.fleet, &made)
 }
@@ -73,12 +74,13 @@ async fn for_fleet(
         .transpose()?;
     let made = state
         .engine
-        .authorize_for_fleet(&caller, command.check()?, repeatable)
+        .authorize_for_fleet(&caller, command.check(&state.engine)?, repeatable)
         .await?;
     created(state, &caller.fleet, &made)
 }
 
-fn command(value: &Value) -> Result<AuthorizationCommand, Refusal> {
+/// A signed command's content.
+pub(super) fn command<T: DeserializeOwned>(value: &Value) -> Result<T, Refusal> {
     decode(value.to_string().as_bytes()).map_err(|refusal| {
         let field = refusal
             .field

@@ -4,8 +4,9 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{ACCEPT, AUTHORIZATION};
 
 use super::State;
+use super::tls::Shown;
 use crate::domain::{Refusal, RefusalCode, Scope};
-use crate::engine::authenticate::{BackEnd, ClientCertificate, Credential};
+use crate::engine::authenticate::BackEnd;
 
 /// The back end that sends this request, with `scope`.
 pub(super) async fn back_end(
@@ -13,20 +14,15 @@ pub(super) async fn back_end(
     request: &HttpRequest,
     scope: Scope,
 ) -> Result<BackEnd, Refusal> {
-    let shown = match bearer(request) {
-        Some(text) => Credential::Bearer(text),
-        None => request
-            .conn_data::<ClientCertificate>()
-            .map(Credential::Certificate)
-            .ok_or_else(|| {
-                Refusal::new(RefusalCode::Unauthenticated).detail(
-                    "send Authorization: Bearer fob_…, or connect with a client certificate; \
-                     `fob token create` makes the one and registers the other",
-                )
-            })?,
-    };
     let engine = &state.engine;
-    engine.look(|| engine.back_end(shown, scope)).await
+    if let Some(bearer) = bearer(request) {
+        return engine.look(|| engine.back_end(bearer, scope)).await;
+    }
+    if let Some(Shown(hash)) = request.conn_data::<Shown>() {
+        return engine.look(|| engine.back_end_shown(hash, scope)).await;
+    }
+    Err(Refusal::new(RefusalCode::Unauthenticated)
+        .detail("send Authorization: Bearer fob_…; `fob token create` makes one"))
 }
 
 /// The bearer token, where there is one (RFC 6750 §2.1).

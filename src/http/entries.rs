@@ -1,5 +1,6 @@
 //! The shapes of the registry's entries in JSON.
 
+use fob_verify::HolderKey;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -79,8 +80,8 @@ pub(super) struct IdentityBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TerminalBody {
-    /// Whose it is.
-    identity: String,
+    /// Whose it is; in a signed command it may be absent, and is the signer's.
+    identity: Option<String>,
     /// Its public key (RFC 7517).
     #[serde(deserialize_with = "strict")]
     #[schema(value_type = Object)]
@@ -136,15 +137,30 @@ impl IdentityBody {
 
 impl TerminalBody {
     pub(super) fn check(self, id: &str) -> Result<Entry, Refusal> {
+        let (id, identity, key) = self.parts(id)?;
+        let missing = || Refusal::malformed("identity", "missing field `identity`");
         Ok(Entry::Terminal {
-            id: TerminalId::parse(id)?,
-            identity: IdentityId::parse(&self.identity)?,
-            key: jwk(&self.jwk)?,
+            id,
+            identity: identity.ok_or_else(missing)?,
+            key,
         })
+    }
+
+    /// The same, where the identity may be absent.
+    pub(super) fn parts(
+        self,
+        id: &str,
+    ) -> Result<(TerminalId, Option<IdentityId>, HolderKey), Refusal> {
+        let identity = self.identity.as_deref().map(IdentityId::parse);
+        Ok((
+            TerminalId::parse(id)?,
+            identity.transpose()?,
+            jwk(&self.jwk)?,
+        ))
     }
 }
 
-fn jwk(value: &Value) -> Result<fob_verify::HolderKey, Refusal> {
+fn jwk(value: &Value) -> Result<HolderKey, Refusal> {
     jws::holder_key(value).map_err(|why| Refusal::malformed("jwk", why))
 }
 

@@ -131,7 +131,7 @@ pub(super) async fn explain(
     let command: ExplainCommand = decode_json(&request, &Body::read(&request, payload).await?)?;
     let (engine, fleet) = (&state.engine, &caller.fleet);
     let explanation = match (command.authorization, command.redemption) {
-        (Some(command), None) => engine.explain_authorization(fleet, command.check()?),
+        (Some(command), None) => engine.explain_authorization(fleet, command.check(engine)?),
         (None, Some(asked)) => {
             let id = AuthorizationId::parse(&asked.authorization).ok_or_else(not_found)?;
             let identity = IdentityId::parse(&asked.identity)?;

@@ -74,7 +74,7 @@ pub(super) fn changed(
     );
     let command: AuthorizationCommand =
         super::body::decode(Value::Object(whole).to_string().as_bytes())?;
-    command.check()
+    command.check_as(None)
 }
 
 /// What of it may be changed, as it stands.

@@ -49,12 +49,14 @@ mod problem;
 mod progress;
 mod region;
 mod registry;
+mod requests;
 mod revocations;
 mod round;
 mod rules;
 mod serve;
 mod shapes;
 mod socket;
+mod terminals;
 mod tls;
 
 pub use openapi::document;
@@ -100,9 +102,10 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
         .service(resource(
             "/v1/terminals/{id}",
             "PUT",
-            [web::put().to(registry::put_terminal)],
+            [web::put().to(terminals::put)],
         ))
         .service(post("/v1/import", web::post().to(import::import)))
+        .service(get("/v1/terminals", read().to(terminals::list)))
         .service(resource(
             "/v1/authorizations",
             "GET, HEAD, POST",
@@ -111,6 +114,7 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
                 web::post().to(authorizations::create),
             ],
         ))
+        .service(post("/v1/requests", web::post().to(requests::check)))
         .configure(amending)
         .service(resource(
             "/v1/brake",

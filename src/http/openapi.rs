@@ -7,7 +7,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     amendments, authorizations, batches, brake, bundles, cars, code_sets, erase, explain, import,
-    keys, operations, registry, revocations, rules,
+    keys, operations, registry, requests, revocations, rules, terminals,
 };
 
 #[derive(OpenApi)]
@@ -17,9 +17,11 @@ use super::{
     paths(
         registry::put_vehicle,
         registry::put_identity,
-        registry::put_terminal,
+        terminals::put,
+        terminals::list,
         erase::erase,
         import::import,
+        requests::check,
         authorizations::create,
         authorizations::list,
         authorizations::read,

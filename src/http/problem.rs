@@ -155,11 +155,13 @@ fn status(code: RefusalCode) -> StatusCode {
         | C::UnknownFunction
         | C::UnknownIdentity
         | C::CodeSetUnknown => StatusCode::NOT_FOUND,
-        C::CodeSetRedeemed | C::CommandReplayed => StatusCode::CONFLICT,
-        C::CodeSetExpired | C::CodeSetCancelled => StatusCode::GONE,
+        C::CodeSetRedeemed | C::CommandReplayed | C::RequestAnswered => StatusCode::CONFLICT,
+        C::CodeSetExpired | C::CodeSetCancelled | C::RequestExpired => StatusCode::GONE,
         C::RegisteredOtherwise | C::IdentityOwnsVehicles => StatusCode::CONFLICT,
         C::VersionConflict => StatusCode::PRECONDITION_FAILED,
-        C::FunctionNotOnVehicle | C::ProofInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+        C::FunctionNotOnVehicle | C::ProofInvalid | C::RequestInvalid => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         C::RateLimited | C::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         C::Busy
         | C::HookUnavailable

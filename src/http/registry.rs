@@ -1,11 +1,11 @@
-//! `PUT /v1/vehicles|identities|terminals/{id}`: the registry, one by one.
+//! `PUT /v1/vehicles|identities/{id}`: the registry, one by one. Terminals are in `terminals.rs`.
 
 use std::sync::Arc;
 
 use super::State;
 use super::body::{Body, json as decode_json};
 use super::caller;
-use super::entries::{IdentityBody, TerminalBody, VehicleBody};
+use super::entries::{IdentityBody, VehicleBody};
 use super::problem::Problem;
 use actix_web::web::{self, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -47,23 +47,12 @@ pub(super) async fn put_identity(
     put(&state, &caller.fleet, entry).await
 }
 
-/// Put a terminal into the registry, or in place of the one it has.
-#[utoipa::path(put, path = "/v1/terminals/{id}", tag = "registry", params(("id" = String, Path)),
-    request_body = TerminalBody, security(("bearer" = ["admin"])),
-    responses((status = 204), (status = "4XX", description = "problem+json")))]
-pub(super) async fn put_terminal(
-    state: Data<State>,
-    request: HttpRequest,
-    id: Path<String>,
-    payload: web::Payload,
+/// Puts an entry into a fleet's registry.
+pub(super) async fn put(
+    state: &State,
+    fleet: &Arc<FleetBook>,
+    entry: Entry,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
-    let body = Body::read(&request, payload).await?;
-    let entry = decode_json::<TerminalBody>(&request, &body)?.check(&id)?;
-    put(&state, &caller.fleet, entry).await
-}
-
-async fn put(state: &State, fleet: &Arc<FleetBook>, entry: Entry) -> Result<HttpResponse, Problem> {
     state.engine.put(fleet, entry).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -15,7 +15,7 @@ use socket2::SockRef;
 use super::address::Addresses;
 use super::batches::Door;
 use super::idle::{Connection, IDLE};
-use super::tls::{self, Tls, TlsFiles};
+use super::tls::{Shown, Tls, TlsFiles};
 use super::{State, observe, round, routes};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
@@ -116,7 +116,7 @@ impl Server {
         })
         .on_connect(|connection, of| {
             Connection::note(connection, of);
-            tls::note_client(connection, of);
+            Shown::note(connection, of);
         })
         .keep_alive(match config.tls {
             None => KeepAlive::Os,

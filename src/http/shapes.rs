@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use fob_verify::window::Recurring;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::region::RegionArg;
 use crate::domain::function::FunctionRef;
-use crate::domain::json::{entries, object, objects, optional_object};
+use crate::domain::json::{entries, object, objects, optional_object, optional_strict};
 use crate::domain::rules::{WeeklyText, recurring};
 use crate::domain::time::Time;
 use crate::domain::{
@@ -19,6 +20,8 @@ use crate::domain::{
 };
 use crate::engine::admit::RedemptionRequest;
 use crate::engine::authorize::AuthorizationSpec;
+use crate::engine::jws;
+use crate::engine::requests::BorrowRequest;
 use crate::engine::sync::Ended;
 use crate::engine::{Engine, Failure};
 
@@ -34,10 +37,16 @@ pub(super) enum FunctionArg {
 
 impl<'de> Deserialize<'de> for FunctionArg {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match FunctionRef::deserialize(deserializer)? {
+        FunctionRef::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl From<FunctionRef> for FunctionArg {
+    fn from(function: FunctionRef) -> Self {
+        match function {
             FunctionRef::Code(code) => Self::Code(code),
             FunctionRef::Name(name) => Self::Name(name),
-        })
+        }
     }
 }
 
@@ -60,11 +69,46 @@ pub(super) struct RecipientArg {
     /// Only this registered terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     terminal: Option<String>,
+    /// Only the terminal with this public key (RFC 7517), registered or not; not beside `terminal`.
+    #[serde(
+        default,
+        deserialize_with = "optional_strict",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(value_type = Option<Object>)]
+    jwk: Option<Value>,
 }
 
 impl RecipientArg {
     fn is_anybody(&self) -> bool {
-        self.identity.is_none() && self.terminal.is_none()
+        self.identity.is_none() && self.terminal.is_none() && self.jwk.is_none()
+    }
+
+    fn check(&self) -> Result<Recipient, Refusal> {
+        let identity = self.identity.as_deref().map(IdentityId::parse).transpose();
+        let terminal = self.terminal.as_deref().map(TerminalId::parse).transpose();
+        let key = self.jwk.as_ref().map(jws::holder_key).transpose();
+        let key = key.map_err(|why| Refusal::malformed("recipient.jwk", why))?;
+        if key.is_some() && self.terminal.is_some() {
+            return Err(Refusal::malformed(
+                "recipient",
+                "a terminal is named by its id or by its key",
+            ));
+        }
+        Ok(Recipient {
+            identity: identity.map_err(|refusal| refusal.field("recipient.identity"))?,
+            terminal: terminal.map_err(|refusal| refusal.field("recipient.terminal"))?,
+            key,
+        })
+    }
+
+    fn of(recipient: &Recipient) -> Self {
+        let text = |id: &dyn ToString| id.to_string();
+        Self {
+            identity: recipient.identity.as_ref().map(|id| text(id)),
+            terminal: recipient.terminal.as_ref().map(|id| text(id)),
+            jwk: recipient.key.as_ref().map(jws::public_jwk),
+        }
     }
 }
 
@@ -95,21 +139,24 @@ pub(super) fn weekly(authorization: &Authorization) -> Vec<WeeklyText> {
         .collect()
 }
 
-/// An authorization command.
+/// An authorization command. With `request`, what is not said is as asked for there.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuthorizationCommand {
+    /// The borrower's request that it answers, a compact JWS: the keys are for whoever asks, bound
+    /// to the terminal that signed it. Nothing may be given that is not asked for.
+    request: Option<String>,
     /// The vehicle.
-    vehicle: String,
+    vehicle: Option<String>,
     /// Its functions, by name or code; `preset:NAME` stands for those of one of the fleet's
     /// presets, with its limits.
-    functions: Vec<FunctionArg>,
+    functions: Option<Vec<FunctionArg>>,
     /// From when the keys may be used.
-    #[schema(value_type = String, format = DateTime)]
-    not_before: Time,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    not_before: Option<Time>,
     /// Until when.
-    #[schema(value_type = String, format = DateTime)]
-    not_after: Time,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    not_after: Option<Time>,
     /// Where they may be used.
     #[serde(default, deserialize_with = "optional_object")]
     region: Option<RegionArg>,
@@ -135,36 +182,67 @@ pub(super) struct AuthorizationCommand {
 }
 
 impl AuthorizationCommand {
-    /// The command with its names and places checked.
-    pub(super) fn check(self) -> Result<AuthorizationSpec, Refusal> {
-        let recipient = &self.recipient;
-        let identity = recipient
-            .identity
-            .as_deref()
-            .map(IdentityId::parse)
-            .transpose();
-        let terminal = recipient
-            .terminal
-            .as_deref()
-            .map(TerminalId::parse)
-            .transpose();
+    /// The command with its names and places checked; and with it the request that it answers.
+    pub(super) fn check(self, engine: &Engine) -> Result<AuthorizationSpec, Refusal> {
+        let audience = &engine.settings().public_url;
+        let read = |text: &str| BorrowRequest::read(text, audience).map(Arc::new);
+        let asked = self.request.as_deref().map(read).transpose()?;
+        self.check_as(asked)
+    }
+
+    /// The same, for whoever has read the request that it answers.
+    pub(super) fn check_as(
+        self,
+        asked: Option<Arc<BorrowRequest>>,
+    ) -> Result<AuthorizationSpec, Refusal> {
+        let asks = asked.as_deref();
+        let vehicle = self.vehicle.as_deref().map(VehicleId::parse).transpose()?;
+        let functions = self.functions.map(|all| {
+            let all = all.into_iter().map(FunctionRef::from);
+            all.collect()
+        });
+        let [not_before, not_after] = [self.not_before, self.not_after].map(|it| it.map(|it| it.0));
+        let recipient = match asks {
+            None => self.recipient.check()?,
+            Some(_) if !self.recipient.is_anybody() => {
+                return Err(Refusal::malformed(
+                    "recipient",
+                    "whom it is for is said in the request",
+                ));
+            }
+            Some(asks) => Recipient {
+                identity: Some(asks.identity.clone()),
+                terminal: None,
+                key: Some(asks.key),
+            },
+        };
         Ok(AuthorizationSpec {
-            vehicle: VehicleId::parse(&self.vehicle)?,
-            functions: self.functions.into_iter().map(FunctionRef::from).collect(),
-            not_before: self.not_before.0,
-            not_after: self.not_after.0,
+            vehicle: vehicle
+                .or_else(|| asks.map(|it| it.vehicle.clone()))
+                .ok_or_else(|| missing("vehicle"))?,
+            functions: functions
+                .or_else(|| asks.map(|it| it.functions.clone()))
+                .ok_or_else(|| missing("functions"))?,
+            not_before: not_before
+                .or_else(|| asks.map(|it| it.not_before))
+                .ok_or_else(|| missing("not_before"))?,
+            not_after: not_after
+                .or_else(|| asks.map(|it| it.not_after))
+                .ok_or_else(|| missing("not_after"))?,
             region: self.region.as_ref().map(RegionArg::check).transpose()?,
             recurring: recurring(&self.recurring)?,
             max_uses: max_uses(self.max_uses),
-            recipient: Recipient {
-                identity: identity.map_err(|refusal| refusal.field("recipient.identity"))?,
-                terminal: terminal.map_err(|refusal| refusal.field("recipient.terminal"))?,
-            },
+            recipient,
             pin: self.pin,
             redeem_by: self.redeem_by.map(|time| time.0),
             signing: self.signing.as_deref().map(signing).transpose()?,
+            answers: asked,
         })
     }
+}
+
+fn missing(field: &'static str) -> Refusal {
+    Refusal::malformed(field, format!("missing field `{field}`"))
 }
 
 /// A change: each member given is merged over what the authorization says (RFC 7396).
@@ -310,7 +388,6 @@ impl AuthorizationView {
                 .unwrap_or_default()
         };
         let open = authorization.state == crate::domain::AuthorizationState::Open;
-        let text = |id: &dyn ToString| id.to_string();
         Self {
             authorization: authorization.id.to_string(),
             version: authorization.version,
@@ -328,18 +405,7 @@ impl AuthorizationView {
                 .iter()
                 .map(|(code, uses)| (name(*code), *uses))
                 .collect(),
-            recipient: RecipientArg {
-                identity: authorization
-                    .recipient()
-                    .identity
-                    .as_ref()
-                    .map(|id| text(id)),
-                terminal: authorization
-                    .recipient()
-                    .terminal
-                    .as_ref()
-                    .map(|id| text(id)),
-            },
+            recipient: RecipientArg::of(authorization.recipient()),
             redeem_by: Time(authorization.redeem_by),
             state: if open && authorization.expired(now) {
                 "expired"

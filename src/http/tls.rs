@@ -23,10 +23,10 @@ use rustls::{
 };
 
 use super::ServeError;
-use crate::engine::authenticate::ClientCertificate;
+use crate::engine::authenticate::certificate_hash;
 
 /// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Where a certificate and its key are, PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,12 +232,18 @@ impl ClientCertVerifier for Clients {
     }
 }
 
-/// Keeps the certificate by which the client of a connection that begins has said who it is.
-pub(super) fn note_client(connection: &dyn Any, of: &mut Extensions) {
-    let certificate = connection
-        .downcast_ref::<TlsStream<TcpStream>>()
-        .and_then(|stream| stream.get_ref().1.peer_certificates()?.first());
-    if let Some(certificate) = certificate {
-        of.insert(ClientCertificate::of(certificate));
+/// The certificate that a client has shown, which is one of `tls_client_ca`'s: its hash, as a token
+/// has it.
+#[derive(Clone, Copy)]
+pub(super) struct Shown(pub(super) [u8; 32]);
+
+impl Shown {
+    /// Keeps what the client of a connection that begins has shown.
+    pub(super) fn note(connection: &dyn Any, of: &mut Extensions) {
+        let stream = connection.downcast_ref::<TlsStream<TcpStream>>();
+        let shown = stream.and_then(|it| it.get_ref().1.peer_certificates());
+        if let Some([leaf, ..]) = shown {
+            of.insert(Self(certificate_hash(leaf)));
+        }
     }
 }

@@ -113,8 +113,16 @@ pub enum Write {
     New(Member),
     /// An identity's data go.
     Erase(Erasure),
+    /// A terminal that another of its identity vouches for.
+    Attest(Box<Attestation>),
     /// A new token.
     NewToken(Token),
+    /// A new token in the place of one that ends at a time, unless it ends before that itself;
+    /// [`Applied::Stale`] where the fleet has no such token, or it was revoked;
+    /// [`Applied::Conflict`] where the new one's id is taken.
+    RotateToken(Box<Rotation>),
+    /// When tokens were used last, unless that is known of a later time already.
+    TokensUsed(Arc<[(TokenId, UnixTime)]>),
     /// The end of a token, at a time; [`Applied::Stale`] where the fleet has no such token.
     RevokeToken(FleetId, TokenId, UnixTime),
     /// An epoch, new or in place of the one of that id.
@@ -220,7 +228,8 @@ pub struct RecordedStep {
 /// identity exist and are active, and that identity owns the vehicle; otherwise
 /// [`Applied::Stale`]. Where `request` names a scope that
 /// has been used, nothing is written: [`Applied::Repeated`] for the same digest,
-/// [`Applied::Conflict`] for another.
+/// [`Applied::Conflict`] for another. Where the scope of `answers` has been used:
+/// [`Applied::Spent`].
 #[derive(Clone, Debug)]
 pub struct NewAuthorization {
     /// The authorization.
@@ -229,6 +238,33 @@ pub struct NewAuthorization {
     pub request: Option<Request>,
     /// The signed command, kept as evidence.
     pub command: Option<String>,
+    /// The borrower's request that it answers, kept like one that amended.
+    pub answers: Option<AmendRequest>,
+}
+
+/// A terminal that another of its identity vouches for.
+///
+/// Conditions: the fleet has no terminal of that id; the one that vouches ([`Terminal::attested`])
+/// and its identity are active, and that is the new one's identity too; otherwise
+/// [`Applied::Stale`]. Where `request` was answered before, nothing is written:
+/// [`Applied::Repeated`] for the same digest, [`Applied::Conflict`] for another.
+#[derive(Clone, Debug)]
+pub struct Attestation {
+    /// The new terminal.
+    pub terminal: Terminal,
+    /// What makes it one that may be sent again, and is kept of it.
+    pub request: AmendRequest,
+}
+
+/// A token and what takes its place.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The one before, of the same fleet.
+    pub before: TokenId,
+    /// First second in which that no longer holds.
+    pub ends: UnixTime,
+    /// The new one.
+    pub token: Token,
 }
 
 /// A request that may be sent again and is then answered as before.
@@ -275,9 +311,10 @@ pub struct TreeProof {
 ///
 /// Conditions, all of them or [`Applied::Stale`]: the epoch is not revoked; the vehicle is active
 /// and at `signed.bundle.vehicle_epoch`; fleet and identity are active, and so is `terminal` where
-/// one is named; the identity is not held; neither fleet nor vehicle is frozen
-/// ([`Ruling::Freeze`]). [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's
-/// counter of status indexes becomes at least `status_next`.
+/// one is named; the identity is not held, and its licences are those of `relies_on` where that is
+/// given; neither fleet nor vehicle is frozen ([`Ruling::Freeze`]). [`Applied::Conflict`] where the
+/// bundle's id is taken. With it the fleet's counter of status indexes becomes at least
+/// `status_next`.
 ///
 /// Without `order`: the authorization is open and at `signed.bundle.version`, and becomes redeemed.
 ///
@@ -294,6 +331,8 @@ pub struct Redemption {
     pub status_next: u64,
     /// What makes it an order: authorization and redemption in one.
     pub order: Option<Order>,
+    /// Its identity, as hold and licences were believed to be where the rules ask for a licence.
+    pub relies_on: Option<Arc<Identity>>,
 }
 
 /// What an order brings beside its bundle.
@@ -338,6 +377,8 @@ pub enum Applied {
     Repeated(AuthorizationId),
     /// Something else stands in its place.
     Conflict,
+    /// The borrower's request that it answers was answered before.
+    Spent,
     /// Attempts at the PIN so far, this one included; it was not counted where the number is above
     /// [`crate::domain::authorization::PIN_ATTEMPTS_MAX`].
     PinAttempts(u32),

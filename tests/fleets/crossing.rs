@@ -16,7 +16,7 @@ use calls::{Names, calls};
 use world::{SCOPES, World, text, token};
 
 /// Every call that asks for no credentials of a fleet. Cars, borrowers and the public make them.
-const PUBLIC: [&str; 9] = [
+const PUBLIC: [&str; 10] = [
     "GET /.well-known/jwks.json",
     "GET /healthz",
     "GET /metrics",
@@ -25,6 +25,7 @@ const PUBLIC: [&str; 9] = [
     "GET /v1/trust",
     "POST /v1/code-sets/preview",
     "POST /v1/redemptions",
+    "POST /v1/requests",
     "POST /v1/vehicles/{id}/sync",
 ];
 
@@ -46,7 +47,11 @@ const OWN: [&str; 4] = [
 ];
 
 /// Calls whose answer is a list, or a line for each line.
-const LISTING: [&str; 2] = ["GET /v1/authorizations", "POST /v1/batches"];
+const LISTING: [&str; 3] = [
+    "GET /v1/authorizations",
+    "GET /v1/terminals",
+    "POST /v1/batches",
+];
 
 /// What goes with neither `authorize` nor `issue`.
 const APPROVE: &str = "approve";

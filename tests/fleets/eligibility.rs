@@ -126,7 +126,13 @@ fn a_reset_leaves_everybody_the_keys_they_have() {
     assert_eq!(reset.value()["issued"].as_array().unwrap().len(), 2);
     let after = keys();
     assert_eq!(windows(&after), before, "as long as before, and no longer");
-    assert_eq!(after[0]["status"], "valid");
+    // What suspends the keys of before suspends these, and lifts from them too.
+    let statuses = |keys: &Value| [keys[0]["status"].clone(), keys[1]["status"].clone()];
+    assert_eq!(statuses(&after), ["suspended", "suspended"]);
+    let mut body = licences(&[("B", until)]);
+    body["hold"] = json!("none");
+    rental.put("/v1/identities/anna", &body);
+    assert_eq!(statuses(&keys()), ["valid", "valid"]);
 }
 
 #[test]

@@ -135,6 +135,7 @@ fn wrong_guesses_are_told_apart_neither_by_text_nor_by_time() {
                 authorization: Arc::clone(authorization),
                 request: None,
                 command: None,
+                answers: None,
             }))
         };
         let applied = runtime.block_on(inside.engine.write(some.iter().map(new).collect()));

@@ -75,6 +75,7 @@ impl<'a> World<'a> {
             pin: false,
             redeem_by: None,
             signing: None,
+            answers: None,
         }
     }
 

@@ -97,6 +97,7 @@ pub(super) fn terminal(id: &str, of: &str) -> Terminal {
         key: holder(4),
         status: Status::Active,
         since: 1_700_000_001,
+        attested: None,
     }
 }
 
@@ -109,6 +110,7 @@ pub(super) fn token(id: u8) -> Token {
         created_at: 40,
         expires_at: None,
         revoked_at: None,
+        used_at: None,
     }
 }
 
@@ -182,6 +184,7 @@ pub(super) fn authorize_as(authorization: Authorization, request: Option<Request
         authorization: Arc::new(authorization),
         request,
         command: request.map(|_| "header.command.signature".into()),
+        answers: None,
     }))
 }
 
@@ -231,6 +234,7 @@ pub(super) fn redemption(authorization: &Authorization) -> Redemption {
         terminal: Some(terminal_id("phone")),
         status_next: 2,
         order: None,
+        relies_on: None,
     }
 }
 
@@ -273,6 +277,7 @@ pub(super) fn ordered(order: &Redemption) -> Authorization {
             recipient: Recipient {
                 identity: Some(bundle.identity.clone()),
                 terminal: order.terminal.clone(),
+                key: None,
             },
             ..Restrictions::default()
         }

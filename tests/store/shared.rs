@@ -130,6 +130,7 @@ fn a_row_is_told_as_it_is_and_not_as_it_was() {
             of: fob::domain::change::Followed::Vehicle(vehicle_id("V-1")),
             status: Status::Active,
             marks,
+            relies_on: None,
         }))
     };
     let held = |rows: &[Row]| {
@@ -321,6 +322,7 @@ fn a_suspension_gets_its_turn_among_those_who_issue() {
             authorization: Arc::new(authorization),
             request: None,
             command: Some("header.command.signature".into()),
+            answers: None,
         }))
     };
     thread::scope(|scope| {

@@ -69,6 +69,7 @@ fn what_is_loaded_has_its_names_from_the_registry() {
         recipient: Recipient {
             identity: Some(identity_id("ben")),
             terminal: Some(terminal_id("phone")),
+            key: None,
         },
         ..Restrictions::default()
     }

@@ -319,6 +319,7 @@ impl Inside {
             created_at: 0,
             expires_at: None,
             revoked_at: None,
+            used_at: None,
         });
         BackEnd { fleet, token }
     }

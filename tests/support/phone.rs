@@ -110,6 +110,34 @@ impl Phone {
         self.jws(&header, &claims)
     }
 
+    /// A borrower's request to a fleet.
+    pub fn request(&self, url: &str, identity: &str, request: &Value) -> String {
+        self.request_with(url, identity, request, |_, _| {})
+    }
+
+    /// The same with header and claims changed before it is signed.
+    pub fn request_with(
+        &self,
+        url: &str,
+        identity: &str,
+        request: &Value,
+        change: impl FnOnce(&mut Value, &mut Value),
+    ) -> String {
+        let mut jti = [0; 16];
+        rand::fill(&mut jti).unwrap();
+        let mut header = json!({ "alg": "ES256", "typ": "fob-request+jwt", "jwk": self.jwk() });
+        let mut claims = json!({
+            "iss": identity,
+            "aud": url,
+            "iat": now(),
+            "exp": now() + 3600,
+            "jti": encode(&jti),
+            "request": request,
+        });
+        change(&mut header, &mut claims);
+        self.jws(&header, &claims)
+    }
+
     /// The demo owner's authorization command.
     pub fn command(&self, url: &str, command: &Value) -> String {
         self.command_with(url, command, |_, _| {})

@@ -284,6 +284,7 @@ impl World {
             pin: false,
             redeem_by: None,
             signing: None,
+            answers: None,
         }
     }
 

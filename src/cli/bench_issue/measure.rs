@@ -13,7 +13,7 @@ use super::world::{self, CHUNK_LEN, Counted};
 use super::{IssueArgs, Report, Slice};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::{BundleId, Scope};
-use crate::engine::authenticate::{BackEnd, Credential};
+use crate::engine::authenticate::BackEnd;
 use crate::engine::orders::{Order, OrderCall};
 use crate::engine::{Engine, rebuild};
 use crate::hsm::{Ceiling, Signer, Token};
@@ -142,7 +142,7 @@ impl Bench<'_> {
 
 async fn open(engine: &Engine, bearer: &str) -> anyhow::Result<OrderCall> {
     let caller: BackEnd = engine
-        .back_end(Credential::Bearer(bearer), Scope::Issue)
+        .back_end(bearer, Scope::Issue)
         .map_err(|refusal| anyhow!("{refusal}"))?;
     Ok(engine.open_orders(caller, Some("bench")).await?)
 }

@@ -154,6 +154,7 @@ fn registered(
         key: phone,
         status: Status::Active,
         since: 0,
+        attested: None,
     };
     Ok([
         Write::Vehicle(vehicle),

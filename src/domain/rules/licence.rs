@@ -6,7 +6,7 @@ use super::Rules;
 use crate::domain::function::{Catalogue, FunctionCode, FunctionRef};
 use crate::domain::identity::{Identity, LICENCES_MAX, Status, is_licence_class};
 use crate::domain::refusal::{Refusal, RefusalCode};
-use crate::domain::time::{Time, UnixTime};
+use crate::domain::time::{Time, UnixTime, Window};
 use crate::domain::vehicle::Vehicle;
 
 /// The most models one rule may name.
@@ -155,6 +155,21 @@ pub fn eligible(
     licensed_until(rules, identity, vehicle, functions, from)
 }
 
+/// Whether `identity` would still get a key of `function` on `vehicle` that is good for `window`. A
+/// key that would outlast a licence is not: what is signed cannot be shortened.
+pub fn keeps(
+    rules: &Rules,
+    identity: &Identity,
+    vehicle: &Vehicle,
+    function: FunctionCode,
+    window: Window,
+    now: UnixTime,
+) -> bool {
+    let from = window.not_before.max(now);
+    let licensed = licensed_until(rules, identity, vehicle, &[function], from);
+    identity.hold.is_none() && licensed.is_ok_and(|until| until >= window.not_after)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::RulesText;
@@ -238,6 +253,36 @@ mod tests {
             let code = found.map_err(|refusal| refusal.code);
             assert_eq!(code, expected, "{model} {functions:?} {licences:?}");
         }
+    }
+
+    #[test]
+    fn a_key_is_kept_while_it_would_be_issued_as_it_is() {
+        let (begins, ends) = (BEGINS, 5_000);
+        let window = Window {
+            not_before: begins,
+            not_after: ends,
+        };
+        let keeps = |identity: &Identity, function, now| {
+            let (rules, vehicle) = (rules(LORRIES), vehicle("Lorry"));
+            keeps(&rules, identity, &vehicle, function, window, now)
+        };
+        for (b, c, kept) in [
+            (ends, ends, true),
+            (ends - 1, ends, false),
+            (ends, ends - 1, false),
+            (ends + 1, ends + 1, true),
+        ] {
+            let identity = identity(&[("B", b), ("C", c)]);
+            assert_eq!(keeps(&identity, 3, begins), kept, "{b} {c}");
+            assert_eq!(keeps(&identity, 3, begins + 100), kept, "later: {b} {c}");
+            assert!(keeps(&identity, 1, begins), "nobody asks for it");
+        }
+        assert!(!keeps(&identity(&[("B", ends)]), 3, begins));
+        let held = Identity {
+            hold: Some(Hold::Payment),
+            ..identity(&[("B", ends), ("C", ends)])
+        };
+        assert!(!keeps(&held, 3, begins) && !keeps(&held, 1, begins));
     }
 
     #[test]

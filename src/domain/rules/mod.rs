@@ -23,7 +23,9 @@ mod weekly;
 
 pub use context::{Context, ContextText, Decision, Facts, REDEMPTIONS_MAX};
 pub use hook::{Fails, Hook, HookText};
-pub use licence::{LicenceRule, LicenceText, check_hold, check_status, eligible, licensed_until};
+pub use licence::{
+    LicenceRule, LicenceText, check_hold, check_status, eligible, keeps, licensed_until,
+};
 pub use preset::{Preset, PresetText};
 pub use range::Range;
 pub use rate::{Bands, Rate, Rates};

@@ -128,6 +128,14 @@ impl FleetBook {
             .unwrap_or_default()
     }
 
+    /// The terminals of the fleet that `which` picks, ascending by id.
+    pub fn terminals_where(&self, which: impl Fn(&Terminal) -> bool) -> Vec<Arc<Terminal>> {
+        let pinned = self.terminals.pin();
+        let mut picked: Vec<_> = pinned.values().filter(|it| which(it)).cloned().collect();
+        picked.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        picked
+    }
+
     /// What a car was sent last and has acknowledged.
     pub fn contact(&self, vehicle: &str) -> Option<Contact> {
         self.contacts.pin().get(vehicle).copied()

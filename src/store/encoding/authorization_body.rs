@@ -7,7 +7,8 @@
 //!
 //! and at its end, where it has been approved of, until when.
 //!
-//! Absent things are null; `signing` is a word of `words`; `author` is a token's id (bytes)
+//! Absent things are null; the recipient's terminal is its id (text) or its key (bytes, SEC 1 whole or
+//! Ed25519); `signing` is a word of `words`; `author` is a token's id (bytes)
 //! or a terminal's (text). A body is believed only if writing it again gives the same bytes.
 
 use minicbor::Decoder;
@@ -59,7 +60,11 @@ fn write(bytes: &mut Vec<u8>, a: &Authorization) -> Result<(), StoreError> {
             e.array(2)?.u16(*function)?.u32(*uses)?;
         }
         cbor::write_text(e, a.recipient().identity.as_ref().map(IdentityId::as_str))?;
-        cbor::write_text(e, a.recipient().terminal.as_ref().map(TerminalId::as_str))?;
+        match (&a.recipient().terminal, &a.recipient().key) {
+            (Some(id), _) => e.str(id.as_str())?,
+            (None, Some(key)) => e.bytes(key.public().as_bytes())?,
+            (None, None) => e.null()?,
+        };
         e.bool(a.pin)?;
         match a.signing {
             None => e.null()?,
@@ -160,13 +165,23 @@ fn read_restrictions(d: &mut Decoder<'_>) -> Read<Restrictions> {
             cbor::array(d, 2)?;
             Ok((d.u16()?, d.u32()?))
         })?,
-        recipient: Recipient {
-            identity: cbor::optional(d, |d| IdentityId::parse(d.str()?).map_err(unnamed))?,
-            terminal: cbor::optional(d, |d| TerminalId::parse(d.str()?).map_err(unnamed))?,
-        },
+        recipient: read_recipient(d)?,
         amended: None,
         approved_until: None,
     })
+}
+
+fn read_recipient(d: &mut Decoder<'_>) -> Read<Recipient> {
+    let mut recipient = Recipient {
+        identity: cbor::optional(d, |d| IdentityId::parse(d.str()?).map_err(unnamed))?,
+        ..Recipient::default()
+    };
+    match d.datatype()? {
+        Type::Null => d.null()?,
+        Type::Bytes => recipient.key = Some(cbor::read_key(d.bytes()?)?),
+        _ => recipient.terminal = Some(TerminalId::parse(d.str()?).map_err(unnamed)?),
+    }
+    Ok(recipient)
 }
 
 fn read_signing(d: &mut Decoder<'_>) -> Read<Signing> {

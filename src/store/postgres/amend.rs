@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ground::{AuthorizationRow, FirstIssue, Ground, NewBundle, Signed, Whole, Written};
-use super::issue::{check_form, may_command, may_have_keys, repeated, with_suspended};
+use super::issue::{check_form, may_command, may_have_keys, meets, repeated, with_suspended};
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{BundleId, VehicleId};
 use crate::store::amend::comes_suspended;
@@ -134,6 +134,7 @@ fn comes_as_it_should(ground: &Ground, amendment: &Amendment, again: &Reissue) -
     let suspended = with_suspended(ground, bundle, again.terminal.as_ref());
     (!again.changed || may_have_keys(ground, bundle))
         && suspended.is_some_and(|suspended| comes_suspended(bundle, &amendment.marks, suspended))
+        && meets(ground, again.relies_on.as_deref())
 }
 
 /// Suspends an identity, a vehicle or a terminal, or makes it active again.
@@ -187,7 +188,7 @@ pub(super) fn follow(ground: &mut Ground, following: &Following) -> Applied {
             .map(|row| row.status == words::ACTIVE),
     };
     let wanted = words::status(following.status) == words::ACTIVE;
-    if active != Some(wanted) {
+    if active != Some(wanted) || !meets(ground, following.relies_on.as_deref()) {
         return Applied::Stale;
     }
     let revision = count(ground);

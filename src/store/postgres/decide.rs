@@ -6,11 +6,13 @@ use std::collections::HashMap;
 use super::ground::{EpochRow, Ground, IdentityRow, TerminalRow, TokenRow, VehicleRow};
 use super::{amend, issue, rulings};
 use crate::domain::{
-    Epoch, EpochId, Fleet, FleetId, FunctionCode, Identity, IdentityId, Terminal, Token, TokenId,
-    UnixTime, Vehicle,
+    Epoch, EpochId, Fleet, FleetId, FunctionCode, Identity, IdentityId, Terminal, TerminalId,
+    Token, TokenId, UnixTime, Vehicle,
 };
 use crate::store::encoding::{column, words};
-use crate::store::{Applied, Erasure, Member, RecordedStep, StoreError, Write};
+use crate::store::{
+    Applied, Attestation, Erasure, Member, RecordedStep, Rotation, StoreError, Write,
+};
 
 /// Decides a write and notes what it changes.
 pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, StoreError> {
@@ -23,7 +25,16 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
         Write::Terminal(terminal) => put_terminal(ground, terminal),
         Write::New(member) => put_new(ground, member),
         Write::Erase(erasure) => erase(ground, erasure),
+        Write::Attest(attestation) => attest(ground, attestation),
         Write::NewToken(token) => new_token(ground, token),
+        Write::RotateToken(rotation) => rotate_token(ground, rotation),
+        Write::TokensUsed(used) => {
+            for (id, at) in &**used {
+                let known = ground.changes.tokens_used.entry(*id).or_insert(*at);
+                *known = (*known).max(*at);
+            }
+            Applied::Done
+        }
         Write::RevokeToken(fleet, token, at) => revoke_token(ground, *fleet, *token, *at),
         Write::Epoch(epoch) => put_epoch(ground, epoch),
         Write::TrustList(version, body) => {
@@ -183,7 +194,13 @@ fn put_identity(ground: &mut Ground, identity: &Identity) -> Applied {
         held: identity.hold.is_some(),
     };
     let before = ground.identities.insert(name.clone(), now);
-    if before.is_some_and(|before| before != now) {
+    let mut changed = before.is_some_and(|before| before != now);
+    if let Some(conditions) = ground.conditions.get_mut(&name) {
+        let now = (identity.hold, identity.licences.clone());
+        changed |= *conditions != now;
+        *conditions = now;
+    }
+    if changed {
         ground.changes.standings.insert(identity.fleet);
     }
     ground.changes.identities.insert(name, identity.clone());
@@ -237,6 +254,29 @@ fn erase(ground: &mut Ground, erasure: &Erasure) -> Applied {
     Applied::Done
 }
 
+/// A terminal that another vouches for.
+fn attest(ground: &mut Ground, attestation: &Attestation) -> Applied {
+    let Attestation { terminal, request } = attestation;
+    if let Some(answer) = issue::repeated(ground, &request.request) {
+        return answer;
+    }
+    let name = (terminal.fleet, terminal.id.clone());
+    let by = terminal.attested.as_ref().map(|it| it.by.clone());
+    let own = |by: &TerminalId| {
+        let by = ground.terminals.get(&(terminal.fleet, by.clone()));
+        by.is_some_and(|by| by.identity == terminal.identity)
+    };
+    if ground.terminals.contains_key(&name)
+        || !by.as_ref().is_some_and(own)
+        || !issue::may_command(ground, terminal.fleet, by.as_ref())
+    {
+        return Applied::Stale;
+    }
+    put_terminal(ground, terminal);
+    ground.keep(None, Some(request));
+    Applied::Done
+}
+
 fn new_token(ground: &mut Ground, token: &Token) -> Applied {
     if !ground.fleets.contains_key(&token.fleet) {
         return Applied::Stale;
@@ -251,6 +291,25 @@ fn new_token(ground: &mut Ground, token: &Token) -> Applied {
     ground.tokens.insert(token.id, row);
     ground.changes.tokens.push(token.clone());
     Applied::Done
+}
+
+/// A token in the place of another.
+fn rotate_token(ground: &mut Ground, rotation: &Rotation) -> Applied {
+    let Rotation {
+        before,
+        ends,
+        token,
+    } = rotation;
+    let known = ground.tokens.get(before);
+    if !known.is_some_and(|row| row.fleet == token.fleet && row.revoked_at.is_none()) {
+        return Applied::Stale;
+    }
+    let made = new_token(ground, token);
+    if made == Applied::Done {
+        let known = ground.changes.tokens_end.entry(*before).or_insert(*ends);
+        *known = (*known).min(*ends);
+    }
+    made
 }
 
 /// A token that has ended keeps the time of its first end.

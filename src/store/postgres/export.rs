@@ -88,7 +88,7 @@ fn query(kind: Kind) -> (&'static str, Read) {
             |row| of_the_book(row, load::identity),
         ),
         Kind::Terminals => (
-            "SELECT fleet, id, status, identity, key, since FROM terminals ORDER BY fleet, id",
+            "SELECT fleet, id, status, identity, key, since, attested_by, attested_at FROM terminals ORDER BY fleet, id",
             |row| of_the_book(row, load::terminal),
         ),
         Kind::Tokens => (load::TOKENS, |row| of_the_book(row, load::token)),

@@ -161,12 +161,12 @@ const TABLES: [(&str, &str, &str); 34] = [
     ),
     (
         "terminals",
-        "fleet id status identity key since",
+        "fleet id status identity key since attested_by attested_at",
         "DELETE FROM terminals",
     ),
     (
         "tokens",
-        "id fleet hash scopes created_at expires_at revoked_at",
+        "id fleet hash scopes created_at expires_at revoked_at used_at",
         "DELETE FROM tokens",
     ),
     (

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::standings::OfFleet;
 use crate::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FunctionCode, Held,
-    Identity, IdentityId, Mark, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
+    Hold, Identity, IdentityId, Licence, Mark, Terminal, TerminalId, Token, TokenId, UnixTime,
+    Vehicle, VehicleId,
 };
 use crate::store::encoding::rulings::name as brake_name;
 use crate::store::{
@@ -40,6 +41,8 @@ pub(super) struct Ground {
     /// How those of others stand.
     pub(super) vehicles: HashMap<(FleetId, VehicleId), VehicleRow>,
     pub(super) identities: HashMap<(FleetId, IdentityId), IdentityRow>,
+    /// Hold and licences of identities, where they are relied on or changed.
+    pub(super) conditions: HashMap<(FleetId, IdentityId), Conditions>,
     pub(super) terminals: HashMap<(FleetId, TerminalId), TerminalRow>,
     pub(super) tokens: HashMap<TokenId, TokenRow>,
     pub(super) epochs: HashMap<EpochId, EpochRow>,
@@ -80,6 +83,9 @@ pub(super) struct IdentityRow {
     pub(super) active: bool,
     pub(super) held: bool,
 }
+
+/// Why an identity is held, where it is, and its licences.
+pub(super) type Conditions = (Option<Hold>, Vec<Licence>);
 
 /// What of a fleet's rulings stands.
 #[derive(Default)]
@@ -177,6 +183,10 @@ pub(super) struct Changes {
     pub(super) terminals_stand: BTreeSet<(FleetId, TerminalId)>,
     pub(super) tokens: Vec<Token>,
     pub(super) tokens_revoked: BTreeSet<TokenId>,
+    /// Tokens that end at a time, at the latest.
+    pub(super) tokens_end: BTreeMap<TokenId, UnixTime>,
+    /// When tokens were used.
+    pub(super) tokens_used: BTreeMap<TokenId, UnixTime>,
     pub(super) epochs: BTreeMap<EpochId, Epoch>,
     pub(super) trust: Vec<(i64, Arc<[u8]>)>,
     pub(super) records: Vec<(i64, Arc<str>)>,
@@ -300,6 +310,8 @@ impl Ground {
                 && c.terminals.is_empty()
                 && c.tokens.is_empty()
                 && c.tokens_revoked.is_empty()
+                && c.tokens_end.is_empty()
+                && c.tokens_used.is_empty()
                 && c.epochs.is_empty()
                 && c.trust.is_empty()
                 && c.records.is_empty()

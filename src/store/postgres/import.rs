@@ -139,9 +139,10 @@ impl<'a> Writing<'a> {
         if !terminals.is_empty() {
             let rows = &terminals;
             self.put(
-                "INSERT INTO terminals (fleet, id, status, identity, key, since)
+                "INSERT INTO terminals (fleet, id, status, identity, key, since, attested_by,
+                 attested_at)
                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[],
-                 $5::bytea[], $6::bigint[])",
+                 $5::bytea[], $6::bigint[], $7::text[], $8::bigint[])",
                 vec![
                     each(rows, |it| uuid(&it.fleet.0)),
                     each(rows, |it| it.id.as_str()),
@@ -149,6 +150,10 @@ impl<'a> Writing<'a> {
                     each(rows, |it| it.identity.as_str()),
                     each(rows, |it| it.key.public().as_bytes().to_vec()),
                     try_each(rows, |it| column(it.since))?,
+                    each(rows, |it| it.attested.as_ref().map(|it| it.by.as_str())),
+                    try_each(rows, |it| {
+                        it.attested.as_ref().map(|it| column(it.at)).transpose()
+                    })?,
                 ],
             );
         }
@@ -161,9 +166,10 @@ impl<'a> Writing<'a> {
             let rows = &tokens;
             let time = |at: Option<UnixTime>| at.map(column).transpose();
             self.put(
-                "INSERT INTO tokens (id, fleet, hash, scopes, created_at, expires_at, revoked_at)
+                "INSERT INTO tokens (id, fleet, hash, scopes, created_at, expires_at, revoked_at,
+                 used_at)
                  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bigint[],
-                 $5::bigint[], $6::bigint[], $7::bigint[])",
+                 $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])",
                 vec![
                     each(rows, |it| uuid(&it.id.0)),
                     each(rows, |it| uuid(&it.fleet.0)),
@@ -172,6 +178,7 @@ impl<'a> Writing<'a> {
                     try_each(rows, |it| column(it.created_at))?,
                     try_each(rows, |it| time(it.expires_at))?,
                     try_each(rows, |it| time(it.revoked_at))?,
+                    try_each(rows, |it| time(it.used_at))?,
                 ],
             );
         }

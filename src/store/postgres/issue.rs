@@ -8,7 +8,7 @@ use super::ground::{
 };
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Author, Authorization, AuthorizationId, Bundle, FleetId, Reason, Reasons, TerminalId,
+    Author, Authorization, AuthorizationId, Bundle, FleetId, Identity, Reason, Reasons, TerminalId,
 };
 use crate::store::encoding::words;
 use crate::store::{
@@ -24,6 +24,10 @@ pub(super) fn authorize(
     let id = authorization.id;
     if let Some(answer) = new.request.as_ref().and_then(|it| repeated(ground, it)) {
         return Ok(answer);
+    }
+    let answers = new.answers.as_ref();
+    if answers.is_some_and(|it| repeated(ground, &it.request).is_some()) {
+        return Ok(Applied::Spent);
     }
     if !may_be_authorized(ground, authorization) {
         return Ok(Applied::Stale);
@@ -57,6 +61,7 @@ pub(super) fn authorize(
             outcome: None,
         });
     }
+    ground.keep(Some(id), answers);
     if let Some(command) = &new.command {
         let command = (id, authorization.version, command.clone());
         ground.changes.commands.push(command);
@@ -144,6 +149,9 @@ pub(super) fn redeem(
     {
         return Ok(Applied::Stale);
     }
+    if !meets(ground, redemption.relies_on.as_deref()) {
+        return Ok(Applied::Stale);
+    }
     if ground.bundles.contains_key(&bundle.id) {
         return Ok(Applied::Conflict);
     }
@@ -217,6 +225,14 @@ fn stands(ground: &Ground, bundle: &Bundle, terminal: Option<&TerminalId>) -> bo
 pub(super) fn may_have_keys(ground: &Ground, bundle: &Bundle) -> bool {
     let identity = ground.identity(bundle.fleet, &bundle.identity);
     identity.is_some_and(|row| !row.held) && !ground.is_frozen(bundle.fleet, &bundle.vehicle)
+}
+
+/// Whether hold and licences of an identity are those that something was decided on.
+pub(super) fn meets(ground: &Ground, relies_on: Option<&Identity>) -> bool {
+    relies_on.is_none_or(|it| {
+        let found = ground.conditions.get(&(it.fleet, it.id.clone()));
+        found.is_some_and(|(hold, licences)| *hold == it.hold && *licences == it.licences)
+    })
 }
 
 /// The same where vehicle or identity may be suspended, and new keys withheld; and which of them are

@@ -15,9 +15,9 @@ use super::rows::{bytes, get, id, name, named, number, small, text, time};
 use super::rulings;
 use super::session::Session;
 use crate::domain::{
-    Author, Authorization, Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity,
-    IdentityId, KeyChange, Mark, Reason, Reasons, Restore, Scopes, ShardId, Terminal, TerminalId,
-    Token, TokenId, Vehicle, VehicleId, Window,
+    Attested, Author, Authorization, Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings,
+    Identity, IdentityId, KeyChange, Mark, Reason, Reasons, Restore, Scopes, ShardId, Terminal,
+    TerminalId, Token, TokenId, Vehicle, VehicleId, Window,
 };
 use crate::store::encoding::{cbor, corrupt, registry, words};
 use crate::store::{Contact, Listed, Row, Sent, SignedList, StoreError};
@@ -91,8 +91,7 @@ pub(super) const FUNCTIONS: &str = "SELECT fleet, code, name FROM functions ORDE
 
 pub(super) const RESTORES: &str = "SELECT number, at, trust_next FROM restores ORDER BY number";
 
-pub(super) const TOKENS: &str =
-    "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at FROM tokens ORDER BY id";
+pub(super) const TOKENS: &str = "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at, used_at FROM tokens ORDER BY id";
 
 /// What is read, in the order it is handed on.
 const TABLES: [Table; 17] = [
@@ -108,7 +107,7 @@ const TABLES: [Table; 17] = [
         identity,
     ),
     (
-        "SELECT fleet, id, status, identity, key, since FROM terminals",
+        "SELECT fleet, id, status, identity, key, since, attested_by, attested_at FROM terminals",
         terminal,
     ),
     (TOKENS, token),
@@ -123,7 +122,7 @@ const TABLES: [Table; 17] = [
     (
         // One for each reason.
         "SELECT s.tag, s.shard, s.place, s.status, s.ends, k.reason FROM statuses s
-         LEFT JOIN (VALUES (1), (2), (4), (8)) k (reason)
+         LEFT JOIN (VALUES (1), (2), (4), (8), (16)) k (reason)
          ON s.status = 2 AND s.reasons & k.reason <> 0
          ORDER BY s.tag, s.shard, s.place, k.reason",
         status,
@@ -285,6 +284,14 @@ pub(super) fn terminal(row: &SqlRow, names: &mut Names) -> Result<Row, StoreErro
         key: public_key(get(row, 4)?)?,
         status: words::read_status(get(row, 2)?)?,
         since: number(row, 5)?,
+        attested: match (get::<Option<&str>>(row, 6)?, time(row, 7)?) {
+            (Some(by), Some(at)) => Some(Box::new(Attested {
+                by: named(TerminalId::parse(by))?,
+                at,
+            })),
+            (None, None) => None,
+            _ => return Err(corrupt("a terminal vouched for by nobody")),
+        },
     }))
 }
 
@@ -297,6 +304,7 @@ pub(super) fn token(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
         created_at: number(row, 4)?,
         expires_at: time(row, 5)?,
         revoked_at: time(row, 6)?,
+        used_at: time(row, 7)?,
     }))
 }
 

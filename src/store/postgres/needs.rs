@@ -6,8 +6,8 @@ use super::ground::OrderPlace;
 use super::standings::Standings;
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
-    Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Mark, TerminalId, TokenId,
-    VehicleId,
+    Author, AuthorizationId, BundleId, EpochId, FleetId, Identity, IdentityId, Mark, TerminalId,
+    TokenId, VehicleId,
 };
 use crate::store::{
     AmendRequest, Amendment, Member, NewAuthorization, Redemption, Reset, SignedBundle, Suspension,
@@ -27,6 +27,8 @@ pub(super) struct Needs {
     pub(super) functions: BTreeSet<FleetId>,
     pub(super) vehicles: BTreeSet<(FleetId, VehicleId)>,
     pub(super) identities: BTreeSet<(FleetId, IdentityId)>,
+    /// Identities whose hold and licences are relied on, or changed.
+    pub(super) conditions: BTreeSet<(FleetId, IdentityId)>,
     pub(super) terminals: BTreeSet<(FleetId, TerminalId)>,
     pub(super) tokens: BTreeSet<TokenId>,
     /// Epochs to hold shared.
@@ -116,10 +118,19 @@ impl Needs {
                 self.fleets_alone.insert(identity.fleet);
                 self.identities
                     .insert((identity.fleet, identity.id.clone()));
+                self.relied(Some(identity));
             }
             Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
                 self.fleets_alone.insert(terminal.fleet);
                 self.terminals.insert((terminal.fleet, terminal.id.clone()));
+            }
+            Write::Attest(attestation) => {
+                let terminal = &attestation.terminal;
+                self.fleets_alone.insert(terminal.fleet);
+                self.terminals.insert((terminal.fleet, terminal.id.clone()));
+                let by = terminal.attested.as_ref().map(|it| &it.by);
+                self.commander(terminal.fleet, by);
+                self.request(Some(&attestation.request));
             }
             Write::Erase(erasure) => {
                 self.fleets_alone.insert(erasure.fleet);
@@ -129,6 +140,12 @@ impl Needs {
                 self.fleets.insert(token.fleet);
                 self.tokens.insert(token.id);
             }
+            Write::RotateToken(rotation) => {
+                self.fleets.insert(rotation.token.fleet);
+                self.tokens.insert(rotation.before);
+                self.tokens.insert(rotation.token.id);
+            }
+            Write::TokensUsed(used) => self.tokens.extend(used.iter().map(|(id, _)| *id)),
             Write::RevokeToken(_, token, _) => drop(self.tokens.insert(*token)),
             Write::Epoch(_) | Write::TrustList(..) | Write::Step(_) => self.steps = true,
             Write::Authorize(new) => self.authorization(new),
@@ -144,6 +161,7 @@ impl Needs {
                 self.amendments = true;
                 self.fleets.insert(following.fleet);
                 self.followed(following.fleet, &following.of);
+                self.relied(following.relies_on.as_deref());
                 self.marks(&following.marks);
             }
             Write::Renew(renewal) => {
@@ -189,6 +207,7 @@ impl Needs {
         }
         self.authorizations.insert(authorization.id);
         self.scopes.extend(new.request.map(|request| request.scope));
+        self.request(new.answers.as_ref());
     }
 
     fn redemption(&mut self, redemption: &Redemption) {
@@ -198,6 +217,7 @@ impl Needs {
         if !self.trusting {
             self.claimed.insert(bundle.id);
         }
+        self.relied(redemption.relies_on.as_deref());
         match &redemption.order {
             None => drop(self.authorizations.insert(bundle.authorization)),
             Some(_) if self.trusting => {}
@@ -231,6 +251,7 @@ impl Needs {
         if let Some(again) = &amendment.reissue {
             self.signed(&again.signed, again.terminal.as_ref());
             self.braked.insert(authorization.fleet);
+            self.relied(again.relies_on.as_deref());
         }
         self.command(authorization.fleet, amendment.by.as_ref());
         self.request(amendment.request.as_ref());
@@ -252,6 +273,11 @@ impl Needs {
             Followed::Identity(id) => drop(self.identities.insert((fleet, id.clone()))),
             Followed::Vehicle(id) => drop(self.vehicles.insert((fleet, id.clone()))),
         }
+    }
+
+    fn relied(&mut self, identity: Option<&Identity>) {
+        let place = |it: &Identity| (it.fleet, it.id.clone());
+        self.conditions.extend(identity.map(place));
     }
 
     fn marks(&mut self, marks: &[Mark]) {

@@ -217,7 +217,7 @@ impl<'a> Reading<'a> {
         let (fleets, terminals) = names(&touched.terminals, TerminalId::as_str);
         self.each(
             !fleets.is_empty(),
-            "SELECT t.fleet, t.id, t.status, t.identity, t.key, t.since
+            "SELECT t.fleet, t.id, t.status, t.identity, t.key, t.since, t.attested_by, t.attested_at
              FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
              JOIN terminals t ON t.fleet = k.fleet AND t.id = k.id",
             values![fleets, terminals],
@@ -226,7 +226,7 @@ impl<'a> Reading<'a> {
         let tokens = &touched.tokens;
         self.each(
             !tokens.is_empty(),
-            "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at FROM tokens
+            "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at, used_at FROM tokens
              WHERE id = ANY($1)",
             values![uuids(tokens.iter().map(|id| &id.0))],
             load::token,

@@ -313,6 +313,7 @@ fn ordered(row: &Row) -> Result<Authorization, StoreError> {
                 terminal: terminal
                     .map(|terminal| named(TerminalId::parse(terminal)))
                     .transpose()?,
+                key: None,
             },
             amended: None,
             approved_until: None,

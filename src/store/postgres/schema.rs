@@ -8,10 +8,11 @@ use crate::store::StoreError;
 
 /// Each makes the next version of the one before, from 0, where there is nothing. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("schema_v1.sql"),
     include_str!("schema_v2_standing.sql"),
     include_str!("schema_v3_context.sql"),
+    include_str!("schema_v4_asking.sql"),
 ];
 
 /// The version this program works with.

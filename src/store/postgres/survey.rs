@@ -12,7 +12,9 @@ use super::ground::{Ground, TokenRow};
 use super::needs::Needs;
 use super::rows::{bytes, id, name, names, number, small, text, uuids};
 use super::session::{Ask, Value, values};
-use super::surveyed::{authorization, bundle, epoch, fleet, held, identity_row, terminal, vehicle};
+use super::surveyed::{
+    authorization, bundle, conditions, epoch, fleet, held, identity_row, terminal, vehicle,
+};
 use super::turn::{BEGIN_IMPATIENT, PATIENT_AGAIN};
 use crate::domain::{
     AuthorizationId, BundleId, EpochId, FleetId, IdentityId, TerminalId, TokenId, VehicleId,
@@ -285,6 +287,15 @@ impl<'a> Survey<'a> {
                 ground.identities.insert(place, of);
                 Ok(())
             },
+        );
+        let (fleets, identities) = names(&needs.conditions, IdentityId::as_str);
+        self.ask(
+            !fleets.is_empty(),
+            "SELECT i.fleet, i.id, i.hold, i.licences
+             FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
+             JOIN identities i ON i.fleet = k.fleet AND i.id = k.id",
+            values![fleets, identities],
+            conditions,
         );
         let (fleets, terminals) = names(&needs.terminals, TerminalId::as_str);
         self.ask(

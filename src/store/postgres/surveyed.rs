@@ -14,7 +14,7 @@ use crate::domain::{
     VehicleId,
 };
 use crate::store::StoreError;
-use crate::store::encoding::{corrupt, words};
+use crate::store::encoding::{corrupt, registry, words};
 
 /// What was done to a key, from the columns `status` and `reasons`, in this order.
 pub(super) fn held(row: &Row, column: usize) -> Result<Held, StoreError> {
@@ -84,6 +84,16 @@ pub(super) fn identity_row(row: &Row, status: i64, hold: usize) -> Result<Identi
         active: status == words::ACTIVE,
         held: hold.is_some(),
     })
+}
+
+/// Hold and licences of an identity.
+pub(super) fn conditions(ground: &mut Ground, row: &Row) -> Result<(), StoreError> {
+    let place = (FleetId(id(row, 0)?), name(row, 1, IdentityId::parse)?);
+    let hold: Option<i64> = super::rows::get(row, 2)?;
+    let hold = hold.map(words::read_hold).transpose()?;
+    let licences = registry::read_licences(super::rows::get(row, 3)?)?;
+    ground.conditions.insert(place, (hold, licences));
+    Ok(())
 }
 
 /// A terminal, with the identity it belongs to.

@@ -72,8 +72,12 @@ impl Touched {
         self.identities
             .extend(renamed.map(|((fleet, _), becomes)| (*fleet, becomes.clone())));
         self.terminals.extend(changes.terminals.keys().cloned());
+        self.terminals
+            .extend(changes.terminals_stand.iter().cloned());
         self.tokens.extend(changes.tokens.iter().map(|it| it.id));
         self.tokens.extend(&changes.tokens_revoked);
+        self.tokens.extend(changes.tokens_end.keys());
+        self.tokens.extend(changes.tokens_used.keys());
         let written = ground.authorizations.iter();
         let written = written.filter(|(_, row)| !matches!(row.written, Written::No));
         self.authorizations.extend(written.map(|(id, _)| *id));

@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::contexts::Contexts;
-use super::ground::Ground;
+use super::ground::{Changes, Ground};
 use super::session::{Ask, Value};
 use crate::store::StoreError;
 use crate::store::encoding::{column, words};
@@ -138,9 +138,10 @@ impl<'a> Writing<'a> {
             // One that ended within its own transaction has its end here already.
             let end = |id| ground.tokens.get(id).and_then(|row| row.revoked_at);
             self.put(
-                "INSERT INTO tokens (id, fleet, hash, scopes, created_at, expires_at, revoked_at)
+                "INSERT INTO tokens (id, fleet, hash, scopes, created_at, expires_at, revoked_at,
+                 used_at)
                  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bigint[],
-                 $5::bigint[], $6::bigint[], $7::bigint[])",
+                 $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])",
                 vec![
                     each(rows, |it| uuid(&it.id.0)),
                     each(rows, |it| uuid(&it.fleet.0)),
@@ -149,6 +150,7 @@ impl<'a> Writing<'a> {
                     try_each(rows, |it| column(it.created_at))?,
                     try_each(rows, |it| time(it.expires_at))?,
                     try_each(rows, |it| time(end(&it.id)))?,
+                    try_each(rows, |it| time(it.used_at))?,
                 ],
             );
         }
@@ -165,6 +167,7 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
+        self.tokens(changes)?;
         self.epochs(ground)?;
         if !changes.trust.is_empty() {
             self.put(
@@ -182,6 +185,33 @@ impl<'a> Writing<'a> {
                 vec![
                     each(&changes.records, |(number, _)| *number),
                     each(&changes.records, |(_, jws)| &**jws),
+                ],
+            );
+        }
+        Ok(())
+    }
+
+    /// Tokens that end, and when they were used.
+    fn tokens(&mut self, changes: &'a Changes) -> Result<(), StoreError> {
+        if !changes.tokens_end.is_empty() {
+            let rows = &changes.tokens_end;
+            self.put(
+                "UPDATE tokens t SET expires_at = least(coalesce(t.expires_at, k.at), k.at)
+                 FROM unnest($1::uuid[], $2::bigint[]) k (id, at) WHERE t.id = k.id",
+                vec![
+                    each(rows, |(id, _)| uuid(&id.0)),
+                    try_each(rows, |(_, at)| column(*at))?,
+                ],
+            );
+        }
+        if !changes.tokens_used.is_empty() {
+            let rows = &changes.tokens_used;
+            self.put(
+                "UPDATE tokens t SET used_at = greatest(coalesce(t.used_at, 0), k.at)
+                 FROM unnest($1::uuid[], $2::bigint[]) k (id, at) WHERE t.id = k.id",
+                vec![
+                    each(rows, |(id, _)| uuid(&id.0)),
+                    try_each(rows, |(_, at)| column(*at))?,
                 ],
             );
         }

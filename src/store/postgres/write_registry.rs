@@ -142,18 +142,26 @@ impl<'a> Writing<'a> {
         if !changes.terminals.is_empty() {
             let rows = changes.terminals.values();
             self.put(
-                "INSERT INTO terminals (fleet, id, status, identity, key, since)
+                "INSERT INTO terminals (fleet, id, status, identity, key, since, attested_by,
+                 attested_at)
                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[],
-                 $5::bytea[], $6::bigint[])
+                 $5::bytea[], $6::bigint[], $7::text[], $8::bigint[])
                  ON CONFLICT (fleet, id) DO UPDATE SET identity = excluded.identity,
-                 key = excluded.key, since = excluded.since",
+                 key = excluded.key, since = excluded.since,
+                 attested_by = excluded.attested_by, attested_at = excluded.attested_at",
                 vec![
                     each(rows.clone(), |it| uuid(&it.fleet.0)),
                     each(rows.clone(), |it| it.id.as_str()),
                     each(rows.clone(), |it| words::status(it.status)),
                     each(rows.clone(), |it| it.identity.as_str()),
                     each(rows.clone(), |it| key_column(&it.key)),
-                    try_each(rows, |it| column(it.since))?,
+                    try_each(rows.clone(), |it| column(it.since))?,
+                    each(rows.clone(), |it| {
+                        it.attested.as_ref().map(|it| it.by.as_str())
+                    }),
+                    try_each(rows, |it| {
+                        it.attested.as_ref().map(|it| column(it.at)).transpose()
+                    })?,
                 ],
             );
         }

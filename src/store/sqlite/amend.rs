@@ -12,7 +12,7 @@ use super::redeem::{encode, raise_status_next};
 use super::registry::fleet_number;
 use super::standings::Numbers;
 use super::writer::Transaction;
-use super::{authorization_body, authorize, registry, statuses, words};
+use super::{authorization_body, authorize, registry, statuses, suspend, words};
 use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId, TerminalId};
 use crate::store::amend::comes_suspended;
 use crate::store::{AmendRequest, Amendment, Applied, Reset, StoreError};
@@ -190,7 +190,9 @@ fn check(
             let new = &again.signed.bundle;
             match transaction.standings.with_suspended(connection, again)? {
                 Some((numbers, suspended))
-                    if first.id == new.id && comes_suspended(new, &amendment.marks, suspended) =>
+                    if first.id == new.id
+                        && comes_suspended(new, &amendment.marks, suspended)
+                        && suspend::meets(connection, again.relies_on.as_deref())? =>
                 {
                     Some((numbers, first.basis))
                 }

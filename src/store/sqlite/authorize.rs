@@ -20,6 +20,11 @@ pub(super) fn authorize(
     {
         return Ok(answer);
     }
+    if let Some(answers) = &new.answers
+        && repeated(connection, &answers.request)?.is_some()
+    {
+        return Ok(Applied::Spent);
+    }
     let Some((fleet, vehicle)) = standing(connection, &new.authorization)? else {
         return Ok(Applied::Stale);
     };
@@ -32,6 +37,7 @@ pub(super) fn authorize(
             .prepare_cached("INSERT INTO requests (scope, authorization) VALUES (?1, ?2)")?
             .execute(params![scope_column(&request.scope), id.bytes()])?;
     }
+    amend::keep(connection, Some(&id), new.answers.as_ref())?;
     if let Some(command) = &new.command {
         connection
             .prepare_cached(

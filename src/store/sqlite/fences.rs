@@ -50,12 +50,12 @@ const TABLES: [(&str, &str, Holds); 33] = [
     ),
     (
         "terminals",
-        "fleet id status identity key since",
+        "fleet id status identity key since attested_by attested_at",
         Holds::Entries(Kind::Terminals),
     ),
     (
         "tokens",
-        "id fleet hash scopes created_at expires_at revoked_at",
+        "id fleet hash scopes created_at expires_at revoked_at used_at",
         Holds::Entries(Kind::Tokens),
     ),
     (

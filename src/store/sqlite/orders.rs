@@ -157,7 +157,11 @@ fn authorization(
             max_uses: uses
                 .filter_map(|(subject, key)| Some((subject.function, key.max_uses?)))
                 .collect(),
-            recipient: Recipient { identity, terminal },
+            recipient: Recipient {
+                identity,
+                terminal,
+                key: None,
+            },
             amended: None,
             approved_until: None,
         }

@@ -6,8 +6,8 @@ use super::bundle_body::{Basis, Fields};
 use super::error::column;
 use super::packs::{Item, span};
 use super::standings::Numbers;
-use super::words;
 use super::writer::Transaction;
+use super::{suspend, words};
 use crate::store::{Applied, Order, Proof, Redemption, SignedBundle, StoreError};
 
 /// Asks the conditions, then notes the bundle: it is written with the others of its transaction.
@@ -31,6 +31,9 @@ pub(super) fn redeem(
     else {
         return Ok(Applied::Stale);
     };
+    if !suspend::meets(connection, redemption.relies_on.as_deref())? {
+        return Ok(Applied::Stale);
+    }
     let pending = &mut transaction.pending;
     if transaction.packs.taken(connection, pending, &bundle.id)? {
         let stands = redemption.order.is_some() || is_open(connection, redemption)?;

@@ -4,11 +4,11 @@ use fob_verify::HolderKey;
 use rusqlite::{Connection, OptionalExtension, Params, ToSql, params};
 
 use super::error::column;
-use super::words;
+use super::{amend, words};
 use crate::domain::{
     Epoch, Fleet, FleetId, FunctionCode, Identity, Terminal, Token, TokenId, UnixTime, Vehicle,
 };
-use crate::store::{Applied, Member, StoreError, encoding};
+use crate::store::{Applied, Attestation, Member, Rotation, StoreError, encoding};
 
 pub(super) fn setting(
     connection: &Connection,
@@ -187,33 +187,75 @@ pub(super) fn terminal(
     let Some(fleet) = fleet_number(connection, &terminal.fleet)? else {
         return Ok(Applied::Stale);
     };
-    let sql = "INSERT INTO terminals (fleet, id, status, identity, key, since)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    let sql = "INSERT INTO terminals (fleet, id, status, identity, key, since, attested_by,
+               attested_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                ON CONFLICT (fleet, id) DO UPDATE SET identity = excluded.identity,
-               key = excluded.key, since = excluded.since";
-    let (id, identity) = (terminal.id.as_str(), terminal.identity.as_str());
-    let status = words::status(terminal.status);
+               key = excluded.key, since = excluded.since, attested_by = excluded.attested_by,
+               attested_at = excluded.attested_at";
+    let attested = terminal.attested.as_deref();
     changed(
         connection,
         sql,
         params![
             fleet,
-            id,
-            status,
-            identity,
+            terminal.id.as_str(),
+            words::status(terminal.status),
+            terminal.identity.as_str(),
             key_column(&terminal.key),
             column(terminal.since)?,
+            attested.map(|it| it.by.as_str()),
+            attested.map(|it| column(it.at)).transpose()?,
         ],
     )?;
     Ok(Applied::Done)
+}
+
+/// A terminal that another vouches for.
+pub(super) fn attest(
+    connection: &Connection,
+    attestation: &Attestation,
+) -> Result<Applied, StoreError> {
+    let Attestation { terminal, request } = attestation;
+    if let Some(answer) = amend::answer_again(connection, Some(request))? {
+        return Ok(answer);
+    }
+    let Some(attested) = terminal.attested.as_deref() else {
+        return Ok(Applied::Stale);
+    };
+    let sql = "INSERT INTO terminals (fleet, id, status, identity, key, attested_by, attested_at)
+               SELECT f.number, ?2, ?3, ?4, ?5, ?6, ?7 FROM fleets f
+               CROSS JOIN terminals t ON t.fleet = f.number AND t.id = ?6
+               CROSS JOIN identities i ON i.fleet = t.fleet AND i.id = t.identity
+               WHERE f.id = ?1 AND t.status = ?8 AND i.status = ?8 AND t.identity = ?4
+               ON CONFLICT DO NOTHING";
+    let done = changed(
+        connection,
+        sql,
+        params![
+            terminal.fleet.bytes(),
+            terminal.id.as_str(),
+            words::status(terminal.status),
+            terminal.identity.as_str(),
+            key_column(&terminal.key),
+            attested.by.as_str(),
+            column(attested.at)?,
+            words::ACTIVE,
+        ],
+    )?;
+    if done {
+        amend::keep(connection, None, Some(request))?;
+    }
+    Ok(done_or(Applied::Stale, done))
 }
 
 pub(super) fn new_token(connection: &Connection, token: &Token) -> Result<Applied, StoreError> {
     let Some(fleet) = fleet_number(connection, &token.fleet)? else {
         return Ok(Applied::Stale);
     };
-    let sql = "INSERT INTO tokens (id, fleet, hash, scopes, created_at, expires_at, revoked_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO tokens
+               (id, fleet, hash, scopes, created_at, expires_at, revoked_at, used_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
     let done = changed(
         connection,
         sql,
@@ -225,9 +267,46 @@ pub(super) fn new_token(connection: &Connection, token: &Token) -> Result<Applie
             column(token.created_at)?,
             token.expires_at.map(column).transpose()?,
             token.revoked_at.map(column).transpose()?,
+            token.used_at.map(column).transpose()?,
         ],
     )?;
     Ok(done_or(Applied::Conflict, done))
+}
+
+/// A token in the place of another.
+pub(super) fn rotate_token(
+    connection: &Connection,
+    rotation: &Rotation,
+) -> Result<Applied, StoreError> {
+    let Rotation {
+        before,
+        ends,
+        token,
+    } = rotation;
+    let stands = "SELECT 1 FROM tokens t CROSS JOIN fleets f ON f.number = t.fleet
+                  WHERE t.id = ?1 AND f.id = ?2 AND t.revoked_at IS NULL";
+    let found = params![before.bytes(), token.fleet.bytes()];
+    if !exists(connection, stands, found)? {
+        return Ok(Applied::Stale);
+    }
+    let made = new_token(connection, token)?;
+    if made == Applied::Done {
+        let sql = "UPDATE tokens SET expires_at = min(coalesce(expires_at, ?2), ?2) WHERE id = ?1";
+        changed(connection, sql, params![before.bytes(), column(*ends)?])?;
+    }
+    Ok(made)
+}
+
+/// When tokens were used last.
+pub(super) fn tokens_used(
+    connection: &Connection,
+    used: &[(TokenId, UnixTime)],
+) -> Result<Applied, StoreError> {
+    let sql = "UPDATE tokens SET used_at = max(coalesce(used_at, 0), ?2) WHERE id = ?1";
+    for (id, at) in used {
+        changed(connection, sql, params![id.bytes(), column(*at)?])?;
+    }
+    Ok(Applied::Done)
 }
 
 /// A token that has ended keeps the time of its first end.

@@ -6,8 +6,8 @@ use super::error::{corrupt, number};
 use super::load::{Names, blob, named, rows, text};
 use super::{cbor, words};
 use crate::domain::{
-    Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, Scopes,
-    Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId, Window,
+    Attested, Epoch, EpochId, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId,
+    Scopes, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId, Window,
 };
 use crate::store::{Row, StoreError, encoding};
 
@@ -127,7 +127,8 @@ pub(super) fn terminals(
     names: &mut Names,
     each: Each<'_>,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT fleet, id, status, identity, key, since FROM terminals ORDER BY fleet, id";
+    let sql = "SELECT fleet, id, status, identity, key, since, attested_by, attested_at
+               FROM terminals ORDER BY fleet, id";
     rows(connection, sql, [], |row| {
         let id = named(TerminalId::parse(text(row, 1)?))?;
         names.terminals.insert(id.clone());
@@ -138,9 +139,23 @@ pub(super) fn terminals(
             key: public_key(blob(row, 4)?)?,
             status: words::read_status(row.get(2)?)?,
             since: number(row.get(5)?)?,
+            attested: attested(row)?,
         }));
         Ok(())
     })
+}
+
+fn attested(row: &SqlRow<'_>) -> Result<Option<Box<Attested>>, StoreError> {
+    let by: Option<String> = row.get(5)?;
+    let at: Option<i64> = row.get(6)?;
+    match (by, at) {
+        (Some(by), Some(at)) => Ok(Some(Box::new(Attested {
+            by: named(TerminalId::parse(&by))?,
+            at: number(at)?,
+        }))),
+        (None, None) => Ok(None),
+        _ => Err(corrupt("a terminal vouched for by nobody")),
+    }
 }
 
 pub(super) fn tokens(
@@ -148,7 +163,7 @@ pub(super) fn tokens(
     names: &Names,
     each: Each<'_>,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at
+    let sql = "SELECT id, fleet, hash, scopes, created_at, expires_at, revoked_at, used_at
                FROM tokens ORDER BY id";
     rows(connection, sql, [], |row| {
         each(Row::Token(Token {
@@ -159,6 +174,7 @@ pub(super) fn tokens(
             created_at: number(row.get(4)?)?,
             expires_at: time(row, 5)?,
             revoked_at: time(row, 6)?,
+            used_at: time(row, 7)?,
         }));
         Ok(())
     })

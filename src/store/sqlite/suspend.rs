@@ -7,8 +7,9 @@ use super::amend::{answer_again, count, keep, may_command};
 use super::registry::fleet_number;
 use super::writer::Transaction;
 use super::{statuses, words};
+use crate::domain::Identity;
 use crate::domain::change::{Followed, Registered};
-use crate::store::{Applied, Following, StoreError, Suspension};
+use crate::store::{Applied, Following, StoreError, Suspension, encoding};
 
 /// Suspends an identity, a vehicle or a terminal, or makes it active again.
 pub(super) fn suspend(
@@ -54,6 +55,27 @@ pub(super) fn suspend(
     Ok(Applied::Done)
 }
 
+/// Whether hold and licences of an identity are those that something was decided on.
+pub(super) fn meets(
+    connection: &Connection,
+    relies_on: Option<&Identity>,
+) -> Result<bool, StoreError> {
+    let Some(identity) = relies_on else {
+        return Ok(true);
+    };
+    Ok(connection
+        .prepare_cached(
+            "SELECT 1 FROM fleets f CROSS JOIN identities i ON i.fleet = f.number
+             WHERE f.id = ?1 AND i.id = ?2 AND i.hold IS ?3 AND i.licences = ?4",
+        )?
+        .exists(params![
+            identity.fleet.bytes(),
+            identity.id.as_str(),
+            identity.hold.map(words::hold),
+            encoding::registry::licences(&identity.licences)?,
+        ])?)
+}
+
 /// Marks keys that follow an identity or a vehicle, if that stands so.
 pub(super) fn follow(
     connection: &Connection,
@@ -77,6 +99,9 @@ pub(super) fn follow(
         .prepare_cached(sql)?
         .exists(params![fleet, id, status])?;
     if !stands {
+        return Ok(Applied::Stale);
+    }
+    if !meets(connection, following.relies_on.as_deref())? {
         return Ok(Applied::Stale);
     }
     let revision = count(connection)?;

@@ -278,7 +278,15 @@ impl Transaction<'_> {
                 registry::terminal(connection, terminal)
             }
             Write::Erase(erasure) => erase::erase(self, erasure),
+            Write::Attest(attestation) => {
+                let terminal = &attestation.terminal;
+                self.standings
+                    .forget_terminal(&terminal.fleet, &terminal.id);
+                registry::attest(connection, attestation)
+            }
             Write::NewToken(token) => registry::new_token(connection, token),
+            Write::RotateToken(rotation) => registry::rotate_token(connection, rotation),
+            Write::TokensUsed(used) => registry::tokens_used(connection, used),
             Write::RevokeToken(fleet, token, at) => {
                 registry::revoke_token(connection, fleet, token, *at)
             }

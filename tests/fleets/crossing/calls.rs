@@ -154,6 +154,11 @@ pub(super) fn calls(operation: &str, names: &Names, jwk: &Value) -> Vec<Call> {
             get(format!("/v1/authorizations?after={id}")),
             get("/v1/authorizations?limit=500".into()),
         ],
+        "GET /v1/terminals" => vec![
+            get(format!("/v1/terminals?identity={identity}")),
+            get(format!("/v1/terminals?attested_by={terminal}")),
+            get(format!("/v1/terminals?after={terminal}")),
+        ],
         "GET /v1/authorizations/{id}" => vec![get(format!("/v1/authorizations/{id}"))],
         "PATCH /v1/authorizations/{id}" => vec![json_body(
             "PATCH",

@@ -63,6 +63,7 @@ fn again(first: &SignedBundle, authorization: &Authorization) -> Reissue {
         terminal: None,
         status_next: 9,
         changed: true,
+        relies_on: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! New authorizations, and attempts at their PINs.
 
+use std::sync::Arc;
+
 use fob::domain::{Author, Authorization, AuthorizationState, Recipient, Restrictions, Signing};
-use fob::store::{Applied, Request, Row, Store, Write};
+use fob::store::{AmendRequest, Applied, NewAuthorization, Request, Row, Store, Write};
 use fob_verify::region::{Circle, Polygon, Position, Region};
 use fob_verify::window::{Recurring, Window as Weekly};
 
@@ -43,10 +45,12 @@ pub(super) fn one_of_each() -> Vec<Authorization> {
         restricted(6, &|r| {
             r.recipient.identity = Some(identity_id("+49:a~b@c"))
         }),
-        restricted(7, &|r| {
+        restricted(7, &|r| r.recipient.terminal = Some(terminal_id("phone"))),
+        restricted(15, &|r| {
             r.recipient = Recipient {
-                identity: None,
-                terminal: Some(terminal_id("phone")),
+                identity: Some(identity_id("ben")),
+                key: Some(holder(9)),
+                ..Recipient::default()
             }
         }),
         some(8, &|a| a.pin = true),
@@ -184,6 +188,71 @@ pub(crate) fn a_refused_request_is_not_used_up<P: Place>() {
         ],
     );
     assert_eq!(answers, [Applied::Stale, Applied::Done, Applied::Done]);
+}
+
+/// An authorization by a request of its own, that answers a borrower's.
+fn answering(number: u8, digest: u8) -> NewAuthorization {
+    let request = |scope: u8, digest: u8| Request {
+        scope: [scope; 32],
+        digest: [digest; 32],
+    };
+    let own = request(100 + number, 1);
+    let Write::Authorize(new) = authorize_as(authorization(number.into()), Some(own)) else {
+        unreachable!("it authorizes");
+    };
+    NewAuthorization {
+        answers: Some(AmendRequest {
+            request: request(7, digest),
+            command: Some("header.request.signature".into()),
+            made_at: 50,
+            outcome: vec![1],
+        }),
+        ..*new
+    }
+}
+
+pub(crate) fn a_borrowers_request_is_answered_once<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    let ask = |number, digest| Write::Authorize(Box::new(answering(number, digest)));
+    let unknown = NewAuthorization {
+        authorization: Arc::new(Authorization {
+            vehicle: vehicle_id("V-3"),
+            ..authorization(9)
+        }),
+        ..answering(9, 8)
+    };
+    let answers = commit(
+        &store,
+        &[
+            Write::Authorize(Box::new(unknown)),
+            ask(1, 8),
+            ask(2, 8),
+            ask(3, 9),
+            ask(1, 8),
+        ],
+    );
+    let expected = [
+        Applied::Stale,
+        Applied::Done,
+        Applied::Spent,
+        Applied::Spent,
+        Applied::Repeated(authorization_id(1)),
+    ];
+    assert_eq!(answers, expected);
+    drop(store);
+    let store = place.open();
+    assert_eq!(commit(&store, &[ask(4, 8)]), [Applied::Spent]);
+    let kept = store.authorizations(&everything()).unwrap();
+    assert_eq!(kept, [authorization(1)]);
+    // It goes with the authorization that answered it.
+    let over = authorization(1).window.not_after + 1;
+    assert_eq!(
+        commit(&store, &[Write::Purge(over, 10)]),
+        [Applied::Purged(1)]
+    );
+    assert_eq!(commit(&store, &[ask(4, 8)]), [Applied::Done]);
 }
 
 pub(crate) fn attempts_are_counted_up_to_the_limit<P: Place>() {

@@ -42,13 +42,15 @@ macro_rules! conformance {
         $crate::store::conformance::cases! { $place;
             registry: settings_are_fixed, fleets_are_unique, a_function_keeps_its_meaning,
                 a_vehicle_keeps_epoch_and_status, an_identity_is_replaced_whole,
-                a_terminal_keeps_its_status, what_is_new_is_taken_once,
-                what_is_erased_leaves_its_bundles_to_another_name, tokens_end_once, epochs_go_on, trust_lists_rise,
+                a_terminal_keeps_its_status, a_terminal_is_vouched_for_by_one_that_may,
+                what_is_new_is_taken_once, what_is_erased_leaves_its_bundles_to_another_name,
+                tokens_end_once, a_token_takes_the_place_of_another, tokens_are_noted_as_used, epochs_go_on, trust_lists_rise,
                 nothing_belongs_to_no_fleet, rows_come_in_order_and_whole;
             steps: records_follow_each_other, a_token_has_one_active_epoch,
                 a_step_is_written_whole_or_not_at_all;
             authorize: every_field_comes_back, an_id_is_taken_once, the_same_request_gets_the_same_answer,
-                a_refused_request_is_not_used_up, attempts_are_counted_up_to_the_limit;
+                a_refused_request_is_not_used_up, a_borrowers_request_is_answered_once,
+                attempts_are_counted_up_to_the_limit;
             conditions: each_condition_of_an_authorization_counts,
                 each_condition_of_a_redemption_counts;
             redeem: a_redemption_is_found_by_all_its_names, at_most_one, a_bundle_id_is_taken_once, every_field_comes_back,
@@ -65,6 +67,7 @@ macro_rules! conformance {
                 a_terminal_that_is_suspended_commands_and_redeems_no_more,
                 each_condition_of_a_suspension_counts, keys_follow_what_stands_so,
                 what_is_issued_again_is_suspended_with_what_it_hangs_on,
+                what_relies_on_conditions_counts_while_they_are_so,
                 a_key_suspended_by_itself_makes_a_change_look_again;
             renew: a_renewal_comes_back_whole, each_condition_of_a_renewal_counts,
                 what_an_epoch_has_signed_is_found, renewed_bundles_are_purged_when_they_are_over;

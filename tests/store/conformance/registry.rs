@@ -1,7 +1,13 @@
 //! The registry's and the operators' writes.
 
-use fob::domain::{EpochState, FleetId, Hold, Licence, Status, TokenId};
-use fob::store::{Applied, BundleKey, Erasure, Member, Row, Store, Write};
+use std::sync::Arc;
+
+use fob::domain::change::{Followed, Registered};
+use fob::domain::{Attested, AuthorizationId, EpochState, FleetId, Hold, Licence, Status, TokenId};
+use fob::store::{
+    AmendRequest, Applied, Attestation, BundleKey, Erasure, Member, Request, Rotation, Row, Store,
+    Suspension, Write,
+};
 use fob_verify::HolderKey;
 
 use super::Place;
@@ -254,6 +260,187 @@ pub(crate) fn what_is_erased_leaves_its_bundles_to_another_name<P: Place>() {
         becomes: identity_id("erased-2"),
     });
     assert_eq!(commit(&store, &[nobody]), [Applied::Stale]);
+}
+
+pub(crate) fn a_terminal_is_vouched_for_by_one_that_may<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &world());
+    let attest = |id: &str, by: &str, of: &str, scope: u8, digest: u8| {
+        Write::Attest(Box::new(Attestation {
+            terminal: fob::domain::Terminal {
+                attested: Some(Box::new(Attested {
+                    by: terminal_id(by),
+                    at: 77,
+                })),
+                ..terminal(id, of)
+            },
+            request: AmendRequest {
+                request: Request {
+                    scope: [scope; 32],
+                    digest: [digest; 32],
+                },
+                command: Some("header.command.signature".into()),
+                made_at: 77,
+                outcome: vec![1],
+            },
+        }))
+    };
+    let suspend = |of: Registered, status| {
+        Write::Suspend(Arc::new(Suspension {
+            fleet: FLEET,
+            of,
+            status,
+            by: None,
+            request: None,
+        }))
+    };
+    let phone = |status| suspend(Registered::Terminal(terminal_id("phone")), status);
+    let ben = |status| suspend(Followed::Identity(identity_id("ben")).into(), status);
+    let writes = [
+        attest("next", "phone", "ben", 1, 1),
+        attest("next", "phone", "ben", 1, 1),
+        attest("other", "phone", "ben", 1, 2),
+        attest("next", "phone", "ben", 2, 1),
+        attest("annas", "phone", "anna", 3, 1),
+        attest("nobodys", "absent", "ben", 4, 1),
+        attest("itself", "itself", "ben", 5, 1),
+        phone(Status::Suspended),
+        attest("late", "phone", "ben", 6, 1),
+        attest("by-next", "next", "ben", 7, 1),
+        phone(Status::Active),
+        ben(Status::Suspended),
+        attest("later", "phone", "ben", 8, 1),
+        ben(Status::Active),
+        attest("late", "phone", "ben", 6, 1),
+    ];
+    let (yes, no) = (Applied::Done, Applied::Stale);
+    let again = Applied::Repeated(AuthorizationId([0; 16]));
+    let expected = [
+        yes,
+        again,
+        Applied::Conflict,
+        no,
+        no,
+        no,
+        no,
+        yes,
+        no,
+        yes,
+        yes,
+        yes,
+        no,
+        yes,
+        yes,
+    ];
+    assert_eq!(commit(&store, &writes), expected);
+    drop(store);
+    let found: Vec<_> = loaded(&place.open())
+        .into_iter()
+        .filter_map(|row| match row {
+            Row::Terminal(it) => Some((it.id, it.attested.map(|it| (it.by, it.at)))),
+            _ => None,
+        })
+        .collect();
+    let by = |id: &str, by: &str| (terminal_id(id), Some((terminal_id(by), 77)));
+    let expected = [
+        by("by-next", "next"),
+        by("late", "phone"),
+        by("next", "phone"),
+        (terminal_id("phone"), None),
+    ];
+    let mut found = found;
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    // Described by the fleet, it is the fleet's.
+    let store = place.open();
+    done(&store, &[Write::Terminal(terminal("next", "ben"))]);
+    let fleets = loaded(&store).into_iter().any(|row| match row {
+        Row::Terminal(it) => it.id == terminal_id("next") && it.attested.is_none(),
+        _ => false,
+    });
+    assert!(fleets);
+}
+
+/// Expiry, end and last use of a token, as loaded.
+fn token_times(store: &impl Store, id: u8) -> Option<[Option<u64>; 3]> {
+    loaded(store).into_iter().find_map(|row| match row {
+        Row::Token(it) if it.id == token(id).id => Some([it.expires_at, it.revoked_at, it.used_at]),
+        _ => None,
+    })
+}
+
+pub(crate) fn a_token_takes_the_place_of_another<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &[Write::NewFleet(fleet(FLEET, "first", 1))]);
+    done(&store, &[Write::NewFleet(fleet(OTHER_FLEET, "other", 2))]);
+    let forever = fob::domain::Token {
+        expires_at: None,
+        ..token(1)
+    };
+    let short = fob::domain::Token {
+        expires_at: Some(50),
+        ..token(2)
+    };
+    done(&store, &[Write::NewToken(forever), Write::NewToken(short)]);
+    let rotate = |before: u8, ends, new: u8| {
+        Write::RotateToken(Box::new(Rotation {
+            before: token(before).id,
+            ends,
+            token: token(new),
+        }))
+    };
+    let elsewhere = Write::RotateToken(Box::new(Rotation {
+        before: token(1).id,
+        ends: 1,
+        token: fob::domain::Token {
+            fleet: OTHER_FLEET,
+            ..token(9)
+        },
+    }));
+    let answers = commit(
+        &store,
+        &[
+            elsewhere,
+            rotate(8, 70, 9),
+            rotate(1, 70, 2),
+            rotate(1, 70, 3),
+            rotate(2, 70, 4),
+            Write::RevokeToken(FLEET, token(4).id, 60),
+            rotate(4, 70, 5),
+        ],
+    );
+    let (yes, no) = (Applied::Done, Applied::Stale);
+    assert_eq!(answers, [no, no, Applied::Conflict, yes, yes, yes, no]);
+    drop(store);
+    let store = place.open();
+    let expires = |id| token_times(&store, id).map(|[expires, ..]| expires);
+    assert_eq!(expires(1), Some(Some(70)));
+    assert_eq!(expires(2), Some(Some(50)), "it ends before that itself");
+    assert_eq!(expires(3), Some(token(3).expires_at));
+    assert_eq!((expires(5), expires(9)), (None, None));
+}
+
+pub(crate) fn tokens_are_noted_as_used<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    done(&store, &[Write::NewFleet(fleet(FLEET, "first", 1))]);
+    done(&store, &[1, 2].map(|id| Write::NewToken(token(id))));
+    let used = |all: &[(u8, u64)]| {
+        let all = all.iter().map(|(id, at)| (token(*id).id, *at));
+        Write::TokensUsed(all.collect())
+    };
+    // One that is not there is nobody's.
+    done(
+        &store,
+        &[used(&[(1, 70), (7, 70)]), used(&[(1, 60), (2, 80)])],
+    );
+    drop(store);
+    let store = place.open();
+    let last = |id| token_times(&store, id).map(|[.., used]| used);
+    assert_eq!((last(1), last(2)), (Some(Some(70)), Some(Some(80))));
+    assert_eq!(last(7), None);
 }
 
 pub(crate) fn tokens_end_once<P: Place>() {

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use fob::domain::change::{Followed, Registered};
 use fob::domain::{
-    Author, AuthorizationId, AuthorizationState, KeyChange, Mark, Reason, ShardId, Status,
+    Author, AuthorizationId, AuthorizationState, Hold, Identity, KeyChange, Mark, Reason, ShardId,
+    Status,
 };
-use fob::store::{Amendment, Applied, Following, Redemption, Row, Store, Suspension, Write};
+use fob::store::{
+    Amendment, Applied, Following, Redemption, Reissue, Row, Store, Suspension, Write,
+};
 
 use super::Place;
 use super::amend::{amend, amendment, asked, changing, mark, marked};
@@ -40,6 +43,7 @@ fn follow(of: Followed, status: Status, marks: Vec<Mark>) -> Write {
         of,
         status,
         marks,
+        relies_on: None,
     }))
 }
 
@@ -188,6 +192,77 @@ pub(crate) fn keys_follow_what_stands_so<P: Place>() {
         ));
         assert_eq!(marked(&store), []);
     }
+}
+
+pub(crate) fn what_relies_on_conditions_counts_while_they_are_so<P: Place>() {
+    use Status::Active;
+    let believed = [
+        identity("ben"),
+        Identity {
+            hold: Some(Hold::Insurance),
+            ..identity("ben")
+        },
+        Identity {
+            licences: Vec::new(),
+            ..identity("ben")
+        },
+    ];
+    // Each is so in one store, and is believed in all.
+    for (at, is) in believed.iter().enumerate() {
+        for (as_, said) in believed.iter().enumerate() {
+            let relies_on = Some(Arc::new(said.clone()));
+            let store = P::new().open();
+            let (_, change) = changing(&store);
+            let again = change.reissue.clone().map(|again| Reissue {
+                relies_on: relies_on.clone(),
+                ..again
+            });
+            let redeem = Write::Redeem(Arc::new(Redemption {
+                relies_on: relies_on.clone(),
+                ..redemption(&authorization(2))
+            }));
+            let follow = Write::Follow(Arc::new(Following {
+                fleet: FLEET,
+                of: ben(),
+                status: Active,
+                marks: vec![mark(7, KeyChange::Suspend(Reason::Condition))],
+                relies_on,
+            }));
+            let amended = amend(Amendment {
+                reissue: again,
+                ..change
+            });
+            done(&store, &[authorize(authorization(2))]);
+            // Written in the same transaction, and before it.
+            let mut writes = vec![Write::Identity(is.clone()), redeem, follow, amended];
+            if at == 1 {
+                let before = writes.remove(0);
+                done(&store, &[before]);
+            } else {
+                assert_eq!(commit(&store, &writes[..1]), [Applied::Done]);
+                writes.remove(0);
+            }
+            let applied = commit(&store, &writes);
+            let held = is.hold.is_some();
+            let right = at == as_;
+            assert_eq!(applied[0] == Applied::Done, right && !held, "{at} {as_}");
+            for applied in &applied[1..] {
+                let amended = matches!(applied, Applied::Amended(_));
+                assert_eq!(amended, right, "{at} {as_}: {applied:?}");
+            }
+            assert_eq!(marked(&store).len(), usize::from(right), "{at} {as_}");
+        }
+    }
+    let store = P::new().open();
+    done(&store, &world());
+    done(&store, &[authorize(authorization(1))]);
+    let redeem = Write::Redeem(Arc::new(Redemption {
+        relies_on: Some(Arc::new(identity("ben"))),
+        ..redemption(&authorization(1))
+    }));
+    let lost = Write::Identity(believed[2].clone());
+    let applied = commit(&store, &[lost, redeem]);
+    assert_eq!(applied, [Applied::Done, Applied::Stale], "in one go");
 }
 
 pub(crate) fn what_is_issued_again_is_suspended_with_what_it_hangs_on<P: Place>() {

@@ -22,7 +22,25 @@ fn full(store: &impl Store) {
             Write::TrustList(2, [4][..].into()),
         ],
     );
+    let vouched = fob::domain::Terminal {
+        attested: Some(Box::new(fob::domain::Attested {
+            by: terminal_id("phone"),
+            at: 77,
+        })),
+        ..terminal("tablet", "ben")
+    };
+    let mut bound = authorization(42);
+    bound.restrictions = fob::domain::Restrictions {
+        recipient: fob::domain::Recipient {
+            key: Some(holder(6)),
+            ..fob::domain::Recipient::default()
+        },
+        ..fob::domain::Restrictions::default()
+    }
+    .boxed();
+    done(store, &[Write::Terminal(vouched), authorize(bound)]);
     change.marks = vec![
+        mark(9, KeyChange::Suspend(Reason::Condition)),
         mark(7, KeyChange::Revoke),
         mark(8, KeyChange::Suspend(Reason::Identity)),
         mark(8, KeyChange::Suspend(Reason::Function)),

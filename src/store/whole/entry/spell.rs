@@ -236,11 +236,15 @@ fn write_terminal(bytes: &mut Vec<u8>, terminal: &Terminal) -> Result<(), StoreE
         key,
         status,
         since,
+        attested,
     } = terminal;
+    let attested = attested.as_deref();
     cbor::write(bytes, |e| {
-        e.array(6)?.bytes(&fleet.0)?.str(id.as_str())?;
+        e.array(8)?.bytes(&fleet.0)?.str(id.as_str())?;
         e.str(identity.as_str())?.bytes(key.public().as_bytes())?;
-        e.i64(words::status(*status))?.u64(*since)?.ok()
+        e.i64(words::status(*status))?.u64(*since)?;
+        cbor::write_text(e, attested.map(|it| it.by.as_str()))?;
+        write_time(e, attested.map(|it| it.at))
     })
 }
 
@@ -253,12 +257,14 @@ fn write_token(bytes: &mut Vec<u8>, token: &Token) -> Result<(), StoreError> {
         created_at,
         expires_at,
         revoked_at,
+        used_at,
     } = token;
     cbor::write(bytes, |e| {
-        e.array(7)?.bytes(&id.0)?.bytes(&fleet.0)?.bytes(hash)?;
+        e.array(8)?.bytes(&id.0)?.bytes(&fleet.0)?.bytes(hash)?;
         e.u8(scopes.bits())?.u64(*created_at)?;
         write_time(e, *expires_at)?;
-        write_time(e, *revoked_at)
+        write_time(e, *revoked_at)?;
+        write_time(e, *used_at)
     })
 }
 
