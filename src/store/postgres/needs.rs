@@ -84,6 +84,7 @@ impl Needs {
                     let bundle = &it.signed.bundle;
                     needs.fleets.insert(bundle.fleet);
                     needs.epochs.insert(bundle.epoch);
+                    needs.relied(it.relies_on.as_deref());
                     if it.order.is_none() {
                         needs.authorizations.insert(bundle.authorization);
                     }
