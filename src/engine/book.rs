@@ -21,8 +21,8 @@ use crate::domain::{
     Status, Terminal, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
-    Amendment, Applied, Contact, Member, RecordedStep, Row, Ruled, Store, StoreError, Suspension,
-    Write,
+    Amendment, Applied, Contact, Erasure, Member, RecordedStep, Row, Ruled, Store, StoreError,
+    Suspension, Write,
 };
 
 use super::records;
@@ -194,16 +194,7 @@ impl Book {
             Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
                 self.replace_terminal(terminal);
             }
-            Write::Erase(erasure) => {
-                self.erase(erasure.fleet, &erasure.id);
-                self.put_identity(Identity {
-                    fleet: erasure.fleet,
-                    id: erasure.becomes,
-                    status: Status::Suspended,
-                    hold: None,
-                    licences: Vec::new(),
-                });
-            }
+            Write::Erase(erasure) => self.rename_erased(erasure),
             Write::NewToken(token) => self.take(Row::Token(token)),
             Write::RevokeToken(fleet, id, at) => self.end_token(fleet, id, at),
             Write::Epoch(epoch) => self.take(Row::Epoch(epoch)),
@@ -517,6 +508,17 @@ impl Book {
             });
         }
         book.set_terminals_of(&terminal.identity, |all| all.push(Arc::clone(&terminal)));
+    }
+
+    fn rename_erased(&self, erasure: Erasure) {
+        self.erase(erasure.fleet, &erasure.id);
+        self.put_identity(Identity {
+            fleet: erasure.fleet,
+            id: erasure.becomes,
+            status: Status::Suspended,
+            hold: None,
+            licences: Vec::new(),
+        });
     }
 
     fn erase(&self, fleet: FleetId, id: &IdentityId) {
