@@ -227,8 +227,10 @@ impl<'a> Ledger<'a> {
         *begins = (*begins).min(newest.window.not_before);
         let cancelled = authorization.state == AuthorizationState::Cancelled;
         for SignedBundle { bundle, .. } in versions {
-            // Of what has expired nobody asks any more.
-            if bundle.window.not_after <= now {
+            // Of what has expired nobody asks any more, nor of what a reset has ended.
+            let name = (bundle.fleet, bundle.vehicle.clone());
+            let epoch = self.issuer.vehicles.get(&name).copied();
+            if bundle.window.not_after <= now || Some(bundle.vehicle_epoch) < epoch {
                 continue;
             }
             let stays = bundle.holder == newest.holder;
@@ -324,7 +326,7 @@ impl<'a> Ledger<'a> {
             }
             // It goes with its bundle, in spans; not earlier.
             Entry::Order { bundle, span, .. }
-                if *span > now >> 16 && !self.bundles.contains(bundle) =>
+                if *span >= now >> 16 && !self.bundles.contains(bundle) =>
             {
                 Some(format!("bundle {bundle}"))
             }
