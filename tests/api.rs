@@ -215,6 +215,7 @@ fn a_suspension_stays_until_it_is_taken_back() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a line for each case")]
 fn an_import_takes_the_good_lines_and_names_the_bad_ones() {
     let world = World::new();
     let jwk = Phone::new().jwk();

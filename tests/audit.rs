@@ -247,7 +247,15 @@ const CASES: [Case; 19] = [
         (other.id, other.state) = (EpochId([9; 8]), EpochState::Active);
         of(held, Kind::Epochs).push(Entry::Epoch(9, other));
     }),
-    (Flaw::RecordWrong, |held| of(held, Kind::Records).clear()),
+    (Flaw::RecordWrong, |held| {
+        first(held, Kind::Records, |entry| match entry {
+            Entry::Record(_, text) => {
+                *text = format!("{text}A").into();
+                true
+            }
+            _ => false,
+        });
+    }),
     (Flaw::OwnerUnknown, |held| {
         of(held, Kind::Identities)
             .retain(|entry| !matches!(entry, Entry::Identity(it) if it.id.as_str() == "owner-1"));
@@ -289,8 +297,8 @@ const CASES: [Case; 19] = [
     }),
     (Flaw::VersionAhead, |held| {
         first(held, Kind::Authorizations, |entry| match entry {
-            Entry::Authorization(it, _, Some(_)) => {
-                it.version = 0;
+            Entry::Authorization(it, _, Some(_)) if it.version == 2 => {
+                it.version = 1;
                 true
             }
             _ => false,

@@ -21,8 +21,8 @@ use crate::domain::{
     Status, Terminal, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{
-    Amendment, Applied, Contact, Member, RecordedStep, Rotation, Row, Ruled, Store, StoreError,
-    Suspension, Write,
+    Amendment, Applied, Contact, Erasure, Member, RecordedStep, Rotation, Row, Ruled, Store,
+    StoreError, Suspension, Write,
 };
 
 use super::records;
@@ -195,17 +195,7 @@ impl Book {
             Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
                 self.replace_terminal(terminal);
             }
-            Write::Erase(erasure) => {
-                self.erase(erasure.fleet, &erasure.id);
-                self.put_identity(Identity {
-                    fleet: erasure.fleet,
-                    id: erasure.becomes,
-                    status: Status::Suspended,
-                    hold: None,
-                    proved: None,
-                    licences: Vec::new(),
-                });
-            }
+            Write::Erase(erasure) => self.rename_erased(erasure),
             Write::Attest(new) => self.take(Row::Terminal(new.terminal)),
             Write::NewToken(token) => self.take(Row::Token(token)),
             Write::RotateToken(rotation) => self.rotate_token(*rotation),
@@ -505,6 +495,18 @@ impl Book {
             });
         }
         book.set_terminals_of(&terminal.identity, |all| all.push(Arc::clone(&terminal)));
+    }
+
+    fn rename_erased(&self, erasure: Erasure) {
+        self.erase(erasure.fleet, &erasure.id);
+        self.put_identity(Identity {
+            fleet: erasure.fleet,
+            id: erasure.becomes,
+            status: Status::Suspended,
+            hold: None,
+            proved: None,
+            licences: Vec::new(),
+        });
     }
 
     fn erase(&self, fleet: FleetId, id: &IdentityId) {

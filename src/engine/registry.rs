@@ -174,10 +174,7 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             check_model(&model)?;
             let known_owner = |owner| known_identity(before, owner, "owner");
             owner.as_ref().map_or(Ok(()), known_owner)?;
-            let functions = match functions {
-                None => BUILT_IN.iter().map(|(code, _)| *code).collect(),
-                Some(asked) => resolve(before, asked, &mut writes)?,
-            };
+            let functions = resolve(before, functions, &mut writes)?;
             let known = fleet.vehicle(id.as_str());
             let handed_over = known.is_some_and(|known| known.owner != owner);
             let vehicle = Vehicle {
@@ -203,12 +200,7 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             proved,
             licences,
         } => {
-            if is_erased(&id) {
-                return Err(Refusal::malformed(
-                    "id",
-                    "names that begin with erased- stand for identities whose data were erased",
-                ));
-            }
+            check_free(&id)?;
             check_licences(&licences)?;
             if proved.is_some_and(|at| at > now) {
                 return Err(Refusal::malformed("proved", "it lies in the future"));
@@ -250,6 +242,16 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
     Ok(Checked { writes, then })
 }
 
+fn check_free(id: &IdentityId) -> Result<(), Refusal> {
+    if is_erased(id) {
+        return Err(Refusal::malformed(
+            "id",
+            "names that begin with erased- stand for identities whose data were erased",
+        ));
+    }
+    Ok(())
+}
+
 fn check_model(model: &str) -> Result<(), Refusal> {
     if (1..=MODEL_LEN_MAX).contains(&model.chars().count()) {
         return Ok(());
@@ -270,12 +272,15 @@ fn known_identity(before: &Known<'_>, id: &IdentityId, field: &'static str) -> R
     Err(Refusal::new(RefusalCode::UnknownIdentity).field(field))
 }
 
-/// The codes of a vehicle's functions; functions new to the fleet become writes of their own.
+/// The codes of a vehicle's functions, all built-in ones where none are said; functions new to the fleet become writes of their own.
 fn resolve(
     before: &mut Known<'_>,
-    asked: Vec<FunctionSpec>,
+    asked: Option<Vec<FunctionSpec>>,
     writes: &mut Vec<Write>,
 ) -> Result<Vec<FunctionCode>, Refusal> {
+    let Some(asked) = asked else {
+        return Ok(BUILT_IN.iter().map(|(code, _)| *code).collect());
+    };
     if asked.is_empty() || asked.len() > FUNCTIONS_MAX {
         return Err(Refusal::malformed(
             "functions",

@@ -84,28 +84,7 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
     config
         .app_data(web::PayloadConfig::new(limits.body_bytes_max))
         .app_data(Patience(limits.request_timeout))
-        .service(resource(
-            "/v1/vehicles/{id}",
-            "PUT",
-            [web::put().to(registry::put_vehicle)],
-        ))
-        .service(resource(
-            "/v1/identities/{id}",
-            "PUT",
-            [web::put().to(registry::put_identity)],
-        ))
-        .service(resource(
-            "/v1/identities/{id}/data",
-            "DELETE",
-            [web::delete().to(erase::erase)],
-        ))
-        .service(resource(
-            "/v1/terminals/{id}",
-            "PUT",
-            [web::put().to(terminals::put)],
-        ))
-        .service(post("/v1/import", web::post().to(import::import)))
-        .service(get("/v1/terminals", read().to(terminals::list)))
+        .configure(registering)
         .service(resource(
             "/v1/authorizations",
             "GET, HEAD, POST",
@@ -207,6 +186,33 @@ fn amending(config: &mut web::ServiceConfig) {
             "GET, HEAD, POST",
             [read().to(cars::sync_shown), web::post().to(cars::sync)],
         ));
+}
+
+/// What is put into the registry, and taken out.
+fn registering(config: &mut web::ServiceConfig) {
+    config
+        .service(resource(
+            "/v1/vehicles/{id}",
+            "PUT",
+            [web::put().to(registry::put_vehicle)],
+        ))
+        .service(resource(
+            "/v1/identities/{id}",
+            "PUT",
+            [web::put().to(registry::put_identity)],
+        ))
+        .service(resource(
+            "/v1/identities/{id}/data",
+            "DELETE",
+            [web::delete().to(erase::erase)],
+        ))
+        .service(resource(
+            "/v1/terminals/{id}",
+            "PUT",
+            [web::put().to(terminals::put)],
+        ))
+        .service(get("/v1/terminals", read().to(terminals::list)))
+        .service(post("/v1/import", web::post().to(import::import)));
 }
 
 fn get(path: &str, route: Route) -> Resource {

@@ -325,7 +325,7 @@ fn whom_one_node_erases_the_other_does_not_know_at_once() {
             server
                 .json_as(&token, "DELETE", &path, &json!({}))
                 .refused(404, "not_found");
-            redeem(server, &code_set, &id, &phone).refused(410, "code_set_cancelled");
+            redeem(server, &code_set, &id, &phone).refused(409, "code_set_redeemed");
         }
         // Whoever comes after it is known on both.
         register(there);

@@ -39,6 +39,8 @@ pub(super) struct Issuer {
     pub(super) statuses: Statuses,
     /// Where keys are marked.
     pub(super) marked: Vec<(ShardId, u32)>,
+    /// The epochs of vehicles.
+    pub(super) vehicles: HashMap<(FleetId, VehicleId), u32>,
     owners: Vec<(FleetId, VehicleId, IdentityId)>,
     holders: Vec<(FleetId, TerminalId, IdentityId)>,
     identities: HashSet<(FleetId, IdentityId)>,
@@ -67,6 +69,7 @@ impl Issuer {
         match entry {
             Entry::Fleet(fleet) => drop(self.fleets.insert(fleet.id, fleet)),
             Entry::Vehicle(it) => {
+                self.vehicles.insert((it.fleet, it.id.clone()), it.epoch);
                 let owner = it.owner.map(|owner| (it.fleet, it.id, owner));
                 self.owners.extend(owner);
             }

@@ -141,7 +141,13 @@ impl<'a> Ledger<'a> {
             report.find(Flaw::RedeemedTwice, &of, detail);
         }
         for signed in versions {
-            self.count(signed, &of, now, report);
+            self.count(signed, &of, report);
+        }
+        if let Some(signed) = versions.last()
+            && self.waits_to_be_renewed(signed, now)
+        {
+            let epoch = report.epochs.entry(newest.epoch.to_string()).or_default();
+            epoch.to_renew += 1;
         }
         let known = self.authorizations.get(&newest.authorization);
         match known {
@@ -157,8 +163,18 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// Whether a bundle that runs stands as a revoked epoch signed it.
+    fn waits_to_be_renewed(&self, signed: &SignedBundle, now: UnixTime) -> bool {
+        let bundle = &signed.bundle;
+        let state = self.issuer.epochs.get(&bundle.epoch).map(|it| it.state);
+        let standing = || self.issuer.statuses.of_bundle(bundle);
+        state == Some(EpochState::Revoked)
+            && bundle.window.not_after > now
+            && standing().iter().any(|one| *one != KeyStatus::Revoked)
+    }
+
     /// Counts a version, and takes its keys' places on their lists.
-    fn count(&mut self, signed: &SignedBundle, of: &str, now: UnixTime, report: &mut Report) {
+    fn count(&mut self, signed: &SignedBundle, of: &str, report: &mut Report) {
         let bundle = &signed.bundle;
         let keys = bundle.keys.len() as u64;
         let signatures = match &signed.proof {
@@ -172,10 +188,6 @@ impl<'a> Ledger<'a> {
         epoch.versions += 1;
         epoch.keys += keys;
         epoch.signatures += signatures;
-        let state = self.issuer.epochs.get(&bundle.epoch).map(|it| it.state);
-        if state == Some(EpochState::Revoked) && bundle.window.not_after > now {
-            epoch.to_renew += 1;
-        }
         let Some(counted) = self.counted.get_mut(&bundle.fleet) else {
             let detail = format!("there is no fleet {}", bundle.fleet);
             return report.find(Flaw::ListOfAnother, of, detail);
@@ -227,8 +239,10 @@ impl<'a> Ledger<'a> {
         *begins = (*begins).min(newest.window.not_before);
         let cancelled = authorization.state == AuthorizationState::Cancelled;
         for SignedBundle { bundle, .. } in versions {
-            // Of what has expired nobody asks any more.
-            if bundle.window.not_after <= now {
+            // Of what has expired nobody asks any more, nor of what a reset has ended.
+            let name = (bundle.fleet, bundle.vehicle.clone());
+            let epoch = self.issuer.vehicles.get(&name).copied();
+            if bundle.window.not_after <= now || Some(bundle.vehicle_epoch) < epoch {
                 continue;
             }
             let stays = bundle.holder == newest.holder;
@@ -324,7 +338,7 @@ impl<'a> Ledger<'a> {
             }
             // It goes with its bundle, in spans; not earlier.
             Entry::Order { bundle, span, .. }
-                if *span > now >> 16 && !self.bundles.contains(bundle) =>
+                if *span >= now >> 16 && !self.bundles.contains(bundle) =>
             {
                 Some(format!("bundle {bundle}"))
             }

@@ -136,7 +136,7 @@ pub struct OfEpoch {
     pub keys: u64,
     /// Signatures in them: one for each key, or one for each tree.
     pub signatures: u64,
-    /// Versions that still run though the epoch was revoked: they wait to be signed anew.
+    /// Bundles that still run though the epoch was revoked: they wait to be signed anew.
     pub to_renew: u64,
 }
 

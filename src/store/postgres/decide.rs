@@ -2,6 +2,7 @@
 //! and the operators' writes are here, the others in `issue` and `amend`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::ground::{EpochRow, Ground, IdentityRow, TerminalRow, TokenRow, VehicleRow};
 use super::{amend, issue, rulings};
@@ -37,15 +38,7 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
         }
         Write::RevokeToken(fleet, token, at) => revoke_token(ground, *fleet, *token, *at),
         Write::Epoch(epoch) => put_epoch(ground, epoch),
-        Write::TrustList(version, body) => {
-            let version = i64::from(*version);
-            if ground.trust.is_some_and(|newest| newest >= version) {
-                return Ok(Applied::Conflict);
-            }
-            ground.trust = Some(version);
-            ground.changes.trust.push((version, body.clone()));
-            Applied::Done
-        }
+        Write::TrustList(version, body) => put_trust_list(ground, *version, body),
         Write::Step(step) => take_step(ground, step)?,
         Write::Authorize(new) => issue::authorize(ground, new)?,
         Write::Recall(request) => issue::repeated(ground, request).unwrap_or(Applied::Done),
@@ -338,6 +331,16 @@ fn put_epoch(ground: &mut Ground, epoch: &Epoch) -> Applied {
     };
     ground.epochs.insert(epoch.id, row);
     ground.changes.epochs.insert(epoch.id, epoch.clone());
+    Applied::Done
+}
+
+fn put_trust_list(ground: &mut Ground, version: u32, body: &Arc<[u8]>) -> Applied {
+    let version = i64::from(version);
+    if ground.trust.is_some_and(|newest| newest >= version) {
+        return Applied::Conflict;
+    }
+    ground.trust = Some(version);
+    ground.changes.trust.push((version, Arc::clone(body)));
     Applied::Done
 }
 
