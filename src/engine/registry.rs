@@ -205,8 +205,8 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             if proved.is_some_and(|at| at > now) {
                 return Err(Refusal::malformed("proved", "it lies in the future"));
             }
-            // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
+            // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let was = known.as_deref();
             let named = status.is_some();
             let identity = Identity {
@@ -223,19 +223,7 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             Write::Identity(identity)
         }
         Entry::Terminal { id, identity, key } => {
-            known_identity(before, &identity, "identity")?;
-            // The same device described anew is none that was not seen before.
-            let known = fleet.terminal(id.as_str());
-            let same = known.filter(|it| it.key == key && it.identity == identity);
-            Write::Terminal(Terminal {
-                fleet: fleet_id,
-                id,
-                identity,
-                key,
-                status: Status::Active,
-                since: same.map_or(now, |it| it.since),
-                attested: None,
-            })
+            Write::Terminal(described(before, (id, identity, key))?)
         }
     };
     writes.push(entry);
@@ -250,6 +238,26 @@ fn check_free(id: &IdentityId) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// A terminal as it is described. Described anew, the same device is none that was not seen before.
+fn described(
+    before: &Known<'_>,
+    (id, identity, key): (TerminalId, IdentityId, HolderKey),
+) -> Result<Terminal, Refusal> {
+    known_identity(before, &identity, "identity")?;
+    let (fleet, now) = (before.fleet, before.now);
+    let known = fleet.terminal(id.as_str());
+    let same = known.filter(|it| it.key == key && it.identity == identity);
+    Ok(Terminal {
+        fleet: fleet.fleet.id,
+        id,
+        identity,
+        key,
+        status: Status::Active,
+        since: same.map_or(now, |it| it.since),
+        attested: None,
+    })
 }
 
 fn check_model(model: &str) -> Result<(), Refusal> {
