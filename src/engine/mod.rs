@@ -19,7 +19,7 @@
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
-//! | [`authorize`], [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
+//! | [`authorize`], `asked`, [`registry`], [`operate`] | the other writes: owners', back ends', operators' |
 //! | [`attest`] | a terminal that another of its identity vouches for |
 //! | [`requests`] | what a borrower's terminal asks for, until somebody answers it |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
@@ -53,6 +53,7 @@ use crate::store::{Applied, Store, StoreError, Write};
 
 pub mod admit;
 pub mod amend;
+mod asked;
 pub mod attest;
 pub mod authenticate;
 pub mod authorize;
