@@ -14,6 +14,7 @@ use super::authenticate::OwnerCommand;
 use super::book::FleetBook;
 use super::outcome::Outcome;
 use super::{Engine, Failure};
+use crate::concurrent;
 use crate::domain::{
     Attested, IdentityId, Refusal, RefusalCode, Status, Terminal, TerminalId, UnixTime,
 };
@@ -91,10 +92,25 @@ impl Engine {
                 .into()),
         }
     }
+
+    /// The terminals of a fleet that a filter lets through, ascending by id.
+    ///
+    /// # Errors
+    /// A fault.
+    pub async fn terminals(
+        &self,
+        fleet: &Arc<FleetBook>,
+        filter: TerminalFilter,
+    ) -> Result<Vec<Arc<Terminal>>, Failure> {
+        let fleet = Arc::clone(fleet);
+        // Every terminal is looked at: that may take a while.
+        concurrent::spawn_blocking(move || select(&fleet, &filter))
+            .await
+            .map_err(|error| Failure::Fault(format!("a look through the terminals: {error}")))
+    }
 }
 
-/// The terminals of a fleet that a filter lets through, ascending by id.
-pub fn terminals(fleet: &FleetBook, filter: &TerminalFilter) -> Vec<Arc<Terminal>> {
+fn select(fleet: &FleetBook, filter: &TerminalFilter) -> Vec<Arc<Terminal>> {
     let which = |it: &Terminal| {
         let attested = it.attested.as_deref();
         let by = filter.attested_by.as_ref();

@@ -1,22 +1,21 @@
 //! Authorization commands: checked against the rules, integrated into a code set, made durable.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fob_verify::region::Region;
 use fob_verify::window::Recurring;
 
+use super::asked::{least_uses, max_uses, with_preset, within_preset};
 use super::authenticate::{BackEnd, OwnerCommand};
 use super::book::FleetBook;
 use super::case::Case;
 use super::limits::Asks;
 use super::requests::BorrowRequest;
 use super::{Engine, Failure};
-use crate::domain::function::{FUNCTIONS_MAX, FunctionRef};
-use crate::domain::rules::Preset;
+use crate::domain::function::FunctionRef;
 use crate::domain::{
-    Author, Authorization, AuthorizationId, AuthorizationState, Catalogue, FunctionCode, Recipient,
-    Refusal, RefusalCode, Restrictions, Signing, Status, UnixTime, VehicleId, Window,
+    Author, Authorization, AuthorizationId, AuthorizationState, Recipient, Refusal, RefusalCode,
+    Restrictions, Signing, Status, UnixTime, VehicleId, Window,
 };
 use crate::store::{AmendRequest, Applied, NewAuthorization, Request, Write};
 
@@ -318,83 +317,6 @@ fn check_owner(caller: &OwnerCommand, spec: &AuthorizationSpec) -> Result<(), Re
             .detail("an owner terminal authorizes only vehicles its identity owns"));
     }
     Ok(())
-}
-
-/// The functions of a preset and others beside them.
-fn with_preset(
-    preset: &[FunctionCode],
-    others: &[FunctionRef],
-    catalogue: &Catalogue,
-) -> Result<Vec<FunctionCode>, Refusal> {
-    if others.is_empty() {
-        return Ok(preset.to_vec());
-    }
-    let mut all = [preset, &catalogue.resolve(others)?].concat();
-    all.sort_unstable();
-    all.dedup();
-    if all.len() > FUNCTIONS_MAX {
-        return Err(Refusal::malformed("functions", "name 1 to 64 functions"));
-    }
-    Ok(all)
-}
-
-/// The hours of the week, as far as a preset leaves them open; it must last long enough.
-fn within_preset(
-    preset: &Preset,
-    window: Window,
-    asked: Option<Recurring>,
-) -> Result<Option<Recurring>, Refusal> {
-    let lasts_s = window.not_after - window.not_before;
-    if let Some(longest) = preset.lasts_s.filter(|longest| lasts_s > *longest) {
-        return Err(Refusal::malformed(
-            "not_after",
-            format!("this preset lasts {longest} s at most"),
-        ));
-    }
-    match (preset.recurring, asked) {
-        (Some(own), Some(asked)) if own != asked => Err(Refusal::malformed(
-            "recurring",
-            "this preset has hours of its own: leave them out",
-        )),
-        (own, asked) => Ok(own.or(asked)),
-    }
-}
-
-/// Of two limits of a function the lower one, ascending by code.
-fn least_uses(
-    preset: &[(FunctionCode, u32)],
-    asked: &[(FunctionCode, u32)],
-) -> Box<[(FunctionCode, u32)]> {
-    let mut least: BTreeMap<FunctionCode, u32> = preset.iter().copied().collect();
-    for (code, uses) in asked {
-        let known = least.entry(*code).or_insert(*uses);
-        *known = (*known).min(*uses);
-    }
-    least.into_iter().collect()
-}
-
-fn max_uses(
-    asked: &[(FunctionRef, u32)],
-    functions: &[FunctionCode],
-    resolve: impl Fn(&FunctionRef) -> Result<FunctionCode, Refusal>,
-) -> Result<Box<[(FunctionCode, u32)]>, Refusal> {
-    let refuse = |why| Err(Refusal::malformed("max_uses", why));
-    let mut limits = Vec::with_capacity(asked.len().min(functions.len()));
-    for (function, uses) in asked {
-        let code = resolve(function).map_err(|refusal| refusal.field("max_uses"))?;
-        if functions.binary_search(&code).is_err() {
-            return refuse("it limits a function that is not authorized");
-        }
-        if *uses == 0 {
-            return refuse("a function may be used at least once");
-        }
-        limits.push((code, *uses));
-    }
-    limits.sort_unstable();
-    if limits.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-        return refuse("a function is limited twice");
-    }
-    Ok(limits.into())
 }
 
 /// The recipient, by the registry's own copies of its names: they are held for long.

@@ -20,7 +20,7 @@
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
-//! | [`authorize`], [`registry`], [`import`], [`operate`] | the other writes: owners', back ends', many at once, operators' |
+//! | [`authorize`], `asked`, [`registry`], [`import`], [`operate`] | the other writes: owners', back ends', many at once, operators' |
 //! | [`attest`] | a terminal that another of its identity vouches for |
 //! | [`requests`] | what a borrower's terminal asks for, until somebody answers it |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
@@ -57,6 +57,7 @@ use crate::store::{Applied, Store, StoreError, Write};
 
 pub mod admit;
 pub mod amend;
+mod asked;
 pub mod attest;
 pub mod audit;
 pub mod authenticate;

@@ -47,6 +47,7 @@ mod operations;
 mod orders;
 mod problem;
 mod progress;
+mod recipient;
 mod region;
 mod registry;
 mod requests;

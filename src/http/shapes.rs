@@ -6,21 +6,20 @@ use std::sync::Arc;
 
 use fob_verify::window::Recurring;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::recipient::RecipientArg;
 use super::region::RegionArg;
 use crate::domain::function::FunctionRef;
-use crate::domain::json::{entries, object, objects, optional_object, optional_strict};
+use crate::domain::json::{entries, object, objects, optional_object};
 use crate::domain::rules::{WeeklyText, recurring};
 use crate::domain::time::Time;
 use crate::domain::{
     Authorization, Catalogue, IdentityId, KeyId, Recipient, Refusal, RefusalCode, Signing,
-    TerminalId, VehicleId,
+    VehicleId,
 };
 use crate::engine::admit::RedemptionRequest;
 use crate::engine::authorize::AuthorizationSpec;
-use crate::engine::jws;
 use crate::engine::requests::BorrowRequest;
 use crate::engine::sync::Ended;
 use crate::engine::{Engine, Failure};
@@ -55,59 +54,6 @@ impl From<FunctionArg> for FunctionRef {
         match arg {
             FunctionArg::Code(code) => Self::Code(code),
             FunctionArg::Name(name) => Self::Name(name),
-        }
-    }
-}
-
-/// Whom a code set is for.
-#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RecipientArg {
-    /// Only this identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    identity: Option<String>,
-    /// Only this registered terminal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    terminal: Option<String>,
-    /// Only the terminal with this public key (RFC 7517), registered or not; not beside `terminal`.
-    #[serde(
-        default,
-        deserialize_with = "optional_strict",
-        skip_serializing_if = "Option::is_none"
-    )]
-    #[schema(value_type = Option<Object>)]
-    jwk: Option<Value>,
-}
-
-impl RecipientArg {
-    fn is_anybody(&self) -> bool {
-        self.identity.is_none() && self.terminal.is_none() && self.jwk.is_none()
-    }
-
-    fn check(&self) -> Result<Recipient, Refusal> {
-        let identity = self.identity.as_deref().map(IdentityId::parse).transpose();
-        let terminal = self.terminal.as_deref().map(TerminalId::parse).transpose();
-        let key = self.jwk.as_ref().map(jws::holder_key).transpose();
-        let key = key.map_err(|why| Refusal::malformed("recipient.jwk", why))?;
-        if key.is_some() && self.terminal.is_some() {
-            return Err(Refusal::malformed(
-                "recipient",
-                "a terminal is named by its id or by its key",
-            ));
-        }
-        Ok(Recipient {
-            identity: identity.map_err(|refusal| refusal.field("recipient.identity"))?,
-            terminal: terminal.map_err(|refusal| refusal.field("recipient.terminal"))?,
-            key,
-        })
-    }
-
-    fn of(recipient: &Recipient) -> Self {
-        let text = |id: &dyn ToString| id.to_string();
-        Self {
-            identity: recipient.identity.as_ref().map(|id| text(id)),
-            terminal: recipient.terminal.as_ref().map(|id| text(id)),
-            jwk: recipient.key.as_ref().map(jws::public_jwk),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::registry;
 use crate::domain::time::Time;
 use crate::domain::{IdentityId, Refusal, Scope, Terminal, TerminalId};
-use crate::engine::attest::{TerminalFilter, terminals};
+use crate::engine::attest::TerminalFilter;
 
 /// The most terminals on one page.
 const PAGE_MAX: usize = 500;
@@ -130,8 +130,9 @@ pub(super) async fn list(
         )
     })?;
     let filter = filter(query.into_inner())?;
-    let found = terminals(&caller.fleet, &filter);
-    let next = (found.len() == filter.limit)
+    let limit = filter.limit;
+    let found = state.engine.terminals(&caller.fleet, filter).await?;
+    let next = (found.len() == limit)
         .then(|| found.last().map(|last| last.id.to_string()))
         .flatten();
     Ok(HttpResponse::Ok()

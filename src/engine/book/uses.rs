@@ -2,7 +2,7 @@
 //! what is committed anyway: a call costs no write.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Map;
 use crate::domain::{TokenId, UnixTime};
@@ -14,6 +14,8 @@ const WRITTEN_EVERY_S: u64 = 60;
 #[derive(Default)]
 pub struct Uses {
     of: Map<TokenId, Use>,
+    /// Whether anything was noted that is not written down.
+    fresh: AtomicBool,
     written_at: AtomicU64,
 }
 
@@ -32,6 +34,7 @@ impl Uses {
         // Most calls come in the second of the one before.
         if of.last.load(Ordering::Relaxed) < now {
             of.last.fetch_max(now, Ordering::Relaxed);
+            self.fresh.store(true, Ordering::Release);
         }
     }
 
@@ -54,7 +57,9 @@ impl Uses {
     /// there is nothing new. One thread asks.
     pub fn due(&self, now: UnixTime) -> Option<Arc<[(TokenId, UnixTime)]>> {
         let written_at = self.written_at.load(Ordering::Relaxed);
-        if now < written_at.saturating_add(WRITTEN_EVERY_S) {
+        if now < written_at.saturating_add(WRITTEN_EVERY_S)
+            || !self.fresh.swap(false, Ordering::Acquire)
+        {
             return None;
         }
         self.written_at.store(now, Ordering::Relaxed);
@@ -79,23 +84,19 @@ mod tests {
     fn what_was_used_is_due_once_and_now_and_then() {
         let uses = Uses::default();
         let (one, other) = (TokenId([1; 16]), TokenId([2; 16]));
-        assert_eq!((uses.last(one), uses.due(1_000)), (None, None));
         uses.learn(other, 900);
+        assert_eq!((uses.last(one), uses.due(1_000)), (None, None));
         uses.note(one, 1_010);
-        assert_eq!(uses.due(1_059), None, "not so soon");
-        let due = uses.due(1_060);
-        assert_eq!(
-            due.as_deref(),
-            Some(&[(one, 1_010)][..]),
-            "nothing else is new"
-        );
-        assert_eq!(uses.due(1_120), None, "it was written");
+        let due = uses.due(1_020);
+        assert_eq!(due.as_deref(), Some(&[(one, 1_010)][..]), "that alone");
+        assert_eq!(uses.due(1_100), None, "it was written");
+        uses.note(one, 1_030);
+        assert_eq!(uses.due(1_079), None, "not so soon");
         uses.note(one, 1_005);
-        uses.note(other, 1_130);
-        assert_eq!(
-            (uses.last(one), uses.last(other)),
-            (Some(1_010), Some(1_130))
-        );
-        assert_eq!(uses.due(1_180).as_deref(), Some(&[(other, 1_130)][..]));
+        uses.note(other, 1_050);
+        let last = (uses.last(one), uses.last(other));
+        assert_eq!(last, (Some(1_030), Some(1_050)));
+        let due = uses.due(1_080);
+        assert_eq!(due.as_deref(), Some(&[(one, 1_030), (other, 1_050)][..]));
     }
 }
