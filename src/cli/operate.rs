@@ -66,7 +66,7 @@ pub(super) enum TokenCommand {
         /// The id of the one before, as listed
         id: String,
         /// For how long both hold: 1h, 2d; 0s ends the one before at once
-        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = sign::seconds)]
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = overlap)]
         overlap: u64,
         /// When the new one ends: 12h, 30d; it lasts as long as the one before where absent
         #[arg(long, value_name = "TIME", value_parser = sign::seconds)]
@@ -130,6 +130,14 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
             TokenCommand::Revoke { id } => Command::TokenRevoke { id },
         },
     )
+}
+
+/// How long two tokens overlap, which may be not at all.
+fn overlap(text: &str) -> Result<u64, String> {
+    match text {
+        "0" | "0s" => Ok(0),
+        text => sign::seconds(text),
+    }
 }
 
 /// The first certificate of a PEM file: its DER, in base64url.

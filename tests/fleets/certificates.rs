@@ -67,41 +67,8 @@ impl World {
         certificate(&folder, "ca", &[]);
         certificate(&folder, "stranger", &LEAF);
         for name in ["one", "two", "three"] {
-            let (key, request) = (format!("{name}.key"), format!("{name}.csr"));
-            let subject = format!("/CN={name}");
-            let ask = [
-                "req",
-                "-new",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-subj",
-                &subject,
-                "-keyout",
-                &key,
-                "-out",
-                &request,
-            ];
-            openssl(&folder, &ask);
-            let signed = format!("{name}.crt");
-            let sign = [
-                "x509",
-                "-req",
-                "-in",
-                &request,
-                "-CA",
-                "ca.crt",
-                "-CAkey",
-                "ca.key",
-                "-days",
-                "2",
-                "-CAcreateserial",
-                "-out",
-                &signed,
-            ];
-            openssl(&folder, &sign);
+            let by = ["-CA", "ca.crt", "-CAkey", "ca.key"];
+            certificate(&folder, name, &[&by[..], &LEAF].concat());
         }
         let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let server = issuer.serve_with(&[

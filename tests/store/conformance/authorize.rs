@@ -46,13 +46,6 @@ pub(super) fn one_of_each() -> Vec<Authorization> {
             r.recipient.identity = Some(identity_id("+49:a~b@c"))
         }),
         restricted(7, &|r| r.recipient.terminal = Some(terminal_id("phone"))),
-        restricted(15, &|r| {
-            r.recipient = Recipient {
-                identity: Some(identity_id("ben")),
-                key: Some(holder(9)),
-                ..Recipient::default()
-            }
-        }),
         some(8, &|a| a.pin = true),
         some(9, &|a| a.signing = Some(Signing::Each)),
         some(10, &|a| a.signing = Some(Signing::Auto)),
@@ -61,6 +54,13 @@ pub(super) fn one_of_each() -> Vec<Authorization> {
         some(13, &|a| a.version = 0xfff),
         some(14, &|a| {
             (a.redeem_by, a.window.not_after) = (253_402_300_799, 253_402_300_799)
+        }),
+        restricted(15, &|r| {
+            r.recipient = Recipient {
+                identity: Some(identity_id("ben")),
+                key: Some(holder(9)),
+                ..Recipient::default()
+            }
         }),
     ]
 }
