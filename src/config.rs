@@ -106,7 +106,6 @@ struct ServerSection {
     metrics_listen: Option<SocketAddr>,
     tls_certificates: Option<PathBuf>,
     tls_key: Option<PathBuf>,
-    tls_client_ca: Option<PathBuf>,
     workers: Option<usize>,
     body_bytes_max: Option<usize>,
     import_bytes_max: Option<usize>,
@@ -371,17 +370,10 @@ impl ServerSection {
 
     fn check(&self, dir: &Path) -> Result<ServerConfig, Wrong> {
         let tls = match (&self.tls_certificates, &self.tls_key) {
-            (None, None) if self.tls_client_ca.is_some() => {
-                return Err((
-                    "server.tls_client_ca",
-                    "it goes with tls_certificates and tls_key".into(),
-                ));
-            }
             (None, None) => None,
             (Some(certificates), Some(key)) => Some(TlsFiles {
                 certificates: dir.join(certificates),
                 key: dir.join(key),
-                client_ca: self.tls_client_ca.as_ref().map(|file| dir.join(file)),
             }),
             _ => {
                 return Err((

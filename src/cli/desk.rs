@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::hsm::Report;
@@ -12,10 +10,8 @@ use super::reissue::{RenewAsk, RenewTold};
 use super::steps::{self, Ask, Told};
 use crate::domain::time::Time;
 use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
-use crate::engine::authenticate::certificate_hash;
 use crate::engine::book::FleetBook;
 use crate::engine::ids::Ids;
-use crate::engine::operate::Rotate;
 use crate::engine::{Book, EngineSettings, Failure, operate};
 use crate::hsm::Custody;
 use crate::store::{Applied, Write};
@@ -35,9 +31,6 @@ pub(super) enum Command {
         fleet: String,
         scopes: Vec<String>,
         expires_in_s: Option<u64>,
-        /// DER, base64url.
-        #[serde(default)]
-        certificate: Option<String>,
     },
     TokenList {
         fleet: Option<String>,
@@ -47,8 +40,6 @@ pub(super) enum Command {
         overlap_s: u64,
         #[serde(default)]
         expires_in_s: Option<u64>,
-        #[serde(default)]
-        certificate: Option<String>,
     },
     TokenRevoke {
         id: String,
@@ -92,9 +83,7 @@ pub(super) struct FleetRow {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct NewToken {
     pub(super) id: String,
-    /// Its text; one for a certificate has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) token: Option<String>,
+    pub(super) token: String,
     pub(super) expires: Option<Time>,
 }
 
@@ -162,12 +151,7 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             fleet,
             scopes,
             expires_in_s,
-            certificate,
-        } => {
-            let certificate = certificate.as_deref();
-            let lasting = (expires_in_s, certificate);
-            Ok(token_create(book, unix_ms, &fleet, &scopes, lasting)?)
-        }
+        } => Ok(token_create(book, unix_ms, &fleet, &scopes, expires_in_s)?),
         Command::TokenList { fleet } => {
             let fleets = match fleet {
                 Some(name) => vec![operate::fleet(book, &name)?],
@@ -180,15 +164,9 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             id,
             overlap_s,
             expires_in_s,
-            certificate,
         } => {
-            let certificate = free_certificate(book, certificate.as_deref(), now)?;
-            let how = Rotate {
-                overlap_s,
-                expires_at: expires_in_s.map(|seconds| now.saturating_add(seconds)),
-                certificate: certificate.as_deref(),
-            };
-            let id = token_id(&id)?;
+            let expires_at = expires_in_s.map(|seconds| now.saturating_add(seconds));
+            let (id, how) = (token_id(&id)?, (overlap_s, expires_at));
             let (write, token, text) = operate::rotate_token(book, &Ids::new(), unix_ms, id, how)?;
             Ok(Decision {
                 writes: vec![write],
@@ -215,28 +193,6 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             ))
         }
     }
-}
-
-/// A certificate that no token holds for.
-fn free_certificate(
-    book: &Book,
-    certificate: Option<&str>,
-    now: UnixTime,
-) -> Result<Option<Vec<u8>>, Refusal> {
-    let Some(text) = certificate else {
-        return Ok(None);
-    };
-    let der = BASE64_URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| Refusal::malformed("certificate", "it is not in base64url"))?;
-    let taken = book.token(&certificate_hash(&der));
-    if taken.is_some_and(|token| token.holds(now)) {
-        return Err(Refusal::malformed(
-            "certificate",
-            "another token is for this certificate: revoke that first",
-        ));
-    }
-    Ok(Some(der))
 }
 
 fn token_id(id: &str) -> Result<TokenId, Refusal> {
@@ -276,7 +232,7 @@ fn token_create(
     unix_ms: u64,
     fleet: &str,
     scopes: &[String],
-    (expires_in_s, certificate): (Option<u64>, Option<&str>),
+    expires_in_s: Option<u64>,
 ) -> Result<Decision, Refusal> {
     let fleet = operate::fleet(book, fleet)?;
     let scopes = scopes
@@ -284,19 +240,7 @@ fn token_create(
         .map(|name| scope(name))
         .collect::<Result<_, _>>()?;
     let expires_at = expires_in_s.map(|seconds| (unix_ms / 1000).saturating_add(seconds));
-    let certificate = free_certificate(book, certificate, unix_ms / 1000)?;
-    let ids = Ids::new();
-    let (token, text) = match certificate.as_deref() {
-        Some(der) => {
-            let lasting = (expires_at, der);
-            let token = operate::certificate_token(&ids, unix_ms, &fleet, scopes, lasting)?;
-            (token, None)
-        }
-        None => {
-            let (token, text) = operate::new_token(&ids, unix_ms, &fleet, scopes, expires_at)?;
-            (token, Some(text))
-        }
-    };
+    let (token, text) = operate::new_token(&Ids::new(), unix_ms, &fleet, scopes, expires_at)?;
     let (id, expires) = (token.id.to_string(), expires_at.map(Time));
     let answer = Answer::Token(NewToken {
         id,

@@ -1,15 +1,10 @@
 //! `fob fleet`, `fob token`; and how every command of operators finds its way.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::Subcommand;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use super::desk::{Answer, Command, Context, FleetRow, TokenRow, check, decide};
 use super::hsm::Report;
@@ -51,9 +46,6 @@ pub(super) enum TokenCommand {
         /// When it ends: 12h, 30d; never where absent
         #[arg(long, value_name = "TIME", value_parser = sign::seconds)]
         expires: Option<u64>,
-        /// The client certificate that stands for it, PEM: it has no text of its own then
-        #[arg(long, value_name = "FILE")]
-        certificate: Option<PathBuf>,
     },
     /// List tokens; the tokens themselves are not kept
     List {
@@ -71,9 +63,6 @@ pub(super) enum TokenCommand {
         /// When the new one ends: 12h, 30d; it lasts as long as the one before where absent
         #[arg(long, value_name = "TIME", value_parser = sign::seconds)]
         expires: Option<u64>,
-        /// The client certificate that stands for the new one, PEM
-        #[arg(long, value_name = "FILE")]
-        certificate: Option<PathBuf>,
     },
     /// End a token at once
     Revoke {
@@ -108,24 +97,20 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
                 fleet,
                 scopes,
                 expires,
-                certificate,
             } => Command::TokenCreate {
                 fleet,
                 scopes,
                 expires_in_s: expires,
-                certificate: certificate.as_deref().map(leaf).transpose()?,
             },
             TokenCommand::List { fleet } => Command::TokenList { fleet },
             TokenCommand::Rotate {
                 id,
                 overlap,
                 expires,
-                certificate,
             } => Command::TokenRotate {
                 id,
                 overlap_s: overlap,
                 expires_in_s: expires,
-                certificate: certificate.as_deref().map(leaf).transpose()?,
             },
             TokenCommand::Revoke { id } => Command::TokenRevoke { id },
         },
@@ -138,13 +123,6 @@ fn overlap(text: &str) -> Result<u64, String> {
         "0" | "0s" => Ok(0),
         text => sign::seconds(text),
     }
-}
-
-/// The first certificate of a PEM file: its DER, in base64url.
-fn leaf(file: &Path) -> anyhow::Result<String> {
-    let certificate =
-        CertificateDer::from_pem_file(file).map_err(|why| anyhow!("{}: {why}", file.display()))?;
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(certificate))
 }
 
 /// Prints what was asked of the server that holds the directory, or of the directory itself.
@@ -195,9 +173,7 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Fleet(row) => print(common, row, |row| format!("fleet {} {}", row.name, row.id)),
         Answer::Fleets(rows) => print(common, rows, |rows| fleets(rows)),
         // The token alone, so that a shell can take it.
-        Answer::Token(token) => print(common, token, |token| {
-            token.token.clone().unwrap_or_else(|| token.id.clone())
-        }),
+        Answer::Token(token) => print(common, token, |token| token.token.clone()),
         Answer::Tokens(rows) => print(common, rows, |rows| tokens(rows)),
         Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
             format!("token {id} has ended")

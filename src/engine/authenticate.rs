@@ -44,31 +44,13 @@ impl Engine {
     /// `unauthenticated` for a token that is unknown or has ended; `forbidden` for one without the
     /// scope, or of a fleet that is suspended; `rate_limited`.
     pub fn back_end(&self, bearer: &str, scope: Scope) -> Result<BackEnd, Refusal> {
-        let unknown = "the bearer token is unknown or has ended";
-        self.back_end_of(&token_hash(bearer), unknown, scope)
-    }
-
-    /// Knows a back end by the certificate it has shown ([`certificate_hash`]).
-    ///
-    /// # Errors
-    /// As [`Engine::back_end`].
-    pub fn back_end_shown(&self, hash: &[u8; 32], scope: Scope) -> Result<BackEnd, Refusal> {
-        let unknown = "no fleet has this certificate, or its token has ended";
-        self.back_end_of(hash, unknown, scope)
-    }
-
-    fn back_end_of(
-        &self,
-        hash: &[u8; 32],
-        unknown: &'static str,
-        scope: Scope,
-    ) -> Result<BackEnd, Refusal> {
         let unauthenticated = |why| Refusal::new(RefusalCode::Unauthenticated).detail(why);
+        let hash = token_hash(bearer);
         let token = self
             .book()
-            .token(hash)
+            .token(&hash)
             .filter(|token| token.holds(self.clock().unix()))
-            .ok_or_else(|| unauthenticated(unknown))?;
+            .ok_or_else(|| unauthenticated("the bearer token is unknown or has ended"))?;
         let fleet = self
             .book()
             .fleet(token.fleet)
@@ -198,16 +180,6 @@ fn check_key(key: &str) -> Result<(), Refusal> {
 /// SHA-256 of a token's text, as stored.
 pub fn token_hash(token: &str) -> [u8; 32] {
     sha256(token.as_bytes())
-}
-
-/// What stands for a certificate (DER) in a token's place: no bearer token has a zero in it.
-pub fn certificate_hash(certificate: &[u8]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    context.update(b"\0fob certificate\0");
-    context.update(certificate);
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    out
 }
 
 fn check_fleet(fleet: &FleetBook) -> Result<(), Refusal> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::authenticate::{TOKEN_PREFIX, certificate_hash, token_hash};
+use super::authenticate::{TOKEN_PREFIX, token_hash};
 use super::book::{Book, FleetBook};
 use super::ids::Ids;
 use crate::domain::{
@@ -61,37 +61,6 @@ pub fn new_token(
     scopes: Scopes,
     expires_at: Option<UnixTime>,
 ) -> Result<(Token, String), Refusal> {
-    let text = format!(
-        "{TOKEN_PREFIX}{}",
-        BASE64_URL_SAFE_NO_PAD.encode(ids.random::<32>())
-    );
-    let hash = token_hash(&text);
-    let token = token_of(ids, unix_ms, fleet, scopes, (expires_at, hash))?;
-    Ok((token, text))
-}
-
-/// A new token for a fleet, for whom a certificate (DER) stands: whoever shows that is its back end.
-///
-/// # Errors
-/// As [`new_token`].
-pub fn certificate_token(
-    ids: &Ids,
-    unix_ms: u64,
-    fleet: &FleetBook,
-    scopes: Scopes,
-    (expires_at, certificate): (Option<UnixTime>, &[u8]),
-) -> Result<Token, Refusal> {
-    let hash = certificate_hash(certificate);
-    token_of(ids, unix_ms, fleet, scopes, (expires_at, hash))
-}
-
-fn token_of(
-    ids: &Ids,
-    unix_ms: u64,
-    fleet: &FleetBook,
-    scopes: Scopes,
-    (expires_at, hash): (Option<UnixTime>, [u8; 32]),
-) -> Result<Token, Refusal> {
     if scopes == Scopes::default() {
         return Err(Refusal::malformed("scopes", "name at least one scope"));
     }
@@ -101,31 +70,25 @@ fn token_of(
             "who approves is a second person: approve goes with neither authorize nor issue",
         ));
     }
-    Ok(Token {
+    let text = format!(
+        "{TOKEN_PREFIX}{}",
+        BASE64_URL_SAFE_NO_PAD.encode(ids.random::<32>())
+    );
+    let token = Token {
         id: ids.token(unix_ms),
         fleet: fleet.fleet.id,
-        hash,
+        hash: token_hash(&text),
         scopes,
         created_at: unix_ms / 1000,
         expires_at,
         revoked_at: None,
         used_at: None,
-    })
+    };
+    Ok((token, text))
 }
 
-/// How a token is rotated.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rotate<'a> {
-    /// For how long both hold, in seconds.
-    pub overlap_s: u64,
-    /// When the new one ends; it lasts as long as the one before was meant to where absent.
-    pub expires_at: Option<UnixTime>,
-    /// The certificate (DER) the new one is for, where it is for one.
-    pub certificate: Option<&'a [u8]>,
-}
-
-/// A new token with the scopes of one that holds, which ends after an overlap; and its text, where it
-/// has one.
+/// A new token with the scopes of one that holds, which ends after `overlap_s`; and its text. It
+/// lasts as long as the one before was meant to, where `expires_at` does not say.
 ///
 /// # Errors
 /// `not_found` where no fleet has that token; `malformed` where it has ended.
@@ -134,13 +97,8 @@ pub fn rotate_token(
     ids: &Ids,
     unix_ms: u64,
     id: TokenId,
-    how: Rotate<'_>,
-) -> Result<(Write, Token, Option<String>), Refusal> {
-    let Rotate {
-        overlap_s,
-        expires_at,
-        certificate,
-    } = how;
+    (overlap_s, expires_at): (u64, Option<UnixTime>),
+) -> Result<(Write, Token, String), Refusal> {
     let (fleet, before) = token(book, id)?;
     let now = unix_ms / 1000;
     if !before.holds(now) {
@@ -154,17 +112,7 @@ pub fn rotate_token(
         Some(now.saturating_add(lasts))
     };
     let expires_at = expires_at.or_else(as_before);
-    let scopes = before.scopes;
-    let (token, text) = match certificate {
-        Some(der) => {
-            let token = certificate_token(ids, unix_ms, &fleet, scopes, (expires_at, der))?;
-            (token, None)
-        }
-        None => {
-            let (token, text) = new_token(ids, unix_ms, &fleet, scopes, expires_at)?;
-            (token, Some(text))
-        }
-    };
+    let (token, text) = new_token(ids, unix_ms, &fleet, before.scopes, expires_at)?;
     let write = Write::RotateToken(Box::new(Rotation {
         before: id,
         ends: now.saturating_add(overlap_s),

@@ -4,7 +4,6 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{ACCEPT, AUTHORIZATION};
 
 use super::State;
-use super::tls::Shown;
 use crate::domain::{Refusal, RefusalCode, Scope};
 use crate::engine::authenticate::BackEnd;
 
@@ -14,15 +13,12 @@ pub(super) async fn back_end(
     request: &HttpRequest,
     scope: Scope,
 ) -> Result<BackEnd, Refusal> {
+    let bearer = bearer(request).ok_or_else(|| {
+        Refusal::new(RefusalCode::Unauthenticated)
+            .detail("send Authorization: Bearer fob_…; `fob token create` makes one")
+    })?;
     let engine = &state.engine;
-    if let Some(bearer) = bearer(request) {
-        return engine.look(|| engine.back_end(bearer, scope)).await;
-    }
-    if let Some(Shown(hash)) = request.conn_data::<Shown>() {
-        return engine.look(|| engine.back_end_shown(hash, scope)).await;
-    }
-    Err(Refusal::new(RefusalCode::Unauthenticated)
-        .detail("send Authorization: Bearer fob_…; `fob token create` makes one"))
+    engine.look(|| engine.back_end(bearer, scope)).await
 }
 
 /// The bearer token, where there is one (RFC 6750 §2.1).

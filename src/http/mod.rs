@@ -54,11 +54,9 @@ mod serve;
 mod shapes;
 mod socket;
 mod terminals;
-mod tls;
 
 pub use openapi::document;
-pub use serve::{Limits, ServeError, Server, ServerConfig};
-pub use tls::TlsFiles;
+pub use serve::{Limits, ServeError, Server, ServerConfig, TlsFiles};
 
 use body::Patience;
 use problem::Problem;

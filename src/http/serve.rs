@@ -9,12 +9,13 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpResponse, HttpServer, web};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::SockRef;
 
 use super::address::Addresses;
 use super::batches::Door;
 use super::socket::Socket;
-use super::tls::{Renewing, Shown, TlsFiles};
 use super::{State, observe, round, routes};
 use crate::engine::Engine;
 use crate::metrics::Exporter;
@@ -25,6 +26,15 @@ const BACKLOG: i32 = 8192;
 
 /// How long open connections may take to end when the server stops, in seconds.
 const SHUTDOWN_S: u64 = 5;
+
+/// Where a certificate and its key are, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, leaf first.
+    pub certificates: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
 
 /// How to listen.
 #[derive(Clone, Debug)]
@@ -82,7 +92,6 @@ pub enum ServeError {
 pub struct Server {
     api: actix_web::dev::Server,
     metrics: Option<actix_web::dev::Server>,
-    renewing: Option<Arc<Renewing>>,
 }
 
 impl Server {
@@ -117,21 +126,15 @@ impl Server {
                 .wrap(from_fn(observe::observe))
                 .configure(|services| routes(services, limits))
         })
-        .on_connect(|connection, of| {
-            Socket::note(connection, of);
-            Shown::note(connection, of);
-        })
+        .on_connect(Socket::note)
         .workers(config.workers)
         .max_connections(config.connections_max)
         .client_request_timeout(limits.request_timeout)
         .shutdown_timeout(SHUTDOWN_S)
         .disable_signals();
-        let (http, renewing) = match &config.tls {
-            None => (http.listen(listener)?, None),
-            Some(files) => {
-                let (tls, renewing) = Renewing::config(files)?;
-                (http.listen_rustls_0_23(listener, tls)?, Some(renewing))
-            }
+        let http = match &config.tls {
+            None => http.listen(listener)?,
+            Some(files) => http.listen_rustls_0_23(listener, tls(files)?)?,
         };
         let metrics = config
             .metrics_listen
@@ -140,7 +143,6 @@ impl Server {
         Ok(Self {
             api: http.run(),
             metrics,
-            renewing,
         })
     }
 
@@ -159,11 +161,7 @@ impl Server {
             actix_web::rt::spawn(server);
             handle
         });
-        let renewing = self.renewing.map(|it| actix_web::rt::spawn(it.renew()));
         let ended = self.api.await;
-        if let Some(renewing) = renewing {
-            renewing.abort();
-        }
         if let Some(metrics) = metrics {
             metrics.stop(false).await;
         }
@@ -192,4 +190,19 @@ fn metrics_server(
         .disable_signals()
         .listen(listener)?;
     Ok(server.run())
+}
+
+fn tls(files: &TlsFiles) -> Result<rustls::ServerConfig, ServeError> {
+    let refuse = |path: &PathBuf, why: String| ServeError::Tls(path.clone(), why);
+    let certificates = CertificateDer::pem_file_iter(&files.certificates)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| refuse(&files.certificates, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| refuse(&files.key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_no_client_auth())
+        .and_then(|builder| builder.with_single_cert(certificates, key))
+        .map_err(|error| refuse(&files.certificates, error.to_string()))
 }
