@@ -8,6 +8,7 @@
 mod measure;
 mod world;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
@@ -45,6 +46,9 @@ pub(super) struct IssueArgs {
     /// Seconds for which the ceiling is measured in each slice, for each number of sessions
     #[arg(long, default_value_t = 0.5)]
     ceiling_seconds: f64,
+    /// What the fleet rules meanwhile, as `PUT /v1/rules` takes it; renters have a licence of class B
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// Issue into this PostgreSQL database, which has to be empty, instead of a file; what is
     /// written there stays
     #[arg(long, value_name = "URL")]

@@ -10,17 +10,19 @@ use fob_verify::HolderKey;
 use super::IssueArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::function::{BUILT_IN, FunctionRef, OWN_FUNCTION_MIN};
+use crate::domain::rules::RulesText;
 use crate::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FleetSettings,
-    FunctionCode, Identity, IdentityId, Refusal, Scope, Status, Terminal, TerminalId, UnixTime,
-    Vehicle, VehicleId,
+    FunctionCode, Identity, IdentityId, Licence, Refusal, Scope, Status, Terminal, TerminalId,
+    UnixTime, Vehicle, VehicleId,
 };
+use crate::engine::book::FleetBook;
 use crate::engine::ids::Ids;
 use crate::engine::orders::{Order, OrderSpec};
 use crate::engine::{Book, operate};
 use crate::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row, SignedBundle,
-    SignedBy, Store, StoreError, Write,
+    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row, Ruling, Rulings,
+    SignedBundle, SignedBy, Store, StoreError, Write,
 };
 
 /// Vehicles, identities and terminals of the scratch fleet, so many of each.
@@ -105,6 +107,9 @@ pub(super) fn seed(
             format!("bench.f{code}").into(),
         ));
     }
+    if let Some(file) = &args.rules {
+        writes.push(ruled(&in_book, file, unix_ms / 1000)?);
+    }
     for n in 0..REGISTERED {
         writes.extend(registered(&fleet, n, &functions, phone).map_err(refused)?);
     }
@@ -112,6 +117,23 @@ pub(super) fn seed(
         store.commit(chunk)?;
     }
     Ok(bearer)
+}
+
+/// What a file says that the fleet rules.
+fn ruled(fleet: &FleetBook, file: &Path, now: UnixTime) -> anyhow::Result<Write> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let rules: RulesText =
+        serde_json::from_str(&text).with_context(|| file.display().to_string())?;
+    rules
+        .check(&fleet.catalogue(), 1)
+        .map_err(|refusal| anyhow!("{}: {refusal}", file.display()))?;
+    Ok(Write::Rule(Box::new(Rulings {
+        fleet: fleet.fleet.id,
+        at: now,
+        by: "bench".into(),
+        why: None,
+        what: Ruling::Rules(1, text.into()),
+    })))
 }
 
 /// The built-in functions first, then as many of the fleet's own as are asked for.
@@ -145,7 +167,10 @@ fn registered(
         status: Status::Active,
         hold: None,
         proved: None,
-        licences: Vec::new(),
+        licences: vec![Licence {
+            class: "B".into(),
+            expires: SystemClock.unix() + 31_536_000,
+        }],
     };
     let terminal = Terminal {
         fleet: fleet.id,
