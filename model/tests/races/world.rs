@@ -250,6 +250,7 @@ impl World {
                 created_at: 0,
                 expires_at: None,
                 revoked_at: None,
+                used_at: None,
             }),
         };
         Self {

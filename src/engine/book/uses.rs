@@ -13,7 +13,7 @@ const WRITTEN_EVERY_S: u64 = 60;
 /// When tokens were used.
 #[derive(Default)]
 pub struct Uses {
-    of: Map<TokenId, Use>,
+    of: Map<TokenId, Arc<Use>>,
     /// Whether anything was noted that is not written down.
     fresh: AtomicBool,
     written_at: AtomicU64,
@@ -30,7 +30,7 @@ impl Uses {
     /// Notes that a token is used.
     pub fn note(&self, id: TokenId, now: UnixTime) {
         let pinned = self.of.pin();
-        let of = pinned.get_or_insert_with(id, Use::default);
+        let of = pinned.get_or_insert_with(id, Arc::default);
         // Most calls come in the second of the one before.
         if of.last.load(Ordering::Relaxed) < now {
             of.last.fetch_max(now, Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl Uses {
     /// Takes in what was written down.
     pub(super) fn learn(&self, id: TokenId, at: UnixTime) {
         let pinned = self.of.pin();
-        let of = pinned.get_or_insert_with(id, Use::default);
+        let of = pinned.get_or_insert_with(id, Arc::default);
         of.last.fetch_max(at, Ordering::Relaxed);
         of.written.fetch_max(at, Ordering::Relaxed);
     }
