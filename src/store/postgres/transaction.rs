@@ -27,7 +27,7 @@ use super::touched::Touched;
 use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
 use super::write::Writing;
 use crate::store::whole::Position;
-use crate::store::{Applied, StoreError, Write};
+use crate::store::{Applied, Lease, StoreError, Write};
 
 /// The connection that writes, and what its process knows.
 pub(super) struct Writer {
@@ -274,18 +274,15 @@ impl Writer {
                     asks = Writing::of(&ground, &mut self.contexts)?.0;
                 }
                 Part::Purge(before, at_most, lease) => {
-                    let mut needs = Needs::default();
-                    needs.leases.extend(lease.map(|lease| lease.task));
                     let begin = (!begun).then_some(turn::BEGIN);
-                    survey(session, &needs, begin, false, &mut ground).await?;
-                    if lease.is_some_and(|lease| !ground.holds(lease)) {
-                        applied.push(Applied::Stale);
-                    } else {
+                    if is_held(session, lease, begin).await? {
                         let purged = purge::purge(session, before, at_most).await?;
                         if purged.of_books {
                             touched.purged = touched.purged.max(Some(before));
                         }
                         applied.push(Applied::Purged(purged.authorizations));
+                    } else {
+                        applied.push(Applied::Stale);
                     }
                 }
             }
@@ -363,6 +360,18 @@ async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Res
     }
     let why = trouble.into_error().to_string();
     Err(Ended::InDoubt(applied.to_vec(), why))
+}
+
+/// Whether a lease is held, where there is one to be held; nobody else takes it until the end.
+async fn is_held(
+    session: &Session,
+    lease: Option<Lease>,
+    begin: Option<&'static str>,
+) -> Result<bool, Ended> {
+    let (mut needs, mut ground) = (Needs::default(), Ground::default());
+    needs.leases.extend(lease.map(|lease| lease.task));
+    survey(session, &needs, begin, false, &mut ground).await?;
+    Ok(lease.is_none_or(|lease| ground.holds(lease)))
 }
 
 /// Locks and reads what `needs` says.
