@@ -239,16 +239,8 @@ impl Writer {
             let mut asks = Vec::new();
             match part {
                 Part::Writes(writes) => {
-                    let mut needs = match self.in_the_way {
-                        false => Needs::trusting(writes, &self.standings),
-                        true => Needs::of(writes),
-                    };
-                    let impatient = self.turn.is_empty() && !needs.fleets_alone.is_empty();
-                    let begin = match impatient {
-                        true => turn::BEGIN_IMPATIENT,
-                        false => turn::BEGIN,
-                    };
-                    let begin = (!begun).then_some(begin);
+                    let mut needs = self.needs(writes);
+                    let begin = (!begun).then_some(self.begin(&needs));
                     let heed = self.stepped_back < STEPS_BACK_MAX;
                     let relied = self.standings.recall(&mut needs, &mut ground);
                     survey(session, &needs, begin, heed, &mut ground).await?;
@@ -301,6 +293,21 @@ impl Writer {
             begun = true;
         }
         Ok(applied)
+    }
+
+    fn needs(&self, writes: &[Write]) -> Needs {
+        match self.in_the_way {
+            false => Needs::trusting(writes, &self.standings),
+            true => Needs::of(writes),
+        }
+    }
+
+    /// What begins a transaction that needs this.
+    fn begin(&self, needs: &Needs) -> &'static str {
+        match self.turn.is_empty() && !needs.fleets_alone.is_empty() {
+            true => turn::BEGIN_IMPATIENT,
+            false => turn::BEGIN,
+        }
     }
 
     /// What every transaction ends with: its own row, what others have to hear of it, and `COMMIT`.
