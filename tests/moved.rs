@@ -448,6 +448,7 @@ impl World {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a story, told in its order")]
 fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
     let mut world = World::new();
     let schema = Schema::new();

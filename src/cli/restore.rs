@@ -128,10 +128,7 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
     let number = before.max(last.number) + 1;
     ensure!(number <= RESTORES_MAX, "it was restored too often");
     let backup_of = store.last_written()?;
-    let transactions_lost = match known {
-        Some(witness) => lost_since(&*store, witness)?,
-        None => None,
-    };
+    let transactions_lost = known.map_or(Ok(None), |it| lost_since(&*store, it))?;
     let book = place::book(&*store)?;
     let trust = book.trust().map_or(0, |list| list.version);
     // The fence last: until it stands, the store is refused, and all of this may be done again.

@@ -134,25 +134,27 @@ pub(super) fn run(common: &Common, args: IssueArgs) -> anyhow::Result<()> {
         ceilings,
     };
     let report = bench.measure(&bearer)?;
-    print(common, &report, |report| {
-        let rounds = report
-            .round_trips_per_commit
-            .map_or_else(String::new, |rounds| {
-                format!(", {rounds:.2} round trips to the database for each")
-            });
-        format!(
-            "{} keys a second with {} keys a bundle, {:.2} of the ceiling of {:.0} signatures a second\n\
-             {} signatures, {} commits{rounds}, p50 {:.2} ms, p99 {:.2} ms",
-            report.keys_per_s.round(),
-            report.functions,
-            report.ratio,
-            report.ceiling_per_s,
-            report.hsm_signatures,
-            report.commits,
-            report.p50_ms,
-            report.p99_ms
-        )
-    })
+    print(common, &report, text)
+}
+
+fn text(report: &Report) -> String {
+    let rounds = report
+        .round_trips_per_commit
+        .map_or_else(String::new, |rounds| {
+            format!(", {rounds:.2} round trips to the database for each")
+        });
+    format!(
+        "{} keys a second with {} keys a bundle, {:.2} of the ceiling of {:.0} signatures a second\n\
+         {} signatures, {} commits{rounds}, p50 {:.2} ms, p99 {:.2} ms",
+        report.keys_per_s.round(),
+        report.functions,
+        report.ratio,
+        report.ceiling_per_s,
+        report.hsm_signatures,
+        report.commits,
+        report.p50_ms,
+        report.p99_ms
+    )
 }
 
 /// What to issue into: a file, or a database, which has to be empty.

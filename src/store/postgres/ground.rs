@@ -254,6 +254,14 @@ pub(super) struct NewAnswer {
     pub(super) ends: UnixTime,
 }
 
+impl Changes {
+    /// Freezes something, or releases it: whether anything is issued stands otherwise then.
+    pub(super) fn brake(&mut self, fleet: FleetId, place: String, frozen: Option<Frozen>) {
+        self.standings.insert(fleet);
+        self.brakes.insert((fleet, place), frozen);
+    }
+}
+
 impl Ground {
     /// How a vehicle stands, where there is one.
     pub(super) fn vehicle(&self, fleet: FleetId, id: &VehicleId) -> Option<&VehicleRow> {

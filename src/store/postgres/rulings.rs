@@ -190,8 +190,7 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
             };
             let is_new = known.frozen.insert(place.clone());
             if is_new {
-                changes.standings.insert(fleet);
-                changes.brakes.insert((fleet, place), Some(frozen));
+                changes.brake(fleet, place, Some(frozen));
             }
             is_new
         }
@@ -199,8 +198,7 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
             let place = name(vehicle.as_ref());
             let was = known.frozen.remove(place);
             if was {
-                changes.standings.insert(fleet);
-                changes.brakes.insert((fleet, place.to_owned()), None);
+                changes.brake(fleet, place.to_owned(), None);
             }
             was
         }

@@ -27,7 +27,7 @@ use super::touched::Touched;
 use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
 use super::write::Writing;
 use crate::store::whole::Position;
-use crate::store::{Applied, StoreError, Write};
+use crate::store::{Applied, Lease, StoreError, Write};
 
 /// The connection that writes, and what its process knows.
 pub(super) struct Writer {
@@ -239,16 +239,8 @@ impl Writer {
             let mut asks = Vec::new();
             match part {
                 Part::Writes(writes) => {
-                    let mut needs = match self.in_the_way {
-                        false => Needs::trusting(writes, &self.standings),
-                        true => Needs::of(writes),
-                    };
-                    let impatient = self.turn.is_empty() && !needs.fleets_alone.is_empty();
-                    let begin = match impatient {
-                        true => turn::BEGIN_IMPATIENT,
-                        false => turn::BEGIN,
-                    };
-                    let begin = (!begun).then_some(begin);
+                    let mut needs = self.needs(writes);
+                    let begin = (!begun).then_some(self.begin(&needs));
                     let heed = self.stepped_back < STEPS_BACK_MAX;
                     let relied = self.standings.recall(&mut needs, &mut ground);
                     survey(session, &needs, begin, heed, &mut ground).await?;
@@ -274,18 +266,15 @@ impl Writer {
                     asks = Writing::of(&ground, &mut self.contexts)?.0;
                 }
                 Part::Purge(before, at_most, lease) => {
-                    let mut needs = Needs::default();
-                    needs.leases.extend(lease.map(|lease| lease.task));
                     let begin = (!begun).then_some(turn::BEGIN);
-                    survey(session, &needs, begin, false, &mut ground).await?;
-                    if lease.is_some_and(|lease| !ground.holds(lease)) {
-                        applied.push(Applied::Stale);
-                    } else {
+                    if is_held(session, lease, begin).await? {
                         let purged = purge::purge(session, before, at_most).await?;
                         if purged.of_books {
                             touched.purged = touched.purged.max(Some(before));
                         }
                         applied.push(Applied::Purged(purged.authorizations));
+                    } else {
+                        applied.push(Applied::Stale);
                     }
                 }
             }
@@ -304,6 +293,21 @@ impl Writer {
             begun = true;
         }
         Ok(applied)
+    }
+
+    fn needs(&self, writes: &[Write]) -> Needs {
+        match self.in_the_way {
+            false => Needs::trusting(writes, &self.standings),
+            true => Needs::of(writes),
+        }
+    }
+
+    /// What begins a transaction that needs this.
+    fn begin(&self, needs: &Needs) -> &'static str {
+        match self.turn.is_empty() && !needs.fleets_alone.is_empty() {
+            true => turn::BEGIN_IMPATIENT,
+            false => turn::BEGIN,
+        }
     }
 
     /// What every transaction ends with: its own row, what others have to hear of it, and `COMMIT`.
@@ -363,6 +367,18 @@ async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Res
     }
     let why = trouble.into_error().to_string();
     Err(Ended::InDoubt(applied.to_vec(), why))
+}
+
+/// Whether a lease is held, where there is one to be held; nobody else takes it until the end.
+async fn is_held(
+    session: &Session,
+    lease: Option<Lease>,
+    begin: Option<&'static str>,
+) -> Result<bool, Ended> {
+    let (mut needs, mut ground) = (Needs::default(), Ground::default());
+    needs.leases.extend(lease.map(|lease| lease.task));
+    survey(session, &needs, begin, false, &mut ground).await?;
+    Ok(lease.is_none_or(|lease| ground.holds(lease)))
 }
 
 /// Locks and reads what `needs` says.
