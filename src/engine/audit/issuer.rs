@@ -76,14 +76,13 @@ impl Issuer {
             Entry::Identity(it) => drop(self.identities.insert((it.fleet, it.id))),
             Entry::Terminal(it) => self.holders.push((it.fleet, it.id, it.identity)),
             Entry::Epoch(_, epoch) => drop(self.epochs.insert(epoch.id, epoch)),
-            Entry::TrustList(version, bytes) => {
+            Entry::TrustList(version, bytes)
                 if self
                     .trust
                     .as_ref()
-                    .is_none_or(|(newest, _)| *newest < version)
-                {
-                    self.trust = Some((version, bytes));
-                }
+                    .is_none_or(|(newest, _)| *newest < version) =>
+            {
+                self.trust = Some((version, bytes));
             }
             Entry::Record(_, text) => self.records.push(text),
             Entry::Restore(restore) => self.restore = restore,
