@@ -323,7 +323,7 @@ impl Engine {
         limit_to_eligible(fleet, &mut authorization, now)?;
         let functions = &authorization.functions;
         if let Some(question) = Question::new(fleet, &vehicle, &identity, functions) {
-            // What was asked about before the rules said so was not asked: it waits for nothing.
+            // Under rules that came in between nobody was asked, and that is no answer.
             let verdict = answers.get(&question.digest);
             question.judge(verdict.unwrap_or(&Verdict::Unanswered))?;
         }

@@ -183,40 +183,45 @@ pub fn check(fleet: &FleetBook, entry: Entry, now: UnixTime) -> Result<Checked, 
             if proved.is_some_and(|at| at > now) {
                 return Err(Refusal::malformed("proved", "it lies in the future"));
             }
-            // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let known = fleet.identity(id.as_str());
             let named = status.filter(|_| known.is_some());
             then = named.map(|status| Then::Follow(id.clone(), status));
+            // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let was = known.as_deref();
-            let status = status.or(was.map(|it| it.status)).unwrap_or_default();
-            let hold = hold.unwrap_or(was.and_then(|it| it.hold));
-            let proved = proved.or(was.and_then(|it| it.proved));
             Write::Identity(Identity {
                 fleet: fleet_id,
                 id,
-                status,
-                hold,
-                proved,
+                status: status.or(was.map(|it| it.status)).unwrap_or_default(),
+                hold: hold.unwrap_or(was.and_then(|it| it.hold)),
+                proved: proved.or(was.and_then(|it| it.proved)),
                 licences,
             })
         }
         Entry::Terminal { id, identity, key } => {
-            known_identity(fleet, &identity, "identity")?;
-            // The same device described anew is none that was not seen before.
-            let known = fleet.terminal(id.as_str());
-            let same = known.filter(|it| it.key == key && it.identity == identity);
-            Write::Terminal(Terminal {
-                fleet: fleet_id,
-                id,
-                identity,
-                key,
-                status: Status::Active,
-                since: same.map_or(now, |it| it.since),
-            })
+            Write::Terminal(described(fleet, (id, identity, key), now)?)
         }
     };
     writes.push(entry);
     Ok(Checked { writes, then })
+}
+
+/// A terminal as it is described. Described anew, the same device is none that was not seen before.
+fn described(
+    fleet: &FleetBook,
+    (id, identity, key): (TerminalId, IdentityId, HolderKey),
+    now: UnixTime,
+) -> Result<Terminal, Refusal> {
+    known_identity(fleet, &identity, "identity")?;
+    let known = fleet.terminal(id.as_str());
+    let same = known.filter(|it| it.key == key && it.identity == identity);
+    Ok(Terminal {
+        fleet: fleet.fleet.id,
+        id,
+        identity,
+        key,
+        status: Status::Active,
+        since: same.map_or(now, |it| it.since),
+    })
 }
 
 fn check_model(model: &str) -> Result<(), Refusal> {

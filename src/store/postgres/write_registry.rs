@@ -99,6 +99,11 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
+        self.terminals(ground)
+    }
+
+    fn terminals(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
+        let changes = &ground.changes;
         if !changes.terminals.is_empty() {
             let rows = changes.terminals.values();
             self.put(

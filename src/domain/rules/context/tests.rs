@@ -234,6 +234,10 @@ fn what_cannot_be_a_context_is_named() {
         let refusal = check(&text).expect_err(&text);
         assert_eq!(refusal.field.as_deref(), Some(field), "{text}: {refusal}");
     }
+}
+
+#[test]
+fn what_is_not_of_the_form_is_no_context() {
     for bad in [
         r#"{"context":[]}"#,
         r#"{"context":{"rules":[]}}"#,
