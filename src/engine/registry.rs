@@ -132,6 +132,7 @@ pub fn outcome(applied: &[Applied]) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// `malformed`, `unknown_function`, `unknown_identity`.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of entry")]
 pub fn check(fleet: &FleetBook, entry: Entry) -> Result<Checked, Refusal> {
     let fleet_id = fleet.fleet.id;
     let mut writes = Vec::with_capacity(1);

@@ -13,6 +13,7 @@ use crate::store::encoding::{column, words};
 use crate::store::{Applied, Attestation, RecordedStep, Rotation, StoreError, Write};
 
 /// Decides a write and notes what it changes.
+#[expect(clippy::too_many_lines, reason = "one short arm for each write")]
 pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, StoreError> {
     Ok(match write {
         Write::Setting(name, value) => setting(ground, name, value),
