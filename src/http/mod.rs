@@ -94,7 +94,7 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
                 web::post().to(authorizations::create),
             ],
         ))
-        .service(post("/v1/requests", web::post().to(requests::check)))
+        .configure(asking)
         .configure(amending)
         .service(resource(
             "/v1/brake",
@@ -134,6 +134,18 @@ fn routes(config: &mut web::ServiceConfig, limits: Limits) {
         .service(get("/docs", read().to(openapi::to_page)))
         .service(openapi::page())
         .default_service(web::route().to(not_found));
+}
+
+/// Terminals, and what they ask for.
+fn asking(config: &mut web::ServiceConfig) {
+    config
+        .service(resource(
+            "/v1/terminals/{id}",
+            "PUT",
+            [web::put().to(terminals::put)],
+        ))
+        .service(get("/v1/terminals", read().to(terminals::list)))
+        .service(post("/v1/requests", web::post().to(requests::check)));
 }
 
 /// What a fleet rules.

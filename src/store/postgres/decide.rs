@@ -16,6 +16,7 @@ use crate::store::{
 };
 
 /// Decides a write and notes what it changes.
+#[expect(clippy::too_many_lines, reason = "one short arm for each write")]
 pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, StoreError> {
     Ok(match write {
         Write::Setting(name, value) => setting(ground, name, value),

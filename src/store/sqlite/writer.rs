@@ -250,6 +250,7 @@ impl Writer {
 
 impl Transaction<'_> {
     /// Checks every condition before the first change, so a write that is refused needs no undoing.
+    #[expect(clippy::too_many_lines, reason = "one short arm for each write")]
     fn apply(&mut self, write: &Write) -> Result<Applied, StoreError> {
         let connection = self.connection;
         if let Write::New(member) = write
