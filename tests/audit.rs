@@ -195,11 +195,8 @@ fn found(held: &Held, root: IssuerKey) -> Report {
 }
 
 /// Does something to the first entry of a kind that lets it.
-fn first(held: &mut Held, kind: Kind, mut with: impl FnMut(&mut Entry) -> bool) {
-    assert!(
-        of(held, kind).iter_mut().any(|entry| with(entry)),
-        "{kind:?}"
-    );
+fn first(held: &mut Held, kind: Kind, with: impl FnMut(&mut Entry) -> bool) {
+    assert!(of(held, kind).iter_mut().any(with), "{kind:?}");
 }
 
 /// The same for bundles that were redeemed.

@@ -48,8 +48,9 @@ impl Engine {
     /// meanwhile; `busy`, `hsm_unavailable`, `store_unavailable`: it may be sent again.
     pub async fn erase(&self, caller: &BackEnd, id: &IdentityId) -> Result<Erased, Failure> {
         let fleet = &caller.fleet;
-        let known = || known(fleet, id);
-        self.look(known).await?;
+        // Another node may have erased it.
+        self.abreast().await?;
+        known(fleet, id)?;
         self.check_owns_nothing(caller, id).await?;
         let mut erased = Erased {
             becomes: self.nobody()?,
