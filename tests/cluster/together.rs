@@ -119,7 +119,8 @@ fn what_one_node_freezes_the_other_issues_no_more_at_once() {
             ("content-type", "application/json"),
             ("if-match", "\"1\""),
         ];
-        let change = json!({ "functions": ["doors.unlock"] }).to_string();
+        let more = ["doors.unlock", "engine.start", "trunk.open"];
+        let change = json!({ "functions": more }).to_string();
         let change = |at: &Server| at.send("PATCH", &path, &headers, change.as_bytes());
         change(there).refused(403, "issuing_frozen");
         brake(there, &second, "/v1/brake/release", vehicle);
