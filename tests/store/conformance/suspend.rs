@@ -215,6 +215,8 @@ pub(crate) fn what_relies_on_conditions_counts_while_they_are_so<P: Place>() {
             let (_, change) = changing(&store);
             let again = change.reissue.clone().map(|again| Reissue {
                 relies_on: relies_on.clone(),
+                // Where they grant more, a hold refuses them whatever was believed.
+                changed: false,
                 ..again
             });
             let redeem = Write::Redeem(Arc::new(Redemption {
