@@ -101,7 +101,6 @@ impl<'a> Writing<'a> {
         self.members(ground)
     }
 
-    #[expect(clippy::too_many_lines, reason = "one statement after the other")]
     fn members(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
         let changes = &ground.changes;
         if !changes.identities.is_empty() {
