@@ -2,6 +2,7 @@
 //! reserve the code set, hand over once. Nothing here waits on I/O.
 
 use core::net::IpAddr;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ const ADMISSIONS_MAX: usize = 4;
 
 /// How long a wrong guess takes: several times what the slowest look-up does.
 const GUESS_TAKES: Duration = Duration::from_micros(4);
+
+/// By how many nanoseconds more than that at most: many times what it takes to ask a clock.
+const GUESS_DRAWN_NS: u64 = 1024;
 
 /// How often a clock is asked meanwhile, at most: it takes some 20 ns.
 const CLOCK_ASKED_MAX: u32 = 2_000;
@@ -276,11 +280,15 @@ impl Engine {
     }
 
     /// Lets the time of a wrong guess pass, whatever it has taken to see that it is one. Asleep it
-    /// would be far longer; and a clock that stands still is asked so often and no more.
+    /// would be far longer; and a clock that stands still is asked so often and no more. Until when
+    /// is drawn: the clock is asked every so often, and with an end that is always the same by how
+    /// much that is missed would tell when the asking began.
     fn wait_as_for_every_guess(&self, began: Duration) {
+        let drawn = RandomState::new().hash_one(began) % GUESS_DRAWN_NS;
+        let takes = GUESS_TAKES + Duration::from_nanos(drawn);
         let passed = || self.shared.clock.monotonic().saturating_sub(began);
         for _ in 0..CLOCK_ASKED_MAX {
-            if passed() >= GUESS_TAKES {
+            if passed() >= takes {
                 break;
             }
             std::hint::spin_loop();
