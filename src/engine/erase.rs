@@ -10,6 +10,7 @@ use super::book::FleetBook;
 use super::caller::Caller;
 use super::certain::CertainBy;
 use super::revoke::{CHUNK, Part, Target};
+use super::ruling::check_why;
 use super::{Engine, Failure};
 use crate::concurrent;
 use crate::domain::change::Action;
@@ -44,13 +45,14 @@ impl Engine {
     /// Erases what is kept of an identity. Broken off, the same call goes on.
     ///
     /// # Errors
-    /// `not_found`; `identity_owns_vehicles`; `version_conflict` where another call has resumed it
+    /// `malformed` for a reason that is too long; `not_found`; `identity_owns_vehicles`; `version_conflict` where another call has resumed it
     /// meanwhile; `busy`, `hsm_unavailable`, `store_unavailable`: it may be sent again.
-    pub async fn erase(&self, caller: &BackEnd, id: &IdentityId) -> Result<Erased, Failure> {
-        let fleet = &caller.fleet;
+    pub async fn erase(&self, back_end: &BackEnd, id: &IdentityId) -> Result<Erased, Failure> {
+        check_why(back_end.why.as_deref())?;
+        let fleet = &back_end.fleet;
         let known = || known(fleet, id);
         self.look(known).await?;
-        self.check_owns_nothing(caller, id).await?;
+        self.check_owns_nothing(back_end, id).await?;
         let mut erased = Erased {
             becomes: self.nobody()?,
             ended: 0,
@@ -59,7 +61,7 @@ impl Engine {
             certain_by: CertainBy::Now,
         };
         let all = Target::Identity(id.clone());
-        let caller = Caller::BackEnd(caller, None);
+        let caller = Caller::BackEnd(back_end, None);
         let parts = self.parts_of(caller, Action::Cancel, &all).await?;
         self.end(caller, &parts, &mut erased).await?;
         let erasure = Erasure {
@@ -68,7 +70,9 @@ impl Engine {
             becomes: erased.becomes.clone(),
         };
         let at = self.clock().unix();
-        match self.write(vec![Write::Erase(erasure)]).await?.first() {
+        let object = format!("identity {}", erased.becomes.as_str());
+        let write = Write::Erase(erasure).as_act(back_end.act(at, "erase", object));
+        match self.write(vec![write]).await?.first() {
             Some(Applied::Done) => {}
             _ => return Err(Refusal::new(RefusalCode::NotFound).field("id").into()),
         }
