@@ -162,7 +162,7 @@ impl Engine {
             // A vehicle itself is not revoked: what is done is kept before it begins.
             Action::Cancel => {
                 self.keep_ordered(caller, &of.clone().into(), action)
-                    .await?
+                    .await?;
             }
         }
         let live = self.live_of_vehicle(caller, id).await?;

@@ -268,7 +268,7 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
-        self.acts(ground)
+        Ok(())
     }
 
     fn brakes(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
