@@ -146,8 +146,8 @@ pub(super) fn terminals(
 }
 
 fn attested(row: &SqlRow<'_>) -> Result<Option<Box<Attested>>, StoreError> {
-    let by: Option<String> = row.get(5)?;
-    let at: Option<i64> = row.get(6)?;
+    let by: Option<String> = row.get(6)?;
+    let at: Option<i64> = row.get(7)?;
     match (by, at) {
         (Some(by), Some(at)) => Ok(Some(Box::new(Attested {
             by: named(TerminalId::parse(&by))?,
