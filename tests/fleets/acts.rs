@@ -168,7 +168,7 @@ fn back_ends_are_named_by_their_tokens() {
         .server
         .send("POST", "/v1/revocations", &headers, lines.as_bytes());
     assert_eq!(
-        sent.text().matches("\"revoked\"").count(),
+        sent.text().matches("\"status\":\"revoked\"").count(),
         2,
         "{}",
         sent.text()
