@@ -102,6 +102,7 @@ async fn revoke(engine: &Engine, bundle: u64) -> Duration {
             revoked_at: None,
             used_at: None,
         }),
+        why: None,
     };
     let id = setup::authorization_id(bundle);
     let began = SystemClock.monotonic();

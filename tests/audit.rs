@@ -213,7 +213,7 @@ fn bundle(held: &mut Held, mut with: impl FnMut(&mut fob::store::SignedBundle)) 
 /// What breaks a store, and what is then found at least.
 type Case = (Flaw, fn(&mut Held));
 
-const CASES: [Case; 19] = [
+const CASES: [Case; 21] = [
     (Flaw::TrustListVoid, |held| {
         first(held, Kind::TrustLists, |entry| {
             let Entry::TrustList(_, bytes) = entry else {
@@ -333,6 +333,34 @@ const CASES: [Case; 19] = [
             let mut subjects = signed.bundle.subjects.to_vec();
             subjects[0].status_uri = "http://x/v1/status/99999999-0".into();
             signed.bundle.subjects = Arc::from(subjects);
+        });
+    }),
+    (Flaw::ActMissing, |held| {
+        // The last token was made by hand.
+        let made = |entry: &Entry| match entry {
+            Entry::Act(number, act) if act.act == "token.create" => Some(*number),
+            _ => None,
+        };
+        let last = of(held, Kind::Acts).iter().filter_map(made).max();
+        of(held, Kind::Acts).retain(|entry| made(entry).is_none() || made(entry) != last);
+        // It came in the same second as the first, or later.
+        first(held, Kind::Acts, |entry| match entry {
+            Entry::Act(_, act) if act.act == "token.create" => {
+                act.at -= 1;
+                true
+            }
+            _ => false,
+        });
+    }),
+    (Flaw::ActMissing, |held| {
+        of(held, Kind::Acts)
+            .retain(|entry| !matches!(entry, Entry::Act(_, it) if it.act == "fleet.create"));
+        first(held, Kind::Acts, |entry| match entry {
+            Entry::Act(_, act) if act.act == "token.create" => {
+                act.at -= 3600;
+                true
+            }
+            _ => false,
         });
     }),
     (Flaw::NotRevoked, |held| of(held, Kind::Statuses).clear()),

@@ -438,6 +438,15 @@ impl World {
         serde_json::from_str(&told).unwrap()
     }
 
+    /// What was done, by whom and why; of a second by fleets in any order.
+    fn acts(&self) -> Vec<String> {
+        let said = self.garage.issuer.fob(&["acts", "--json"]);
+        let mut acts: Vec<_> = said.lines().map(ToOwned::to_owned).collect();
+        acts.sort();
+        assert!(acts.len() > 3, "{acts:?}");
+        acts
+    }
+
     /// `[store]` is what the command says it is to be.
     fn follow(&self, told: &Value) {
         let file = self.garage.issuer.file("fob.toml");
@@ -460,6 +469,7 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
     let bundles = world.keep_bundles();
     let verified = world.verify(&bundles);
     let address = world.stop();
+    let acts = world.acts();
     crate::audit::sound(&world.garage.issuer);
     let there = world.copy(&schema.url());
     let kinds = there["kinds"].as_array().unwrap();
@@ -487,6 +497,7 @@ fn a_moved_issuer_answers_as_before_and_the_old_store_is_served_no_more() {
         .fob_fails(&["store", "copy", "--to", &schema.url()]);
     assert!(again.contains("was moved"), "{again}");
     world.follow(&there);
+    assert_eq!(world.acts(), acts);
     world.garage.server = world.garage.issuer.serve_at(&address);
     world.check();
     assert_eq!(world.verify(&bundles), verified);

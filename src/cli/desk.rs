@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::acts::{ActsAsk, ActsTold};
 use super::hsm::Report;
 use super::reissue::{RenewAsk, RenewTold};
 use super::steps::{self, Ask, Told};
@@ -15,7 +16,7 @@ use crate::domain::{FleetSettings, Refusal, Scope, Signing, TokenId, UnixTime};
 use crate::engine::authenticate::certificate_hash;
 use crate::engine::book::FleetBook;
 use crate::engine::ids::Ids;
-use crate::engine::operate::Rotate;
+use crate::engine::operate::{By, FLEET_CREATE, Rotate, TOKEN_CREATE, TOKEN_ROTATE};
 use crate::engine::{Book, EngineSettings, Failure, operate};
 use crate::hsm::Custody;
 use crate::store::{Applied, Write};
@@ -29,6 +30,7 @@ pub(super) enum Command {
         open_redemption: bool,
         #[serde(default)]
         signing: Option<String>,
+        by: By,
     },
     FleetList,
     TokenCreate {
@@ -38,6 +40,7 @@ pub(super) enum Command {
         /// DER, base64url.
         #[serde(default)]
         certificate: Option<String>,
+        by: By,
     },
     TokenList {
         fleet: Option<String>,
@@ -49,9 +52,15 @@ pub(super) enum Command {
         expires_in_s: Option<u64>,
         #[serde(default)]
         certificate: Option<String>,
+        by: By,
     },
     TokenRevoke {
         id: String,
+        by: By,
+    },
+    /// A page of what was done, which takes a store.
+    Acts {
+        ask: ActsAsk,
     },
     Epoch {
         ask: Ask,
@@ -72,6 +81,7 @@ pub(super) enum Answer {
     Token(NewToken),
     Tokens(Vec<TokenRow>),
     Revoked(String),
+    Acts(ActsTold),
     Epoch(Told),
     Renewed(RenewTold),
     Hsm(serde_json::Value),
@@ -147,13 +157,14 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             name,
             open_redemption,
             signing,
+            by,
         } => {
             let signing = signing.as_deref().map(signing_named).transpose()?;
             let settings = FleetSettings {
                 open_redemption,
                 signing,
             };
-            Ok(fleet_create(book, unix_ms, &name, settings)?)
+            Ok(fleet_create(book, unix_ms, (&name, settings), by)?)
         }
         Command::FleetList => only(Answer::Fleets(
             book.fleets().iter().map(|fleet| fleet_row(fleet)).collect(),
@@ -163,10 +174,11 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             scopes,
             expires_in_s,
             certificate,
+            by,
         } => {
             let certificate = certificate.as_deref();
             let lasting = (expires_in_s, certificate);
-            Ok(token_create(book, unix_ms, &fleet, &scopes, lasting)?)
+            Ok(token_create(book, unix_ms, (&fleet, &scopes), lasting, by)?)
         }
         Command::TokenList { fleet } => {
             let fleets = match fleet {
@@ -181,6 +193,7 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             overlap_s,
             expires_in_s,
             certificate,
+            by,
         } => {
             let certificate = free_certificate(book, certificate.as_deref(), now)?;
             let how = Rotate {
@@ -190,6 +203,8 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             };
             let id = token_id(&id)?;
             let (write, token, text) = operate::rotate_token(book, &Ids::new(), unix_ms, id, how)?;
+            let object = format!("{} in place of {id}", token.id);
+            let write = by.act(write, (token.fleet, now), TOKEN_ROTATE, object)?;
             Ok(Decision {
                 writes: vec![write],
                 answer: Answer::Token(NewToken {
@@ -199,14 +214,15 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
                 }),
             })
         }
-        Command::TokenRevoke { id } => {
-            let writes = vec![operate::end_token(book, token_id(&id)?, now)?];
+        Command::TokenRevoke { id, by } => {
+            let writes = vec![operate::end_token(book, token_id(&id)?, now, by)?];
             Ok(Decision {
                 writes,
                 answer: Answer::Revoked(id),
             })
         }
         Command::Epoch { ask } => steps::decide(context, ask),
+        Command::Acts { .. } => Err(Failure::Fault("there is no store to read".into())),
         Command::Renew { .. } => Err(Failure::Fault("there is no engine to sign with".into())),
         Command::HsmStatus => {
             let report = (context.hsm)().map_err(Failure::Fault)?;
@@ -247,8 +263,8 @@ fn token_id(id: &str) -> Result<TokenId, Refusal> {
 fn fleet_create(
     book: &Book,
     unix_ms: u64,
-    name: &str,
-    settings: FleetSettings,
+    (name, settings): (&str, FleetSettings),
+    by: By,
 ) -> Result<Decision, Refusal> {
     let fleet = operate::new_fleet(book, &Ids::new(), unix_ms, name, settings)?;
     let row = FleetRow {
@@ -260,8 +276,10 @@ fn fleet_create(
         vehicles: 0,
         identities: 0,
     };
+    let of = (fleet.id, unix_ms / 1000);
+    let write = by.act(Write::NewFleet(fleet), of, FLEET_CREATE, name.into())?;
     Ok(Decision {
-        writes: vec![Write::NewFleet(fleet)],
+        writes: vec![write],
         answer: Answer::Fleet(row),
     })
 }
@@ -274,9 +292,9 @@ fn signing_named(name: &str) -> Result<Signing, Refusal> {
 fn token_create(
     book: &Book,
     unix_ms: u64,
-    fleet: &str,
-    scopes: &[String],
+    (fleet, scopes): (&str, &[String]),
     (expires_in_s, certificate): (Option<u64>, Option<&str>),
+    by: By,
 ) -> Result<Decision, Refusal> {
     let fleet = operate::fleet(book, fleet)?;
     let scopes = scopes
@@ -298,13 +316,15 @@ fn token_create(
         }
     };
     let (id, expires) = (token.id.to_string(), expires_at.map(Time));
+    let of = (token.fleet, token.created_at);
+    let write = by.act(Write::NewToken(token), of, TOKEN_CREATE, id.clone())?;
     let answer = Answer::Token(NewToken {
         id,
         token: text,
         expires,
     });
     Ok(Decision {
-        writes: vec![Write::NewToken(token)],
+        writes: vec![write],
         answer,
     })
 }

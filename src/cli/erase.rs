@@ -2,9 +2,10 @@
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use hyper::header::{AUTHORIZATION, HOST};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::link::{Orders, read};
 use super::reach::{ReachArgs, Way};
@@ -32,6 +33,9 @@ pub(super) struct EraseArgs {
     /// Whose data go
     #[arg(long, value_name = "ID")]
     identity: String,
+    /// Why, kept beside who and when; do not name the person
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
     #[command(flatten)]
     server: ReachArgs,
     /// How often to call again in a row
@@ -48,7 +52,7 @@ pub(super) fn run(common: &Common, args: &EraseArgs) -> anyhow::Result<()> {
     let answer = runtime.block_on(async {
         let mut failures = 0;
         loop {
-            let Again { why, wait } = match call(&mut way, &id).await? {
+            let Again { why, wait } = match call(&mut way, &id, args.why.as_deref()).await? {
                 Ok(answer) => return anyhow::Ok(answer),
                 Err(again) => again,
             };
@@ -63,17 +67,23 @@ pub(super) fn run(common: &Common, args: &EraseArgs) -> anyhow::Result<()> {
 }
 
 /// Broken off, the same call goes on.
-async fn call(way: &mut Way, id: &IdentityId) -> anyhow::Result<Result<Value, Again>> {
+async fn call(
+    way: &mut Way,
+    id: &IdentityId,
+    why: Option<&str>,
+) -> anyhow::Result<Result<Value, Again>> {
     let (mut link, pass) = match way.go().await? {
         Ok(there) => there,
         Err(again) => return Ok(Err(again)),
     };
     let (body, pieces) = tokio::sync::mpsc::channel(1);
+    body.try_send(Bytes::from(json!({ "why": why }).to_string()))?;
     drop(body);
     let path = format!("/v1/identities/{}/data", encoded(id.as_str()));
     let request = Request::delete(way.server.target(&path))
         .header(HOST, &way.server.authority)
         .header(AUTHORIZATION, format!("Bearer {}", pass.token))
+        .header(CONTENT_TYPE, "application/json")
         .body(Orders(pieces))
         .context("the request")?;
     let response = match link.sender.send_request(request).await {

@@ -17,6 +17,7 @@ use crate::config::FILE_NAME;
 use crate::domain::code_set::CODE_SET_KEY_LEN;
 use crate::engine::found::{self, Founding};
 use crate::engine::ids::Ids;
+use crate::engine::operate::By;
 use crate::engine::{Book, EngineSettings};
 use crate::hsm::{
     Profile, Signer, SoftHsm, Token, TokenConfig, init_token, random_pin, read_pin_file,
@@ -292,7 +293,12 @@ fn demo(dir: &Path, ids: &Ids, unix_ms: u64) -> anyhow::Result<Vec<Write>> {
     )?;
     let fleet = found::demo_fleet(&Book::default(), ids, unix_ms)
         .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    found::demo(fleet, jwk::public(&phone)?).map_err(|refusal| anyhow::anyhow!("{refusal}"))
+    let by = By {
+        operator: place::os_user(),
+        why: Some("fob init --demo".into()),
+    };
+    found::demo(fleet, jwk::public(&phone)?, (by, unix_ms / 1000))
+        .map_err(|refusal| anyhow::anyhow!("{refusal}"))
 }
 
 fn config_text(root: &Opened, issuing: &Opened, store: &str) -> String {

@@ -14,6 +14,7 @@ use crate::domain::change::Action;
 use crate::hsm::{leave, parked_threads};
 
 mod act;
+mod acts;
 mod answers;
 mod audit;
 mod bench_hsm;
@@ -121,6 +122,9 @@ enum Command {
     /// Create, list, rotate and revoke bearer tokens
     #[command(subcommand)]
     Token(operate::TokenCommand),
+    /// List what was done to fleets, by whom and why
+    #[command(after_help = acts::HELP)]
+    Acts(acts::ActsArgs),
     /// Prepare, rotate, revoke and list issuing epochs; read the records; follow the root
     #[command(subcommand, after_help = epoch::HELP)]
     Epoch(epoch::EpochCommand),
@@ -193,6 +197,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),
         Command::Token(command) => operate::token(&common, command),
+        Command::Acts(args) => acts::run(&common, args),
         Command::Epoch(command) => epoch::run(&common, command),
         Command::Operator(command) => operator::run(&common, command),
         Command::Hook(command) => hook::run(&common, &command),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{anyhow, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -18,6 +18,7 @@ use super::{Common, hsm, place, print, sign, socket, table};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::domain::time::Time;
+use crate::engine::operate::By;
 
 #[derive(Subcommand)]
 pub(super) enum FleetCommand {
@@ -32,6 +33,8 @@ pub(super) enum FleetCommand {
         /// where absent
         #[arg(long, value_enum)]
         signing: Option<SigningArg>,
+        #[command(flatten)]
+        by: ByArgs,
     },
     /// List all fleets
     List,
@@ -54,6 +57,8 @@ pub(super) enum TokenCommand {
         /// The client certificate that stands for it, PEM: it has no text of its own then
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
+        #[command(flatten)]
+        by: ByArgs,
     },
     /// List tokens; the tokens themselves are not kept
     List {
@@ -74,12 +79,36 @@ pub(super) enum TokenCommand {
         /// The client certificate that stands for the new one, PEM
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
+        #[command(flatten)]
+        by: ByArgs,
     },
     /// End a token at once
     Revoke {
         /// Its id, as listed
         id: String,
+        #[command(flatten)]
+        by: ByArgs,
     },
+}
+
+/// Who gives a command, and why.
+#[derive(Args)]
+pub(super) struct ByArgs {
+    /// Who does this, as `fob acts` will show it [default: the user of this process]
+    #[arg(long, value_name = "NAME")]
+    operator: Option<String>,
+    /// Why, kept beside who and when; up to 200 characters
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+}
+
+impl From<ByArgs> for By {
+    fn from(args: ByArgs) -> Self {
+        Self {
+            operator: args.operator.unwrap_or_else(place::os_user),
+            why: args.why,
+        }
+    }
 }
 
 pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()> {
@@ -90,10 +119,12 @@ pub(super) fn fleet(common: &Common, command: FleetCommand) -> anyhow::Result<()
                 name,
                 open_redemption,
                 signing,
+                by,
             } => Command::FleetCreate {
                 name,
                 open_redemption,
                 signing: signing.map(|way| way.signing().name().into()),
+                by: by.into(),
             },
             FleetCommand::List => Command::FleetList,
         },
@@ -109,11 +140,13 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
                 scopes,
                 expires,
                 certificate,
+                by,
             } => Command::TokenCreate {
                 fleet,
                 scopes,
                 expires_in_s: expires,
                 certificate: certificate.as_deref().map(leaf).transpose()?,
+                by: by.into(),
             },
             TokenCommand::List { fleet } => Command::TokenList { fleet },
             TokenCommand::Rotate {
@@ -121,13 +154,15 @@ pub(super) fn token(common: &Common, command: TokenCommand) -> anyhow::Result<()
                 overlap,
                 expires,
                 certificate,
+                by,
             } => Command::TokenRotate {
                 id,
                 overlap_s: overlap,
                 expires_in_s: expires,
                 certificate: certificate.as_deref().map(leaf).transpose()?,
+                by: by.into(),
             },
-            TokenCommand::Revoke { id } => Command::TokenRevoke { id },
+            TokenCommand::Revoke { id, by } => Command::TokenRevoke { id, by: by.into() },
         },
     )
 }
@@ -202,7 +237,9 @@ fn print_answer(common: &Common, answer: &Answer) -> anyhow::Result<()> {
         Answer::Revoked(id) => print(common, &serde_json::json!({ "revoked": id }), |_| {
             format!("token {id} has ended")
         }),
-        Answer::Epoch(_) | Answer::Renewed(_) => bail!("the server answers another question"),
+        Answer::Acts(_) | Answer::Epoch(_) | Answer::Renewed(_) => {
+            bail!("the server answers another question")
+        }
         Answer::Hsm(report) => hsm::print_report(common, report),
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::desk::{Answer, Command};
 use super::{place, socket};
+use crate::engine::operate::By;
 
 /// How long a token made for a call may be shown. It is revoked when the call is over; this is for
 /// when that does not happen.
@@ -82,6 +83,7 @@ impl Issuer {
             scopes: vec![scope.into()],
             expires_in_s: Some(PASS_S),
             certificate: None,
+            by: by(),
         };
         match socket::ask(dir, &command)? {
             Answer::Token(made) => Ok(Pass {
@@ -96,10 +98,18 @@ impl Issuer {
 impl Drop for Pass {
     fn drop(&mut self) {
         if let Some((dir, id)) = self.made.take()
-            && let Err(error) = socket::ask(&dir, &Command::TokenRevoke { id: id.clone() })
+            && let Err(error) = socket::ask(&dir, &Command::TokenRevoke { id, by: by() })
         {
-            tracing::debug!(%error, id, "a token ends by itself");
+            tracing::debug!(%error, "a token ends by itself");
         }
+    }
+}
+
+/// Who makes and ends it: whoever runs the command, for its run.
+fn by() -> By {
+    By {
+        operator: place::os_user(),
+        why: Some("for one run of a command".into()),
     }
 }
 

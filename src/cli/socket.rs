@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::acts::ActsTold;
 use super::desk::{Answer, Command, Context as Desk, check, decide};
 use super::hsm::Report;
 use super::reissue;
@@ -130,6 +131,11 @@ async fn carry_out(
     custody: &Arc<dyn Custody>,
     command: Command,
 ) -> Result<Answer, String> {
+    if let Command::Acts { ask } = command {
+        let filter = ask.filter(engine.book()).map_err(|it| it.to_string())?;
+        let acts = engine.acts(filter).await.map_err(|it| it.to_string())?;
+        return Ok(Answer::Acts(ActsTold::of(engine.book(), acts)));
+    }
     if let Command::Renew { ask } = command {
         let told = reissue::slice(engine, ask).await;
         return told.map(Answer::Renewed).map_err(|why| why.to_string());

@@ -15,6 +15,7 @@ use fob_verify::HolderKey;
 
 use super::book::FleetBook;
 pub use super::caller::Caller;
+use super::caller::Doing;
 use super::outcome::Outcome;
 use super::plan::{Anew, Plan, again};
 use super::reissue::{Again, reissue};
@@ -50,19 +51,26 @@ impl Engine {
         id: AuthorizationId,
         action: Action,
     ) -> Result<Done, Failure> {
-        let done = self.act_unlisted(caller, id, action).await?;
+        let doing = Doing {
+            action,
+            object: format!("authorization {id}"),
+            why: caller.why(),
+        };
+        let done = self.act_unlisted(caller, id, action, Some(&doing)).await?;
         self.lists_fresh(done.lists.clone()).await?;
         Ok(done)
     }
 
-    /// The same, without waiting for the lists.
+    /// The same, without waiting for the lists. What is part of something else that is done is no
+    /// act of its own (`None`).
     pub(super) async fn act_unlisted(
         &self,
         caller: Caller<'_>,
         id: AuthorizationId,
         action: Action,
+        doing: Option<&Doing<'_>>,
     ) -> Result<Done, Failure> {
-        self.amend_unlisted(caller, id, |now, versions| {
+        self.amend_unlisted(caller, id, doing, |now, versions| {
             self.plan_action(now, versions, action)
         })
         .await
@@ -75,7 +83,7 @@ impl Engine {
     /// `not_found`, also where the fleet has no rules about context; `code_set_redeemed`,
     /// `code_set_cancelled`, `code_set_expired`, `authorization_suspended`.
     pub async fn approve(&self, caller: Caller<'_>, id: AuthorizationId) -> Result<Done, Failure> {
-        self.amend_unlisted(caller, id, |now, _| {
+        self.amend_unlisted(caller, id, None, |now, _| {
             let at = self.clock().unix();
             now.check_open(at)?;
             let rules = caller.fleet().ruled.rules();
@@ -129,13 +137,14 @@ impl Engine {
         caller: Caller<'_>,
         key: KeyId,
         action: Action,
+        doing: &Doing<'_>,
     ) -> Result<Done, Failure> {
         let signed = self.bundle(key.bundle()).await?;
         // Another fleet's key is refused in the words for one that is not there.
         let own = signed.filter(|it| it.bundle.fleet == caller.fleet().fleet.id);
         let id = own.map(|signed| signed.bundle.authorization);
         let id = id.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("key"))?;
-        self.amend_unlisted(caller, id, |now, versions| {
+        self.amend_unlisted(caller, id, Some(doing), |now, versions| {
             let mut subjects = versions.iter().flat_map(|it| {
                 let bundle = &it.bundle;
                 bundle.subjects.iter().map(|one| (one, bundle.key_id(one)))
@@ -156,7 +165,7 @@ impl Engine {
         id: AuthorizationId,
         plan: impl Fn(&Authorization, &[SignedBundle]) -> Result<Option<Plan>, Refusal>,
     ) -> Result<Done, Failure> {
-        let done = self.amend_unlisted(caller, id, plan).await?;
+        let done = self.amend_unlisted(caller, id, None, plan).await?;
         self.lists_fresh(done.lists.clone()).await?;
         Ok(done)
     }
@@ -166,6 +175,7 @@ impl Engine {
         &self,
         caller: Caller<'_>,
         id: AuthorizationId,
+        doing: Option<&Doing<'_>>,
         plan: impl Fn(&Authorization, &[SignedBundle]) -> Result<Option<Plan>, Refusal>,
     ) -> Result<Done, Failure> {
         let fleet = caller.fleet().fleet.id;
@@ -186,9 +196,11 @@ impl Engine {
             let (amendment, outcome) = self.spell_out(caller, &now, plan).await?;
             let amendment = Arc::new(amendment);
             let lists = lists_of(&amendment.marks);
-            let applied = self
-                .write(vec![Write::Amend(Arc::clone(&amendment))])
-                .await?;
+            let mut write = Write::Amend(Arc::clone(&amendment));
+            if let Some(doing) = doing {
+                write = caller.acting(self.clock().unix(), doing, write);
+            }
+            let applied = self.write(vec![write]).await?;
             match applied.first() {
                 Some(Applied::Amended(_)) => {
                     let authorization = Arc::clone(&amendment.authorization);

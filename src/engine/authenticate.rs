@@ -9,8 +9,8 @@ use super::Engine;
 use super::book::FleetBook;
 use super::jws::{COMMAND_TYP, CommandClaims, Unverified};
 use super::limits::Asks;
-use crate::domain::{FleetId, Refusal, RefusalCode, Scope, Status, Terminal, Token};
-use crate::store::Request;
+use crate::domain::{FleetId, Refusal, RefusalCode, Scope, Status, Terminal, Token, UnixTime};
+use crate::store::{Act, Request};
 
 /// Every bearer token begins so.
 pub const TOKEN_PREFIX: &str = "fob_";
@@ -21,6 +21,22 @@ pub struct BackEnd {
     pub fleet: Arc<FleetBook>,
     /// Its token.
     pub token: Arc<Token>,
+    /// Why it asks, as it puts it.
+    pub why: Option<String>,
+}
+
+impl BackEnd {
+    /// What it does now, as it is kept: `act` in a stable word, and of what.
+    pub(super) fn act(&self, at: UnixTime, act: &str, object: String) -> Act {
+        Act {
+            fleet: self.fleet.fleet.id,
+            at,
+            by: self.token.id.to_string(),
+            act: act.into(),
+            object,
+            why: self.why.clone(),
+        }
+    }
 }
 
 /// An owner terminal's command, owner and terminal checked.
@@ -84,7 +100,11 @@ impl Engine {
         };
         self.shared.limits.ask(&fleet, asks)?;
         self.book().uses.note(token.id, self.clock().unix());
-        Ok(BackEnd { fleet, token })
+        Ok(BackEnd {
+            fleet,
+            token,
+            why: None,
+        })
     }
 
     /// Knows an owner by identity *and* terminal: checks a signed command made for this request.

@@ -170,7 +170,7 @@ impl Book {
 
     /// Takes in one write that the store has answered.
     pub fn apply(&self, write: &Write, applied: Applied) {
-        if let Write::Under(_, write) = write {
+        if let Write::Under(_, write) | Write::Act(_, Some(write)) = write {
             return self.apply(write, applied);
         }
         if let Applied::Amended(revision) = applied {
@@ -234,6 +234,7 @@ impl Book {
             | Write::TokensUsed(_)
             | Write::TakeIndexes(..)
             | Write::Under(..)
+            | Write::Act(..)
             | Write::Amend(_)
             | Write::Follow(_)
             | Write::Reset(_) => {}

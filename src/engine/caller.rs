@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::authenticate::{BackEnd, OwnerCommand, part_of};
 use super::book::FleetBook;
-use crate::domain::{AuthorizationId, Refusal, RefusalCode, TerminalId, VehicleId};
-use crate::store::{AmendRequest, Request};
+use crate::domain::change::Action;
+use crate::domain::{AuthorizationId, Refusal, RefusalCode, TerminalId, UnixTime, VehicleId};
+use crate::store::{Act, AmendRequest, Request, Write};
 
 /// Who amends.
 #[derive(Clone, Copy)]
@@ -18,6 +19,24 @@ pub enum Caller<'a> {
     Owner(&'a OwnerCommand),
     /// An owner terminal, for a part of what it commands.
     OwnerInPart(&'a OwnerCommand, Request),
+}
+
+/// What somebody who suspends, resumes or revokes does, as it is kept.
+pub(super) struct Doing<'a> {
+    pub(super) action: Action,
+    /// Of what.
+    pub(super) object: String,
+    /// Why.
+    pub(super) why: Option<&'a str>,
+}
+
+/// The stable word for an act.
+fn word(action: Action) -> &'static str {
+    match action {
+        Action::Suspend => "suspend",
+        Action::Resume => "resume",
+        Action::Cancel => "revoke",
+    }
 }
 
 impl<'a> Caller<'a> {
@@ -35,6 +54,34 @@ impl<'a> Caller<'a> {
             Self::Registry(_) | Self::BackEnd(..) => None,
             Self::Owner(caller) | Self::OwnerInPart(caller, _) => Some(caller.terminal.id.clone()),
         }
+    }
+
+    /// Why a back end asks.
+    pub(super) fn why(&self) -> Option<&'a str> {
+        match self {
+            Self::BackEnd(caller, _) => caller.why.as_deref(),
+            Self::Registry(_) | Self::Owner(_) | Self::OwnerInPart(..) => None,
+        }
+    }
+
+    /// A write with the act that it is kept as, where a back end asks for it. An owner's command is
+    /// kept itself.
+    pub(super) fn acting(&self, at: UnixTime, doing: &Doing<'_>, write: Write) -> Write {
+        match self.act(at, doing) {
+            Some(act) => write.as_act(act),
+            None => write,
+        }
+    }
+
+    /// What a back end does, as it is kept.
+    pub(super) fn act(&self, at: UnixTime, doing: &Doing<'_>) -> Option<Act> {
+        let Self::BackEnd(caller, _) = self else {
+            return None;
+        };
+        Some(Act {
+            why: doing.why.map(ToOwned::to_owned),
+            ..caller.act(at, word(doing.action), doing.object.clone())
+        })
     }
 
     pub(super) fn request(&self) -> Option<Request> {

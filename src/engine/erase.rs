@@ -10,6 +10,7 @@ use super::book::FleetBook;
 use super::caller::Caller;
 use super::certain::CertainBy;
 use super::revoke::{CHUNK, Part, Target};
+use super::ruling::check_why;
 use super::{Engine, Failure};
 use crate::concurrent;
 use crate::domain::change::Action;
@@ -44,7 +45,7 @@ impl Engine {
     /// Erases what is kept of an identity. Broken off, the same call goes on.
     ///
     /// # Errors
-    /// `not_found`; `identity_owns_vehicles`; `version_conflict` where another call has resumed it
+    /// `malformed` for a reason that is too long; `not_found`; `identity_owns_vehicles`; `version_conflict` where another call has resumed it
     /// meanwhile; `busy`, `hsm_unavailable`, `store_unavailable`: it may be sent again.
     pub async fn erase(&self, caller: &BackEnd, id: &IdentityId) -> Result<Erased, Failure> {
         let fleet = &caller.fleet;
@@ -52,6 +53,7 @@ impl Engine {
         self.abreast().await?;
         known(fleet, id)?;
         self.check_owns_nothing(caller, id).await?;
+        check_why(caller.why.as_deref())?;
         let mut erased = Erased {
             becomes: self.nobody()?,
             ended: 0,
@@ -60,16 +62,18 @@ impl Engine {
             certain_by: CertainBy::Now,
         };
         let all = Target::Identity(id.clone());
-        let caller = Caller::BackEnd(caller, None);
-        let parts = self.parts_of(caller, Action::Cancel, &all).await?;
-        self.end(caller, &parts, &mut erased).await?;
+        let by = Caller::BackEnd(caller, None);
+        let parts = self.parts_of(by, Action::Cancel, &all).await?;
+        self.end(by, &parts, &mut erased).await?;
         let erasure = Erasure {
             fleet: fleet.fleet.id,
             id: id.clone(),
             becomes: erased.becomes.clone(),
         };
         let at = self.clock().unix();
-        match self.write(vec![Write::Erase(erasure)]).await?.first() {
+        let object = format!("identity {}", erased.becomes.as_str());
+        let write = Write::Erase(erasure).as_act(caller.act(at, "erase", object));
+        match self.write(vec![write]).await?.first() {
             Some(Applied::Done) => {}
             _ => return Err(Refusal::new(RefusalCode::NotFound).field("id").into()),
         }
@@ -82,7 +86,7 @@ impl Engine {
             before.unwrap_or_default()
         });
         let late: Vec<_> = late.into_iter().map(Part::Member).collect();
-        self.end(caller, &late, &mut erased).await?;
+        self.end(by, &late, &mut erased).await?;
         Ok(erased)
     }
 

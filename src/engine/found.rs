@@ -3,6 +3,7 @@
 use fob_verify::{Algorithm, HolderKey, IssuerKey};
 
 use super::ids::Ids;
+use super::operate::{By, FLEET_CREATE};
 use super::records;
 use super::trust::{self, TrustError};
 use crate::domain::function::BUILT_IN;
@@ -149,12 +150,17 @@ impl Founding<'_> {
 /// hundred renters; whoever holds a code set may redeem it.
 ///
 /// # Errors
-/// None in practice: every name in it is a name.
-pub fn demo(fleet: Fleet, owner_phone: HolderKey) -> Result<Vec<Write>, Refusal> {
+/// As [`By::act`]; every name in it is a name.
+pub fn demo(
+    fleet: Fleet,
+    owner_phone: HolderKey,
+    (by, now): (By, UnixTime),
+) -> Result<Vec<Write>, Refusal> {
     let id = fleet.id;
     let owner = IdentityId::parse("owner-1")?;
+    let name = fleet.name.to_string();
     let mut writes = vec![
-        Write::NewFleet(fleet),
+        by.act(Write::NewFleet(fleet), (id, now), FLEET_CREATE, name)?,
         identity(id, owner.clone(), Vec::new()),
     ];
     writes.push(Write::Terminal(Terminal {

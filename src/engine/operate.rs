@@ -5,14 +5,66 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 
 use super::authenticate::{TOKEN_PREFIX, certificate_hash, token_hash};
 use super::book::{Book, FleetBook};
 use super::ids::Ids;
+use super::ruling::check_why;
+use crate::domain::operator::check_name;
 use crate::domain::{
-    Fleet, FleetName, FleetSettings, Refusal, RefusalCode, Scopes, Status, Token, TokenId, UnixTime,
+    Fleet, FleetId, FleetName, FleetSettings, Refusal, RefusalCode, Scopes, Status, Token, TokenId,
+    UnixTime,
 };
-use crate::store::{Rotation, Write};
+use crate::store::{Act, Rotation, Write};
+
+/// Who gives a command, and why: kept with what it does.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct By {
+    /// The operator's name.
+    pub operator: String,
+    /// Why, as they put it.
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
+impl By {
+    /// A write, with the act it is kept as: `act` in a stable word, and of what.
+    ///
+    /// # Errors
+    /// `malformed` for an operator's name that is none, or a reason that is too long.
+    pub fn act(
+        self,
+        write: Write,
+        (fleet, at): (FleetId, UnixTime),
+        act: &str,
+        object: String,
+    ) -> Result<Write, Refusal> {
+        check_name(&self.operator)?;
+        check_why(self.why.as_deref())?;
+        Ok(write.as_act(Act {
+            fleet,
+            at,
+            by: self.operator,
+            act: act.into(),
+            object,
+            why: self.why,
+        }))
+    }
+}
+
+/// The act that makes a fleet.
+pub const FLEET_CREATE: &str = "fleet.create";
+
+/// The act that makes a token.
+pub const TOKEN_CREATE: &str = "token.create";
+
+/// The act that makes a token in the place of another. Its object begins with the new one's id.
+pub const TOKEN_ROTATE: &str = "token.rotate";
+
+/// The act that ends a token.
+pub const TOKEN_REVOKE: &str = "token.revoke";
 
 /// A new fleet.
 ///
@@ -188,8 +240,10 @@ fn token(book: &Book, id: TokenId) -> Result<(Arc<FleetBook>, Arc<Token>), Refus
 /// The end of a token.
 ///
 /// # Errors
-/// `not_found` where no fleet has it.
-pub fn end_token(book: &Book, id: TokenId, now: UnixTime) -> Result<Write, Refusal> {
+/// `not_found` where no fleet has it; as [`By::act`].
+pub fn end_token(book: &Book, id: TokenId, now: UnixTime, by: By) -> Result<Write, Refusal> {
     let (fleet, _) = token(book, id)?;
-    Ok(Write::RevokeToken(fleet.fleet.id, id, now))
+    let fleet = fleet.fleet.id;
+    let write = Write::RevokeToken(fleet, id, now);
+    by.act(write, (fleet, now), TOKEN_REVOKE, id.to_string())
 }

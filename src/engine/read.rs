@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{Engine, Failure};
 use crate::concurrent;
 use crate::domain::{Authorization, AuthorizationId, BundleId, FleetId};
-use crate::store::{AuthorizationFilter, BundleKey, SignedBundle, Store, StoreError};
+use crate::store::{
+    ActFilter, Acts, AuthorizationFilter, BundleKey, SignedBundle, Store, StoreError,
+};
 
 impl Engine {
     /// A bundle, by its id.
@@ -62,6 +64,14 @@ impl Engine {
         filter: AuthorizationFilter,
     ) -> Result<Vec<Authorization>, Failure> {
         self.read(move |store| store.authorizations(&filter)).await
+    }
+
+    /// What those who administer fleets have done.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn acts(&self, filter: ActFilter) -> Result<Acts, Failure> {
+        self.read(move |store| store.acts(&filter)).await
     }
 
     pub(super) async fn read<T: Send + 'static>(

@@ -88,7 +88,12 @@ impl Engine {
                 by: caller.by(),
                 request: caller.keep(self.clock().unix(), outcome.encode()),
             };
-            let applied = self.write(vec![Write::Reset(Arc::new(reset))]).await?;
+            let mut write = Write::Reset(Arc::new(reset));
+            if let Caller::BackEnd(caller, _) = caller {
+                let object = format!("vehicle {}", vehicle.as_str());
+                write = write.as_act(caller.act(self.clock().unix(), "reset", object));
+            }
+            let applied = self.write(vec![write]).await?;
             match applied.first() {
                 Some(Applied::Amended(_)) => {
                     let outcome = self.catch_up(caller, vehicle, from + 1, outcome).await?;
@@ -170,7 +175,9 @@ impl Engine {
         let mut lists = Vec::new();
         for before in self.live_of_vehicle(caller, vehicle).await? {
             if before.id < now {
-                let done = self.act_unlisted(caller, before.id, Action::Cancel).await?;
+                let done = self
+                    .act_unlisted(caller, before.id, Action::Cancel, None)
+                    .await?;
                 lists.extend(done.lists);
             }
         }

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 
 use super::amend::{Caller, Done, replayed};
 use super::book::FleetBook;
+use super::caller::Doing;
 use super::outcome::Outcome;
 use super::{Engine, Failure};
 use crate::concurrent;
@@ -48,10 +49,10 @@ pub enum Target {
 /// One thing of all that a target stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// A key.
-    Key(KeyId),
-    /// An authorization.
-    Authorization(AuthorizationId),
+    /// A key, and why, as whoever named it put it.
+    Key(KeyId, Option<Arc<str>>),
+    /// An authorization, and why.
+    Authorization(AuthorizationId, Option<Arc<str>>),
     /// One of several authorizations that end.
     Member(AuthorizationId),
     /// An authorization whose keys follow an identity or a vehicle.
@@ -70,15 +71,17 @@ impl Engine {
         action: Action,
         target: &Target,
     ) -> Result<Vec<Part>, Failure> {
+        let why = || caller.why().map(Arc::from);
         match target {
-            Target::Key(id) => Ok(vec![Part::Key(*id)]),
-            Target::Authorization(id) => Ok(vec![Part::Authorization(*id)]),
+            Target::Key(id) => Ok(vec![Part::Key(*id, why())]),
+            Target::Authorization(id) => Ok(vec![Part::Authorization(*id, why())]),
             Target::Bundle(id) => {
                 let found = self.bundle(*id).await?;
                 let found = found.filter(|it| it.bundle.fleet == caller.fleet().fleet.id);
                 let found =
                     found.ok_or_else(|| Refusal::new(RefusalCode::NotFound).field("bundle"))?;
-                Ok(vec![Part::Authorization(found.bundle.authorization)])
+                let id = found.bundle.authorization;
+                Ok(vec![Part::Authorization(id, why())])
             }
             Target::Vehicle(id) => self.parts_of_vehicle(caller, action, id).await,
             Target::Identity(id) => self.parts_of_identity(caller, action, id).await,
@@ -100,9 +103,26 @@ impl Engine {
     ) -> Result<Vec<Result<Outcome, Failure>>, Failure> {
         let one = async |part: &Part| -> Result<Done, Failure> {
             match part {
-                Part::Key(id) => self.act_on_key_unlisted(caller, *id, action).await,
-                Part::Authorization(id) => self.act_unlisted(caller, *id, action).await,
-                Part::Member(id) => self.act_unlisted(caller.in_part(*id), *id, action).await,
+                Part::Key(id, why) => {
+                    let doing = Doing {
+                        action,
+                        object: format!("key {id}"),
+                        why: why.as_deref(),
+                    };
+                    self.act_on_key_unlisted(caller, *id, action, &doing).await
+                }
+                Part::Authorization(id, why) => {
+                    let doing = Doing {
+                        action,
+                        object: format!("authorization {id}"),
+                        why: why.as_deref(),
+                    };
+                    self.act_unlisted(caller, *id, action, Some(&doing)).await
+                }
+                Part::Member(id) => {
+                    let caller = caller.in_part(*id);
+                    self.act_unlisted(caller, *id, action, None).await
+                }
                 Part::Follower(id, of) => {
                     self.follow_unlisted(caller.fleet(), *id, of, action).await
                 }
@@ -135,8 +155,15 @@ impl Engine {
         };
         self.look(known).await?;
         let of = Followed::Vehicle(id.clone());
-        if action != Action::Cancel {
-            self.stand(caller, &of.clone().into(), action).await?;
+        match action {
+            Action::Suspend | Action::Resume => {
+                self.stand(caller, &of.clone().into(), action).await?;
+            }
+            // A vehicle itself is not revoked: what is done is kept before it begins.
+            Action::Cancel => {
+                self.keep_ordered(caller, &of.clone().into(), action)
+                    .await?;
+            }
         }
         let live = self.live_of_vehicle(caller, id).await?;
         let part = |it: &Arc<Authorization>| match action {
@@ -224,9 +251,10 @@ impl Engine {
             by: caller.by(),
             request: caller.keep(self.clock().unix(), Outcome::nothing().encode()),
         };
-        let applied = self
-            .write(vec![Write::Suspend(Arc::new(suspension))])
-            .await?;
+        let doing = doing(caller, of, action);
+        let write = Write::Suspend(Arc::new(suspension));
+        let write = caller.acting(self.clock().unix(), &doing, write);
+        let applied = self.write(vec![write]).await?;
         match applied.first() {
             Some(Applied::Done) => Ok(()),
             Some(Applied::Repeated(_)) => {
@@ -241,6 +269,19 @@ impl Engine {
             Some(Applied::Conflict) => Err(replayed().into()),
             _ => Err(changed_meanwhile().into()),
         }
+    }
+
+    /// Keeps what a back end has ordered, where no write says so by itself.
+    async fn keep_ordered(
+        &self,
+        caller: Caller<'_>,
+        of: &Registered,
+        action: Action,
+    ) -> Result<(), Failure> {
+        if let Some(act) = caller.act(self.clock().unix(), &doing(caller, of, action)) {
+            self.write(vec![Write::Act(Box::new(act), None)]).await?;
+        }
+        Ok(())
     }
 
     /// The authorizations that are for an identity alone and have not ended.
@@ -286,6 +327,20 @@ impl Engine {
         concurrent::spawn_blocking(move || engine.book.authorizations_where(which))
             .await
             .map_err(|error| Failure::Fault(format!("a look through the book: {error}")))
+    }
+}
+
+/// What is done to an identity, a vehicle or a terminal.
+fn doing<'a>(caller: Caller<'a>, of: &Registered, action: Action) -> Doing<'a> {
+    let object = match of {
+        Registered::Followed(Followed::Identity(id)) => format!("identity {}", id.as_str()),
+        Registered::Followed(Followed::Vehicle(id)) => format!("vehicle {}", id.as_str()),
+        Registered::Terminal(id) => format!("terminal {}", id.as_str()),
+    };
+    Doing {
+        action,
+        object,
+        why: caller.why(),
     }
 }
 

@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, IF_MATCH};
 use actix_web::web::{self, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::State;
@@ -21,6 +21,14 @@ use crate::domain::{
 use crate::engine::amend::Done;
 use crate::engine::certain::CertainBy;
 use crate::engine::outcome::Outcome;
+
+/// Why something is done; nothing needs to be said.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhyCommand {
+    /// Why, kept beside who and when; 1 to 200 characters.
+    pub(super) why: Option<String>,
+}
 
 /// When it is certain that the car refuses what was revoked.
 #[derive(Debug, Serialize, ToSchema)]
@@ -145,7 +153,7 @@ fn version(request: &HttpRequest, asked: &mut Asked) -> Result<u32, Problem> {
 
 /// Suspend an authorization and every key issued on it, until it is resumed.
 #[utoipa::path(post, path = "/v1/authorizations/{id}/suspend", tag = "authorizations",
-    params(("id" = String, Path, description = "UUID")), security(("bearer" = ["revoke"]), ()),
+    params(("id" = String, Path, description = "UUID")), request_body = Option<WhyCommand>, security(("bearer" = ["revoke"]), ()),
     responses((status = 200, body = AmendedView), (status = "4XX", description = "problem+json")))]
 pub(super) async fn suspend(
     state: Data<State>,
@@ -158,7 +166,7 @@ pub(super) async fn suspend(
 
 /// End the suspension of an authorization. Keys that were revoked stay so.
 #[utoipa::path(post, path = "/v1/authorizations/{id}/resume", tag = "authorizations",
-    params(("id" = String, Path, description = "UUID")), security(("bearer" = ["revoke"]), ()),
+    params(("id" = String, Path, description = "UUID")), request_body = Option<WhyCommand>, security(("bearer" = ["revoke"]), ()),
     responses((status = 200, body = AmendedView), (status = "4XX", description = "problem+json")))]
 pub(super) async fn resume(
     state: Data<State>,
@@ -171,7 +179,7 @@ pub(super) async fn resume(
 
 /// End an authorization: its code set is closed, every key issued on it is revoked.
 #[utoipa::path(delete, path = "/v1/authorizations/{id}", tag = "authorizations",
-    params(("id" = String, Path, description = "UUID")), security(("bearer" = ["revoke"]), ()),
+    params(("id" = String, Path, description = "UUID")), request_body = Option<WhyCommand>, security(("bearer" = ["revoke"]), ()),
     responses((status = 200, body = AmendedView), (status = "4XX", description = "problem+json")))]
 pub(super) async fn cancel(
     state: Data<State>,
@@ -207,7 +215,8 @@ async fn act(
     payload: web::Payload,
     action: Action,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::read(state, request, payload, Scope::Revoke).await?;
+    let mut asked = Asked::read(state, request, payload, Scope::Revoke).await?;
+    asked.take_why()?;
     asked.only(&[])?;
     let id = AuthorizationId::parse(id).ok_or_else(not_found)?;
     let done = state.engine.act(asked.caller(), id, action).await?;

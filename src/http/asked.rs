@@ -12,6 +12,7 @@ use super::problem::Problem;
 use crate::domain::{Refusal, Scope};
 use crate::engine::amend::Caller;
 use crate::engine::authenticate::{BackEnd, OwnerCommand, idempotency};
+use crate::engine::ruling::check_why;
 use crate::store::Request;
 
 /// A request to amend, its sender known.
@@ -100,6 +101,25 @@ impl Asked {
     /// Whether it is a signed command.
     pub(super) fn is_signed(&self) -> bool {
         matches!(self.who, Who::Owner(_))
+    }
+
+    /// Takes out of the body why this is asked. Of an owner's command it is kept with the command.
+    pub(super) fn take_why(&mut self) -> Result<(), Refusal> {
+        let why = match self.body.remove("why") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(why)) => Some(why),
+            Some(_) => return Err(Refusal::malformed("why", "a reason is a text")),
+        };
+        self.because(why)
+    }
+
+    /// Takes why this is asked.
+    pub(super) fn because(&mut self, why: Option<String>) -> Result<(), Refusal> {
+        check_why(why.as_deref())?;
+        if let Who::BackEnd(caller, _) = &mut self.who {
+            caller.why = why;
+        }
+        Ok(())
     }
 
     /// Refuses members other than these.

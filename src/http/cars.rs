@@ -92,6 +92,8 @@ pub(super) struct ResetCommand {
     /// Their ids, or `"all"`; none where absent.
     #[schema(value_type = Option<Object>)]
     end: Option<Value>,
+    /// Why, kept beside who and when; 1 to 200 characters.
+    why: Option<String>,
 }
 
 /// What a reset came to.
@@ -116,9 +118,10 @@ pub(super) async fn reset(
     id: Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::read(&state, &request, payload, Scope::Revoke).await?;
+    let mut asked = Asked::read(&state, &request, payload, Scope::Revoke).await?;
     let body = Value::Object(asked.body.clone()).to_string();
     let command: ResetCommand = super::body::decode(body.as_bytes())?;
+    asked.because(command.why)?;
     let ends = ends(command.end.as_ref())?;
     let vehicle = VehicleId::parse(&id).map_err(|_| not_found())?;
     let done = state.engine.reset(asked.caller(), &vehicle, &ends).await?;

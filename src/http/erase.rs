@@ -1,11 +1,12 @@
 //! `DELETE /v1/identities/{id}/data`: what is kept of an identity goes.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::{self, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::amendments::CertainView;
+use super::amendments::{CertainView, WhyCommand};
+use super::body::{Body, decode};
 use super::problem::Problem;
 use super::{State, caller};
 use crate::domain::{IdentityId, Refusal, RefusalCode, Scope};
@@ -30,7 +31,8 @@ pub(super) struct ErasedView {
 /// revocations stay, under a name that nobody has had. Whoever is registered under the same id later
 /// has nothing of it. An identity that owns a vehicle is not erased.
 #[utoipa::path(delete, path = "/v1/identities/{id}/data", tag = "registry",
-    params(("id" = String, Path)), security(("bearer" = ["admin"])),
+    params(("id" = String, Path)), request_body = Option<WhyCommand>,
+    security(("bearer" = ["admin"])),
     responses((status = 200, body = ErasedView),
         (status = 409, description = "problem+json: identity_owns_vehicles"),
         (status = "4XX", description = "problem+json")))]
@@ -38,8 +40,13 @@ pub(super) async fn erase(
     state: Data<State>,
     request: HttpRequest,
     id: Path<String>,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
+    let mut caller = caller::back_end(&state, &request, Scope::Admin).await?;
+    let body = Body::read(&request, payload).await?;
+    if !body.0.is_empty() {
+        caller.why = decode::<WhyCommand>(&body.0)?.why;
+    }
     let id = IdentityId::parse(&id).map_err(|_| Refusal::new(RefusalCode::NotFound).field("id"))?;
     let erased = state.engine.erase(&caller, &id).await?;
     Ok(HttpResponse::Ok().json(ErasedView {

@@ -29,6 +29,7 @@ use crate::domain::{
 use crate::engine::amend::Caller;
 use crate::engine::authenticate::BackEnd;
 use crate::engine::revoke::{CHUNK, Part, Target};
+use crate::engine::ruling::check_why;
 use crate::engine::{Engine, Failure};
 
 /// Lines that may wait for the client.
@@ -52,6 +53,8 @@ pub(super) struct TargetCommand {
     /// A terminal, as one that was lost: it commands and redeems nothing more. Revoked, it is
     /// suspended until it is resumed, and everything it authorized ends.
     terminal: Option<String>,
+    /// Why, kept beside who and when; 1 to 200 characters.
+    why: Option<String>,
 }
 
 impl TargetCommand {
@@ -142,9 +145,11 @@ async fn carry_out(
     if kind(request)? == Kind::NdJson {
         return carry_out_lines(state, request, payload, action).await;
     }
-    let asked = Asked::read(state, request, payload, Scope::Revoke).await?;
+    let mut asked = Asked::read(state, request, payload, Scope::Revoke).await?;
     let body = Value::Object(asked.body.clone()).to_string();
-    let target = decode::<TargetCommand>(body.as_bytes())?.check()?;
+    let mut command = decode::<TargetCommand>(body.as_bytes())?;
+    asked.because(command.why.take())?;
+    let target = command.check()?;
     let engine = &state.engine;
     if caller::accepts(request, "application/x-ndjson") {
         let place = state.door.enter(engine)?;
@@ -228,7 +233,6 @@ impl Run {
 
     /// A chunk of lines at a time: what they stand for is done together, and each is answered.
     async fn carry_out_lines(self, caller: &BackEnd, body: &[u8]) {
-        let caller = Caller::BackEnd(caller, None);
         let lines: Vec<_> = (1_u64..).zip(body.split(|b| *b == b'\n')).collect();
         let lines = lines
             .iter()
@@ -242,12 +246,23 @@ impl Run {
                     Err(failure) => self.say(refused(Some(*number), failure)).await,
                 }
             }
-            self.finish_lines(caller, begun).await;
+            self.finish_lines(Caller::BackEnd(caller, None), begun)
+                .await;
         }
     }
 
-    async fn begin(&self, caller: Caller<'_>, line: &[u8]) -> Result<Vec<Part>, Failure> {
-        let target = decode::<TargetCommand>(line)?.check()?;
+    async fn begin(&self, caller: &BackEnd, line: &[u8]) -> Result<Vec<Part>, Failure> {
+        let mut command = decode::<TargetCommand>(line)?;
+        let why = command.why.take();
+        check_why(why.as_deref())?;
+        let target = command.check()?;
+        // Each line says why for itself.
+        let caller = BackEnd {
+            fleet: Arc::clone(&caller.fleet),
+            token: Arc::clone(&caller.token),
+            why,
+        };
+        let caller = Caller::BackEnd(&caller, None);
         self.engine.parts_of(caller, self.action, &target).await
     }
 

@@ -26,7 +26,7 @@ pub use amend::{
 };
 pub use nodes::{Lease, News, Nodes, SignedList, Task};
 pub use renew::{Cursor, Renewal, SignedBy};
-pub use ruling::{Frozen, QuotaDay, Ruled, Ruling, Rulings};
+pub use ruling::{Act, ActFilter, Acts, Frozen, QuotaDay, Ruled, Ruling, Rulings};
 
 /// A durable store.
 ///
@@ -81,6 +81,10 @@ pub trait Store: Send + Sync + 'static {
         &self,
         filter: &AuthorizationFilter,
     ) -> Result<Vec<Authorization>, StoreError>;
+
+    /// The acts that `filter` lets through, in the order of their times; those of one second in an
+    /// order of the store's own, a fleet's as they came.
+    fn acts(&self, filter: &ActFilter) -> Result<Acts, StoreError>;
 
     /// Closes what is open and opens it anew, after a failed commit. Until it succeeds every
     /// other call fails.
@@ -173,10 +177,21 @@ pub enum Write {
     Contact(FleetId, VehicleId, Contact),
     /// What a fleet rules from now on, and who said so.
     Rule(Box<Rulings>),
+    /// A write that somebody decided, answered as it is; where it is done, the act is kept beside it,
+    /// and otherwise it leaves none. Without a write the act alone: [`Applied::Stale`] where there is
+    /// no such fleet.
+    Act(Box<Act>, Option<Box<Write>>),
     /// The end of everything that was over before this time: authorizations (with their bundles,
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
     /// so many in one go, and tokens that expired or were revoked before it.
     Purge(UnixTime, u32),
+}
+
+impl Write {
+    /// This write, with the act it is kept as.
+    pub fn as_act(self, act: Act) -> Self {
+        Self::Act(Box::new(act), Some(Box::new(self)))
+    }
 }
 
 /// What a fleet's registry is made of.
@@ -193,7 +208,8 @@ pub enum Member {
 /// The end of what is kept of an identity.
 ///
 /// Its row gets the name `becomes`, is suspended, and loses licences and hold; the bundles that were
-/// issued to it are that name's from then on. Its terminals are deleted.
+/// issued to it are that name's from then on. Its terminals are deleted. Acts about it or its
+/// terminals are that name's too, and no longer say why.
 /// [`Applied::Stale`] where the fleet has no such identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
@@ -388,6 +404,13 @@ pub enum Applied {
     Purged(u32),
     /// The first of the status indexes that were counted out.
     Indexes(u64),
+}
+
+impl Applied {
+    /// Whether a write that somebody decided has changed what it was to change.
+    pub(in crate::store) const fn took_place(self) -> bool {
+        matches!(self, Self::Done | Self::Amended(_))
+    }
 }
 
 /// One row handed to the book, at start or as news.

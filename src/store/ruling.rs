@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Cursor;
 use crate::domain::{FleetId, UnixTime, VehicleId};
 
 /// A decision of those who administer a fleet. It is kept with who took it and why, whatever
@@ -21,6 +22,46 @@ pub struct Rulings {
     pub why: Option<String>,
     /// What is ruled.
     pub what: Ruling,
+}
+
+/// An act of those who administer fleets, as it is kept: who, when, what and why. Rulings leave one
+/// too. Acts stay for ever; what names a person in them goes with an [`super::Erasure`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Act {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// When.
+    pub at: UnixTime,
+    /// Who: a token's id, or an operator's name.
+    pub by: String,
+    /// What it was, in a stable word.
+    pub act: String,
+    /// Of what.
+    pub object: String,
+    /// Why, as they put it.
+    pub why: Option<String>,
+}
+
+/// Which acts to read.
+#[derive(Clone, Debug)]
+pub struct ActFilter {
+    /// Of this fleet only.
+    pub fleet: Option<FleetId>,
+    /// Not before this time.
+    pub since: UnixTime,
+    /// After this place.
+    pub after: Option<Cursor>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Some of the acts that were asked for, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acts {
+    /// The acts.
+    pub acts: Vec<Act>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
 }
 
 /// What is ruled.

@@ -266,6 +266,7 @@ fn what_was_released_is_released_though_the_store_did_not_say_so() {
             id: TokenId([2; 16]),
             ..Token::clone(&one.token)
         }),
+        why: None,
     };
     let car = || Some(VehicleId::parse("DEMO-0001").unwrap());
     let frozen = || {

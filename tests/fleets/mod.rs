@@ -1,6 +1,7 @@
 //! Fleets among each other, and what each of them may rule: nothing crosses from one to another.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod acts;
 mod attested;
 mod certificates;
 mod context;

@@ -19,14 +19,15 @@ use fob::engine::audit::{Finding, Flaw, audit};
 use fob::engine::authenticate::BackEnd;
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
+use fob::engine::operate::By;
 use fob::engine::{Book, Engine, EngineSettings, Issuing, Parts, jws};
 use fob::hsm::{HsmError, KeyRef, Signature, Signer, Token, TokenConfig, TokenStatus};
 use fob::http::{Limits, Server as Http, ServerConfig};
 use fob::metrics::Exporter;
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
-    Store, StoreError, Write,
+    ActFilter, Acts, AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row,
+    SignedBundle, SignedBy, Store, StoreError, Write,
 };
 use fob_verify::Algorithm;
 use tempfile::TempDir;
@@ -211,6 +212,10 @@ impl Store for FaultyStore {
         self.store.authorizations(filter)
     }
 
+    fn acts(&self, filter: &ActFilter) -> Result<Acts, StoreError> {
+        self.store.acts(filter)
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         let fail = |left: u64| left.checked_sub(1);
         if self
@@ -321,7 +326,11 @@ impl Inside {
             revoked_at: None,
             used_at: None,
         });
-        BackEnd { fleet, token }
+        BackEnd {
+            fleet,
+            token,
+            why: None,
+        }
     }
 
     /// What does not fit together of what is stored, apart from that it has neither root nor
@@ -426,7 +435,12 @@ fn found(token: &Token, store: &Sqlite, owner: &Phone) {
     };
     let mut writes = founding.found().unwrap().writes;
     let fleet = found::demo_fleet(&Book::default(), &Ids::new(), clock.unix_ms()).unwrap();
-    writes.extend(found::demo(fleet, jws::holder_key(&owner.jwk()).unwrap()).unwrap());
+    let by = By {
+        operator: "test".into(),
+        why: None,
+    };
+    let phone = jws::holder_key(&owner.jwk()).unwrap();
+    writes.extend(found::demo(fleet, phone, (by, clock.unix())).unwrap());
     assert!(
         store
             .commit(&writes)

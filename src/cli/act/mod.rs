@@ -30,7 +30,7 @@ mod call;
 mod targets;
 
 use call::Run;
-use targets::{TargetArgs, Targets};
+use targets::{TargetArgs, Targets, WhyArgs};
 
 /// The exit code where some targets were refused.
 const SOME_REFUSED: u8 = 3;
@@ -60,6 +60,8 @@ Exit code: 0 all done, 3 some refused, 1 anything else.")]
 pub(super) struct ActArgs {
     #[command(flatten)]
     target: TargetArgs,
+    #[command(flatten)]
+    why: WhyArgs,
     #[command(flatten)]
     server: ReachArgs,
     /// Where refusals of a file go; FILE.refused where absent
@@ -97,7 +99,7 @@ pub(super) fn run(common: &Common, args: &ActArgs, action: Action) -> anyhow::Re
             Some(args.refused.clone().unwrap_or_else(beside))
         }
     };
-    let targets = args.target.read()?;
+    let targets = args.target.read()?.because(&args.why);
     let began = SystemClock.monotonic();
     let mut run = Run {
         way,

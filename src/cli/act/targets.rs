@@ -51,6 +51,29 @@ pub(super) struct TargetArgs {
     pub(super) from: Option<PathBuf>,
 }
 
+/// Why it is done.
+#[derive(Args)]
+pub(super) struct WhyArgs {
+    /// Why, kept beside who and when; up to 200 characters. Lines of an NDJSON file may say it
+    /// themselves
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+}
+
+impl WhyArgs {
+    /// Adds it to a body that does not say it.
+    fn add(&self, body: &mut String) {
+        if let Some(why) = &self.why
+            && let Ok(Value::Object(mut members)) = serde_json::from_str(body)
+        {
+            members
+                .entry("why")
+                .or_insert_with(|| Value::from(why.as_str()));
+            *body = Value::Object(members).to_string();
+        }
+    }
+}
+
 /// What a run is about.
 pub(super) enum Targets {
     /// One target.
@@ -66,6 +89,17 @@ impl Targets {
             Self::One(_) => 1,
             Self::Many(targets, wrong) => (targets.len() + wrong.len()) as u64,
         }
+    }
+}
+
+impl Targets {
+    /// The same, with why they are named.
+    pub(super) fn because(mut self, why: &WhyArgs) -> Self {
+        match &mut self {
+            Self::One(body) => why.add(body),
+            Self::Many(targets, _) => targets.iter_mut().for_each(|(_, body)| why.add(body)),
+        }
+        self
     }
 }
 

@@ -21,8 +21,8 @@ use crate::engine::ids::Ids;
 use crate::engine::orders::{Order, OrderSpec};
 use crate::engine::{Book, operate};
 use crate::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row, Ruling, Rulings,
-    SignedBundle, SignedBy, Store, StoreError, Write,
+    ActFilter, Acts, AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row,
+    Ruling, Rulings, SignedBundle, SignedBy, Store, StoreError, Write,
 };
 
 /// Vehicles, identities and terminals of the scratch fleet, so many of each.
@@ -275,6 +275,10 @@ impl Store for Counted {
         filter: &AuthorizationFilter,
     ) -> Result<Vec<Authorization>, StoreError> {
         self.store.authorizations(filter)
+    }
+
+    fn acts(&self, filter: &ActFilter) -> Result<Acts, StoreError> {
+        self.store.acts(filter)
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

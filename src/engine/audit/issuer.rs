@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fob_verify::trust::{self, TrustList};
 use fob_verify::{IssuerKey, RustCrypto, Verified};
 
+use super::acts::Made;
 use super::{Flaw, OfEpoch, Report};
 use crate::domain::record::EpochNote;
 use crate::domain::{
@@ -18,11 +19,13 @@ use crate::store::StoreError;
 use crate::store::whole::{Entry, Kind, Progress, Whole};
 
 /// What is read here.
-pub(super) const KINDS: [Kind; 9] = [
+pub(super) const KINDS: [Kind; 11] = [
     Kind::Fleets,
     Kind::Vehicles,
     Kind::Identities,
     Kind::Terminals,
+    Kind::Tokens,
+    Kind::Acts,
     Kind::Epochs,
     Kind::TrustLists,
     Kind::Records,
@@ -46,6 +49,7 @@ pub(super) struct Issuer {
     identities: HashSet<(FleetId, IdentityId)>,
     trust: Option<(u32, Arc<[u8]>)>,
     records: Vec<Arc<str>>,
+    pub(super) made: Made,
 }
 
 impl Issuer {
@@ -67,7 +71,12 @@ impl Issuer {
 
     fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::Fleet(fleet) => drop(self.fleets.insert(fleet.id, fleet)),
+            Entry::Fleet(fleet) => {
+                self.made.fleet(&fleet);
+                self.fleets.insert(fleet.id, fleet);
+            }
+            Entry::Token(token) => self.made.token(&token),
+            Entry::Act(_, act) => self.made.act(&act),
             Entry::Vehicle(it) => {
                 self.vehicles.insert((it.fleet, it.id.clone()), it.epoch);
                 let owner = it.owner.map(|owner| (it.fleet, it.id, owner));

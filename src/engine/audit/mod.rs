@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `issuer` | epochs, trust list, records, the registry |
 //! | `keys` | bundles: each signature, and what a car would say |
+//! | `acts` | fleets and tokens: who has made each |
 //! | `counted` | status indexes: counted out, and used once |
 //! | `ledger` | authorizations, bundles, requests and marks against each other |
 //!
@@ -22,6 +23,7 @@ use crate::domain::UnixTime;
 use crate::store::StoreError;
 use crate::store::whole::{Progress, Whole};
 
+mod acts;
 mod counted;
 mod issuer;
 mod keys;
@@ -103,6 +105,8 @@ flaws! {
         "raise the counter by fob restore before anything is issued, or places will be used twice"
     ListOfAnother "list_of_another" "a key stands on a status list that is not its fleet's"
         "revoke the bundle; the store was damaged or written by another program"
+    ActMissing "act_missing" "a fleet or a token was made, and nobody is recorded for it"
+        "revoke the token (fob token revoke); somebody has written into the store by other means"
     NotRevoked "not_revoked" "a key that should be revoked is not on its status list"
         "send the revocation again; until then cars believe the key"
 }
@@ -212,6 +216,7 @@ pub fn audit(
     tell(Progress::Begun(about.sum::<Result<_, _>>()?));
     let issuer = Issuer::read(store, tell)?;
     issuer.check(root, now, &mut report);
+    issuer.made.check(&mut report);
     let trusted = issuer.trusted(root, now).ok();
     let checker = Checker::new(&issuer, trusted.as_ref(), now);
     let mut ledger = Ledger::read(store, &issuer, &mut report, tell)?;

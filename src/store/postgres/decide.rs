@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ground::{EpochRow, Ground, IdentityRow, TerminalRow, TokenRow, VehicleRow};
-use super::{amend, issue, rulings};
+use super::{acts, amend, issue, rulings};
 use crate::domain::{
     Epoch, EpochId, Fleet, FleetId, FunctionCode, Identity, IdentityId, Terminal, TerminalId,
     Token, TokenId, UnixTime, Vehicle,
@@ -86,7 +86,18 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
             ground.changes.contacts.insert(name, *contact);
             Applied::Done
         }
-        Write::Rule(ruled) => rulings::rule(ground, ruled),
+        Write::Rule(ruled) => rulings::rule(ground, ruled)?,
+        Write::Act(act, write) => {
+            let applied = match write {
+                Some(write) => decide(ground, write)?,
+                None if ground.fleets.contains_key(&act.fleet) => Applied::Done,
+                None => Applied::Stale,
+            };
+            if applied.took_place() {
+                acts::keep(ground, act)?;
+            }
+            applied
+        }
         Write::Purge(..) => {
             return Err(StoreError::Failed("a purge is no single row".into()));
         }

@@ -10,8 +10,8 @@ use super::error::Trouble;
 use super::load::{self, Names, shard};
 use super::read;
 use super::rows::{bytes, get, id, named, number, small, text};
-use super::rulings;
 use super::session::Session;
+use super::{acts, rulings};
 use crate::domain::{AuthorizationId, BundleId, Held, Reasons, TerminalId, TokenId};
 use crate::store::encoding::{corrupt, words};
 use crate::store::whole::{Entry, Kind, OrderOf};
@@ -124,7 +124,8 @@ fn query(kind: Kind) -> (&'static str, Read) {
                 bundle.map(|id| BundleId(id.into_bytes())),
             ))
         }),
-        Kind::Rules | Kind::Acts | Kind::Brakes | Kind::Quotas => rulings::query(kind),
+        Kind::Acts => acts::ALL,
+        Kind::Rules | Kind::Brakes | Kind::Quotas => rulings::query(kind),
         _ => query_issued(kind),
     }
 }

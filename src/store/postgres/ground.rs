@@ -15,8 +15,8 @@ use crate::domain::{
 };
 use crate::store::encoding::rulings::name as brake_name;
 use crate::store::{
-    AmendRequest, Contact, Frozen, Lease, Listed, QuotaDay, Renewal, Request, Rulings,
-    SignedBundle, SignedList,
+    Act, AmendRequest, Contact, Frozen, Lease, Listed, QuotaDay, Renewal, Request, SignedBundle,
+    SignedList,
 };
 
 /// An order's call and its reference there.
@@ -60,6 +60,8 @@ pub(super) struct Ground {
     pub(super) held: HashMap<KeyPlace, (Held, UnixTime)>,
     pub(super) amendments: u64,
     pub(super) ruled: HashMap<FleetId, RuledRow>,
+    /// The number of each fleet's last act, as far as it is known; 0 is none.
+    pub(super) acts: HashMap<FleetId, u64>,
     /// Fleets' counters of status indexes.
     pub(super) counters: HashMap<FleetId, u64>,
     /// Whether somebody waits for his turn at a fleet.
@@ -90,9 +92,8 @@ pub(super) type Conditions = (Option<Hold>, Vec<Licence>);
 /// What of a fleet's rulings stands.
 #[derive(Default)]
 pub(super) struct RuledRow {
-    /// The version of its newest rules, and the number of its last decision; 0 is none.
+    /// The version of its newest rules; 0 is none.
     pub(super) version: u32,
-    pub(super) acts: u64,
     /// What is frozen, as its column has it.
     pub(super) frozen: HashSet<String>,
     pub(super) day: Option<QuotaDay>,
@@ -205,8 +206,8 @@ pub(super) struct Changes {
     pub(super) contacts: BTreeMap<(FleetId, VehicleId), Contact>,
     /// Rules that were set: fleet, version and text.
     pub(super) rules: Vec<(FleetId, u32, Arc<str>)>,
-    /// Decisions, each with its number in its fleet.
-    pub(super) acts: Vec<(u64, Rulings)>,
+    /// Acts, each with its number in its fleet.
+    pub(super) acts: Vec<(u64, Act)>,
     /// What is frozen from now on, and what not any more (`None`).
     pub(super) brakes: BTreeMap<(FleetId, String), Option<Frozen>>,
     /// Fleets whose day of the quota is another.

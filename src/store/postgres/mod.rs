@@ -7,8 +7,8 @@
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
 //! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
 //! `needs` says what its writes rest on, `standings` what of that is known, `survey` (with
-//! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend` and
-//! `rulings` decide each write, and `write` (with `write_registry`, `write_issued` and `rulings`)
+//! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend`,
+//! `rulings` and `acts` decide each write, and `write` (with `write_registry`, `write_issued` and `rulings`)
 //! writes what was decided; `purge` ends what is over, `parts` takes a transaction apart for it;
 //! `doubt` finds out what became of one whose answer was lost; `touched` is what others have to
 //! hear of it. `load` and `read` answer questions over the connections of `readers`, `news` says
@@ -20,6 +20,7 @@
 //! The store has a runtime of its own, with one thread: whoever calls it waits, in a thread that
 //! may wait.
 
+mod acts;
 mod amend;
 mod bundle_body;
 mod config;
@@ -73,8 +74,8 @@ use self::readers::Readers;
 use self::session::{Address, Ask, Session};
 use self::transaction::Writer;
 use super::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row, SignedBundle,
-    SignedBy, Store, StoreError, Write,
+    ActFilter, Acts, AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row,
+    SignedBundle, SignedBy, Store, StoreError, Write,
 };
 use crate::domain::{
     Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
@@ -342,6 +343,10 @@ impl Store for Postgres {
         filter: &AuthorizationFilter,
     ) -> Result<Vec<Authorization>, StoreError> {
         self.read(async |session: &Session| read::authorizations(session, filter).await)
+    }
+
+    fn acts(&self, filter: &ActFilter) -> Result<Acts, StoreError> {
+        self.read(async |session: &Session| acts::read(session, filter).await)
     }
 
     fn nodes(&self) -> Option<&dyn Nodes> {

@@ -184,6 +184,16 @@ impl Needs {
                 self.fleets_alone.insert(ruled.fleet);
                 self.ruled.insert(ruled.fleet);
             }
+            Write::Act(act, write) => {
+                if let Some(write) = write {
+                    self.add(write);
+                }
+                // Of these there are many: their acts follow each other by their times.
+                if !matches!(write.as_deref(), Some(Write::Amend(_))) {
+                    self.fleets_alone.insert(act.fleet);
+                    self.ruled.insert(act.fleet);
+                }
+            }
             Write::Purge(..) => {}
         }
     }

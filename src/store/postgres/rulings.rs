@@ -3,7 +3,6 @@
 
 use tokio_postgres::Row as SqlRow;
 
-use super::export;
 use super::ground::{Ground, RuledRow};
 use super::import::all;
 use super::load::{Names, Read};
@@ -12,11 +11,12 @@ use super::rows::{get, id, number, small, text, uuids};
 use super::session::values;
 use super::survey::Survey;
 use super::write::{Writing, each, try_each, uuid};
+use super::{acts, export};
 use crate::domain::{FleetId, VehicleId};
 use crate::store::encoding::column;
 use crate::store::encoding::rulings::{act, name, read_name};
-use crate::store::whole::{Act, Entry, Kind};
-use crate::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
+use crate::store::whole::{Entry, Kind};
+use crate::store::{Act, Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
 
 /// What stands, in the order it is handed on.
 pub(super) const TABLES: [(&str, Read); 3] = [
@@ -93,20 +93,6 @@ pub(super) fn query(kind: Kind) -> (&'static str, export::Read) {
                 Ok(Entry::Rules(fleet, small(row, 1)?, text(row, 2)?.into()))
             },
         ),
-        Kind::Acts => (
-            "SELECT fleet, number, at, by, act, object, why FROM acts ORDER BY fleet, number",
-            |row| {
-                Ok(Entry::Act(Act {
-                    fleet: FleetId(id(row, 0)?),
-                    number: number(row, 1)?,
-                    at: number(row, 2)?,
-                    by: text(row, 3)?.into(),
-                    act: text(row, 4)?.into(),
-                    object: text(row, 5)?.into(),
-                    why: get(row, 6)?,
-                }))
-            },
-        ),
         Kind::Brakes => (
             "SELECT fleet, vehicle, since, by, why FROM brakes ORDER BY fleet, vehicle",
             |row| {
@@ -143,8 +129,8 @@ impl<'a> Survey<'a> {
              FROM unnest($1::uuid[]) f (id)",
             values![fleets()],
             |ground, row| {
-                let known = of(ground, row)?;
-                (known.version, known.acts) = (small(row, 1)?, number(row, 2)?);
+                of(ground, row)?.version = small(row, 1)?;
+                ground.acts.insert(FleetId(id(row, 0)?), number(row, 2)?);
                 Ok(())
             },
         );
@@ -165,10 +151,10 @@ fn of<'a>(ground: &'a mut Ground, row: &SqlRow) -> Result<&'a mut RuledRow, Stor
 }
 
 /// Decides a ruling, and numbers what is kept of the decision.
-pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
+pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Result<Applied, StoreError> {
     let fleet = ruled.fleet;
     if !ground.fleets.contains_key(&fleet) {
-        return Applied::Stale;
+        return Ok(Applied::Stale);
     }
     let known = ground.ruled.entry(fleet).or_default();
     let changes = &mut ground.changes;
@@ -229,13 +215,20 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Applied {
         }
     };
     if !stands {
-        return Applied::Stale;
+        return Ok(Applied::Stale);
     }
-    if act(&ruled.what).is_some() {
-        known.acts += 1;
-        changes.acts.push((known.acts, ruled.clone()));
+    if let Some((act, object)) = act(&ruled.what) {
+        let act = Act {
+            fleet,
+            at: ruled.at,
+            by: ruled.by.clone(),
+            act: act.into(),
+            object,
+            why: ruled.why.clone(),
+        };
+        acts::keep(ground, &act)?;
     }
-    Applied::Done
+    Ok(Applied::Done)
 }
 
 impl<'a> Writing<'a> {
@@ -273,7 +266,7 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
-        self.acts(ground)
+        Ok(())
     }
 
     fn brakes(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
@@ -310,29 +303,6 @@ impl<'a> Writing<'a> {
         }
         Ok(())
     }
-
-    fn acts(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
-        let decided = ground.changes.acts.iter();
-        let rows = decided.filter_map(|(number, ruled)| Some((number, ruled, act(&ruled.what)?)));
-        if ground.changes.acts.is_empty() {
-            return Ok(());
-        }
-        self.put(
-            "INSERT INTO acts (fleet, number, at, by, act, object, why)
-             SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[],
-             $6::text[], $7::text[])",
-            vec![
-                each(rows.clone(), |(_, it, _)| uuid(&it.fleet.0)),
-                try_each(rows.clone(), |(number, ..)| column(*number))?,
-                try_each(rows.clone(), |(_, it, _)| column(it.at))?,
-                each(rows.clone(), |(_, it, _)| it.by.as_str()),
-                each(rows.clone(), |(.., (act, _))| act),
-                each(rows.clone(), |(.., (_, object))| object),
-                each(rows, |(_, it, _)| it.why.as_deref()),
-            ],
-        );
-        Ok(())
-    }
 }
 
 impl<'a> Writing<'a> {
@@ -350,23 +320,7 @@ impl<'a> Writing<'a> {
                 ],
             );
         }
-        let acts = all!(entries, Entry::Act(act) => act);
-        if !acts.is_empty() {
-            self.put(
-                "INSERT INTO acts (fleet, number, at, by, act, object, why)
-                 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[],
-                 $5::text[], $6::text[], $7::text[])",
-                vec![
-                    each(&acts, |it| uuid(&it.fleet.0)),
-                    try_each(&acts, |it| column(it.number))?,
-                    try_each(&acts, |it| column(it.at))?,
-                    each(&acts, |it| it.by.as_str()),
-                    each(&acts, |it| it.act.as_str()),
-                    each(&acts, |it| it.object.as_str()),
-                    each(&acts, |it| it.why.as_deref()),
-                ],
-            );
-        }
+        self.take_acts(entries)?;
         let brakes = all!(entries, Entry::Brake(fleet, vehicle, it) => (fleet, vehicle, it));
         if !brakes.is_empty() {
             self.put(

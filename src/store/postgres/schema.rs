@@ -8,11 +8,12 @@ use crate::store::StoreError;
 
 /// Each makes the next version of the one before, from 0, where there is nothing. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("schema_v1.sql"),
     include_str!("schema_v2_standing.sql"),
     include_str!("schema_v3_context.sql"),
     include_str!("schema_v4_asking.sql"),
+    include_str!("schema_v5_acts.sql"),
 ];
 
 /// The version this program works with.

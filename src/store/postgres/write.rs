@@ -67,6 +67,7 @@ impl<'a> Writing<'a> {
         writing.renewals(ground)?;
         writing.statuses(ground)?;
         writing.rulings(ground)?;
+        writing.acts(ground)?;
         Ok(writing)
     }
 

@@ -3,6 +3,7 @@
 use super::ground::Ground;
 use super::write::{Writing, each, try_each, uuid};
 use crate::store::StoreError;
+use crate::store::encoding::acts::{IDENTITY, TERMINAL};
 use crate::store::encoding::{column, registry, words};
 
 impl<'a> Writing<'a> {
@@ -28,6 +29,20 @@ impl<'a> Writing<'a> {
              FROM unnest($1::uuid[], $2::text[], $3::text[]) k (fleet, id, becomes)
              WHERE b.fleet = k.fleet AND b.identity = k.id",
             becomes(),
+        );
+        let mut of = becomes();
+        of.push(Box::new(IDENTITY));
+        of.push(Box::new(TERMINAL));
+        self.put(
+            "UPDATE acts a SET object = k.prefix || k.becomes, why = NULL
+             FROM (SELECT fleet, id, becomes, $4::text AS prefix, $4::text || id AS object
+                   FROM unnest($1::uuid[], $2::text[], $3::text[]) i (fleet, id, becomes)
+                   UNION ALL
+                   SELECT t.fleet, t.id, i.becomes, $5::text, $5::text || t.id
+                   FROM unnest($1::uuid[], $2::text[], $3::text[]) i (fleet, id, becomes)
+                   JOIN terminals t ON t.fleet = i.fleet AND t.identity = i.id) k
+             WHERE a.fleet = k.fleet AND a.object = k.object",
+            of,
         );
         self.put(
             "DELETE FROM terminals t USING unnest($1::uuid[], $2::text[]) k (fleet, id)

@@ -5,8 +5,8 @@
 use rusqlite::params;
 
 use super::registry::{changed, fleet_number};
-use super::words;
 use super::writer::Transaction;
+use super::{acts, words};
 use crate::domain::Status;
 use crate::store::{Applied, Erasure, StoreError, encoding};
 
@@ -30,6 +30,7 @@ pub(super) fn erase(
     if !changed(connection, sql, values)? {
         return Ok(Applied::Stale);
     }
+    acts::rename_erased(connection, fleet, erasure)?;
     connection
         .prepare_cached("DELETE FROM terminals WHERE fleet = ?1 AND identity = ?2")?
         .execute(params![fleet, erasure.id.as_str()])?;

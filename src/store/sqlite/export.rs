@@ -7,7 +7,9 @@ use super::error::{corrupt, number};
 use super::load::{Names, blob, rows, text};
 use super::packs::{self, Found, Place};
 use super::read::signed_bundle;
-use super::{authorization_body, calls, fences, read, registry_rows, reissues, rulings, statuses};
+use super::{
+    acts, authorization_body, calls, fences, read, registry_rows, reissues, rulings, statuses,
+};
 use crate::domain::{AuthorizationId, BundleId, Held, Reasons, ShardId};
 use crate::store::encoding::words;
 use crate::store::whole::{Entry, Kind, OrderOf};
@@ -79,7 +81,7 @@ pub(super) fn export(
         Kind::Statuses => marks(&snapshot, each),
         Kind::StatusLists => of_the_book(each, |each| statuses::load_lists(&snapshot, each)),
         Kind::Rules => rulings::all_rules(&snapshot, &names, each),
-        Kind::Acts => rulings::acts(&snapshot, &names, each),
+        Kind::Acts => acts::all(&snapshot, &names, each),
         Kind::Brakes => rulings::brakes(&snapshot, &names, each),
         Kind::Quotas => rulings::days(&snapshot, &names, each),
         Kind::Restores => of_the_book(each, |each| fences::restores(&snapshot, each)),

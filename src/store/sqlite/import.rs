@@ -11,7 +11,7 @@ use super::error::{column, corrupt};
 use super::standings::Numbers;
 use super::writer::Transaction;
 use super::{
-    authorization_body, authorize, bundle_body, fences, redeem, registry, statuses, words,
+    acts, authorization_body, authorize, bundle_body, fences, redeem, registry, statuses, words,
 };
 use crate::domain::{Authorization, EpochId, Held, Reasons};
 use crate::store::encoding::rulings;
@@ -143,19 +143,9 @@ pub(super) fn take(
              SELECT number, ?2, ?3 FROM fleets WHERE id = ?1",
             params![fleet.0, version, text],
         ),
-        Entry::Act(act) => insert(
-            connection,
-            "INSERT INTO acts (fleet, at, by, act, object, why)
-             SELECT number, ?2, ?3, ?4, ?5, ?6 FROM fleets WHERE id = ?1",
-            params![
-                act.fleet.0,
-                column(act.at)?,
-                act.by,
-                act.act,
-                act.object,
-                act.why
-            ],
-        ),
+        Entry::Act(_, act) => acts::keep(connection, act)?
+            .then_some(())
+            .ok_or_else(misfit),
         Entry::Brake(fleet, vehicle, frozen) => insert(
             connection,
             "INSERT INTO brakes (fleet, vehicle, since, by, why)

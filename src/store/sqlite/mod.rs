@@ -6,7 +6,7 @@
 //!
 //! How the files hang together: `connection` opens, `schema` brings the file to this program's
 //! version, `writer` runs transactions and hands each write to `registry`, `steps`, `authorize`,
-//! `redeem`, `amend`, `renew`, `statuses`, `rulings` or `purge`; `load`, `read` and `orders` answer
+//! `redeem`, `amend`, `renew`, `statuses`, `rulings`, `acts` or `purge`; `load`, `read` and `orders` answer
 //! questions. `bundle_body` is the format of what is kept as one piece, `packs` where bundles lie
 //! together, `contexts` what many of them have in common, `segments` what keeps index writes
 //! together, `checkpoint` what keeps the log short. `export`, `import` and
@@ -16,6 +16,7 @@
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
 //! change outside the writer, and backups.
 
+mod acts;
 mod amend;
 mod authorize;
 mod bundle_body;
@@ -59,8 +60,8 @@ use self::connection::Readers;
 use self::writer::{Outcome, Writer};
 use super::encoding::{authorization_body, bundle_parts, cbor, context, words};
 use super::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row, SignedBundle, SignedBy,
-    Store, StoreError, Write,
+    ActFilter, Acts, AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Row,
+    SignedBundle, SignedBy, Store, StoreError, Write,
 };
 use crate::domain::{
     Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
@@ -195,6 +196,11 @@ impl Store for Sqlite {
     ) -> Result<Vec<Authorization>, StoreError> {
         self.readers()?
             .lend(|connection| read::authorizations(connection, filter))
+    }
+
+    fn acts(&self, filter: &ActFilter) -> Result<Acts, StoreError> {
+        self.readers()?
+            .lend(|connection| acts::read(connection, filter))
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

@@ -2,13 +2,14 @@
 
 use rusqlite::{Connection, Params, params};
 
+use super::acts;
 use super::error::{column, number};
 use super::export::Each;
 use super::load::{Names, rows, text};
 use super::registry::fleet_number;
 use crate::store::encoding::rulings::{act, name, read_name};
-use crate::store::whole::{Act, Entry};
-use crate::store::{Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
+use crate::store::whole::Entry;
+use crate::store::{Act, Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
 
 /// Writes a ruling, if what it needs stands, and what is kept of the decision.
 pub(super) fn rule(connection: &Connection, ruled: &Rulings) -> Result<Applied, StoreError> {
@@ -21,12 +22,16 @@ pub(super) fn rule(connection: &Connection, ruled: &Rulings) -> Result<Applied, 
     let Some((act, object)) = act(&ruled.what) else {
         return Ok(Applied::Done);
     };
-    let sql = "INSERT INTO acts (fleet, at, by, act, object, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let at = column(ruled.at)?;
-    changed(
+    acts::keep(
         connection,
-        sql,
-        params![fleet, at, ruled.by, act, object, ruled.why],
+        &Act {
+            fleet: ruled.fleet,
+            at: ruled.at,
+            by: ruled.by.clone(),
+            act: act.into(),
+            object,
+            why: ruled.why.clone(),
+        },
     )?;
     Ok(Applied::Done)
 }
@@ -108,27 +113,6 @@ pub(super) fn all_rules(
     rows(connection, all, [], |row| {
         let fleet = names.fleet(row.get(0)?)?;
         each(Entry::Rules(fleet, row.get(1)?, text(row, 2)?.into()))
-    })
-}
-
-/// Every decision that is kept.
-pub(super) fn acts(
-    connection: &Connection,
-    names: &Names,
-    each: Each<'_>,
-) -> Result<(), StoreError> {
-    let all = "SELECT fleet, row_number() OVER (PARTITION BY fleet ORDER BY number), at, by, act,
-               object, why FROM acts ORDER BY number";
-    rows(connection, all, [], |row| {
-        each(Entry::Act(Act {
-            fleet: names.fleet(row.get(0)?)?,
-            number: number(row.get(1)?)?,
-            at: number(row.get(2)?)?,
-            by: row.get(3)?,
-            act: row.get(4)?,
-            object: row.get(5)?,
-            why: row.get(6)?,
-        }))
     })
 }
 

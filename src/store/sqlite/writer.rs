@@ -12,7 +12,7 @@ use super::packs::{Packs, Pending};
 use super::segments::Segments;
 use super::standings::Standings;
 use super::{
-    amend, authorize, calls, erase, error, fences, purge, redeem, registry, renew, rulings,
+    acts, amend, authorize, calls, erase, error, fences, purge, redeem, registry, renew, rulings,
     statuses, steps, suspend,
 };
 use crate::domain::Restore;
@@ -331,6 +331,16 @@ impl Transaction<'_> {
             Write::Rule(ruled) => {
                 self.standings.forget_frozen(&ruled.fleet);
                 rulings::rule(connection, ruled)
+            }
+            Write::Act(act, write) => {
+                let applied = match write {
+                    Some(write) => self.apply(write)?,
+                    None => Applied::Done,
+                };
+                if applied.took_place() && !acts::keep(connection, act)? {
+                    return Ok(Applied::Stale);
+                }
+                Ok(applied)
             }
             Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
         }

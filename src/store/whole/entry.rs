@@ -9,7 +9,7 @@ use crate::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, Fleet, FleetId, FunctionCode, Held, Identity,
     Restore, ShardId, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{Contact, Frozen, Listed, QuotaDay, Request, Row, SignedBundle};
+use crate::store::{Act, Contact, Frozen, Listed, QuotaDay, Request, Row, SignedBundle};
 
 mod spell;
 
@@ -58,7 +58,7 @@ pub enum Kind {
     Contacts,
     /// Rules of fleets, all versions.
     Rules,
-    /// What those who administer fleets have decided.
+    /// What those who administer fleets have decided and done.
     Acts,
     /// What is frozen.
     Brakes,
@@ -207,33 +207,14 @@ pub enum Entry {
     Contact(FleetId, VehicleId, Contact),
     /// A fleet's rules: version and text.
     Rules(FleetId, u32, Arc<str>),
-    /// A decision of those who administer a fleet.
-    Act(Act),
+    /// An act of those who administer a fleet, and which of the fleet's it is, from 1 on.
+    Act(u64, Act),
     /// What is frozen, a vehicle or the whole fleet.
     Brake(FleetId, Option<VehicleId>, Frozen),
     /// The day of a fleet's quota.
     Quota(FleetId, QuotaDay),
     /// A backup that was put back.
     Restore(Restore),
-}
-
-/// What somebody who administers a fleet has decided, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Act {
-    /// The fleet.
-    pub fleet: FleetId,
-    /// Which of the fleet's decisions it is, from 1 on.
-    pub number: u64,
-    /// When.
-    pub at: UnixTime,
-    /// Who.
-    pub by: String,
-    /// What it was, in a word.
-    pub act: String,
-    /// Of what.
-    pub object: String,
-    /// Why, as they put it.
-    pub why: Option<String>,
 }
 
 /// What a bundle has that comes of an order.
@@ -299,7 +280,7 @@ impl Entry {
             Self::Listed(_) => Kind::StatusLists,
             Self::Contact(..) => Kind::Contacts,
             Self::Rules(..) => Kind::Rules,
-            Self::Act(_) => Kind::Acts,
+            Self::Act(..) => Kind::Acts,
             Self::Brake(..) => Kind::Brakes,
             Self::Quota(..) => Kind::Quotas,
             Self::Restore(_) => Kind::Restores,

@@ -19,7 +19,7 @@ mod tally;
 mod witness;
 
 pub use copying::{Compared, Copied, Difference, Progress, compare, copy};
-pub use entry::{Act, Entry, Kind, OrderOf};
+pub use entry::{Entry, Kind, OrderOf};
 pub use tally::Tally;
 pub use witness::{Testimony, WITNESS_FILE, Witness, Witnessed};
 

@@ -24,8 +24,8 @@ use crate::domain::{
     Authorization, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, UnixTime,
 };
 use crate::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row, SignedBundle,
-    SignedBy, Store, StoreError, Write,
+    ActFilter, Acts, AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Nodes, Row,
+    SignedBundle, SignedBy, Store, StoreError, Write,
 };
 
 /// The file's name, beside the configuration.
@@ -349,6 +349,10 @@ impl Store for Witnessed {
     }
 
     /// What was put back beneath a server that runs is noticed here: it is never opened again.
+    fn acts(&self, filter: &ActFilter) -> Result<Acts, StoreError> {
+        self.store.acts(filter)
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         self.store.reopen()?;
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);

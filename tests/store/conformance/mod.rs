@@ -6,6 +6,7 @@
 use fob::domain::FleetId;
 use fob::store::whole::Whole;
 
+pub(super) mod acts;
 pub(super) mod amend;
 pub(super) mod authorize;
 pub(super) mod conditions;
@@ -77,6 +78,8 @@ macro_rules! conformance {
             rulings: rules_follow_each_other, what_is_frozen_stays_so_until_it_is_released,
                 what_is_frozen_is_asked_at_the_commit, withheld_keys_may_be_the_same_ones_again,
                 days_of_a_quota_begin_once_and_in_order;
+            acts: an_act_is_kept_with_what_it_tells_of, what_does_not_take_place_leaves_no_act,
+                acts_are_read_in_pages, an_erasure_takes_names_out_of_acts;
             read: pages_follow_each_other, filters, fleets_do_not_see_each_other,
                 what_is_not_there;
             purge: only_what_was_over_before, at_most_so_many, nothing_is_left_of_it,

@@ -5,6 +5,7 @@ use fob::store::whole::{Entry, Fence, Fenced, Kind, Position, Tally, Whole, comp
 use fob::store::{Contact, Listed, Ruling, Sent, Store, StoreError, Write};
 
 use super::Place;
+use super::acts::{self, act};
 use super::amend::{amend, amendment, asked, changing, mark};
 use super::rulings::rule;
 use crate::store::sample::*;
@@ -118,6 +119,7 @@ pub(crate) fn what_is_given_out_is_taken_in<P: Place>() {
             rule(FLEET, Ruling::Freeze(Some(vehicle_id("V-1")))),
             rule(FLEET, Ruling::Release(None)),
             rule(FLEET, Ruling::Day(20_000, 3)),
+            Write::NewToken(token(2)).as_act(act(FLEET, 5, "token.create", "2")),
         ],
     );
     assert_eq!((from.unspoken(), from.is_empty()), (Ok(vec![]), Ok(false)));
@@ -133,6 +135,13 @@ pub(crate) fn what_is_given_out_is_taken_in<P: Place>() {
     let all: usize = given.iter().map(|(_, entries)| entries.len()).sum();
     assert_eq!((copied.before, copied.written), (0, all as u64));
     assert!(compare(&from, &to, &mut |_| {}).unwrap().is_ok());
+    let kept = acts::all(&from);
+    assert_eq!(kept.len(), 5);
+    assert_eq!(acts::all(&to), kept);
+    // Whatever comes after it follows what was there.
+    let next = act(FLEET, kept[4].at, "token.revoke", "2");
+    done(&to, &[Write::Act(Box::new(next.clone()), None)]);
+    assert_eq!(acts::all(&to).pop(), Some(next));
     let sorted = |mut rows: Vec<String>| {
         // When a mark is no longer needed is kept in spans; the entries have those.
         rows.retain(|row| !row.starts_with("Status("));

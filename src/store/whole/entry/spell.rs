@@ -1,12 +1,14 @@
 //! How entries are spelled: deterministic CBOR (RFC 8949 §4.2.1), an array for each kind.
 
-use super::{Act, Entry, OrderOf};
+use super::{Entry, OrderOf};
 use crate::domain::{
     Authorization, BundleId, Epoch, Fleet, FleetId, FleetSettings, Held, Identity, Restore,
     Terminal, TerminalId, Token, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::encoding::{authorization_body, bundle_parts, cbor, context, registry, words};
-use crate::store::{Contact, Frozen, Listed, QuotaDay, Request, Sent, SignedBundle, StoreError};
+use crate::store::{
+    Act, Contact, Frozen, Listed, QuotaDay, Request, Sent, SignedBundle, StoreError,
+};
 
 impl Entry {
     /// Appends the entry. Structures are taken apart by name, so that a field that is added to one
@@ -100,7 +102,7 @@ impl Entry {
             Self::Rules(fleet, version, text) => cbor::write(bytes, |e| {
                 e.array(3)?.bytes(&fleet.0)?.u32(*version)?.str(text)?.ok()
             }),
-            Self::Act(act) => write_act(bytes, act),
+            Self::Act(number, act) => write_act(bytes, *number, act),
             Self::Brake(fleet, vehicle, Frozen { since, by, why }) => cbor::write(bytes, |e| {
                 e.array(5)?.bytes(&fleet.0)?;
                 cbor::write_text(e, vehicle.as_ref().map(VehicleId::as_str))?;
@@ -211,10 +213,9 @@ fn write_identity(bytes: &mut Vec<u8>, identity: &Identity) -> Result<(), StoreE
     })
 }
 
-fn write_act(bytes: &mut Vec<u8>, act: &Act) -> Result<(), StoreError> {
+fn write_act(bytes: &mut Vec<u8>, number: u64, act: &Act) -> Result<(), StoreError> {
     let Act {
         fleet,
-        number,
         at,
         by,
         act,
@@ -222,7 +223,7 @@ fn write_act(bytes: &mut Vec<u8>, act: &Act) -> Result<(), StoreError> {
         why,
     } = act;
     cbor::write(bytes, |e| {
-        e.array(7)?.bytes(&fleet.0)?.u64(*number)?.u64(*at)?;
+        e.array(7)?.bytes(&fleet.0)?.u64(number)?.u64(*at)?;
         e.str(by)?.str(act)?.str(object)?;
         cbor::write_text(e, why.as_deref())
     })

@@ -1,0 +1,2 @@
+-- Acts are not only rulings from now on, and are read in the order of their times.
+CREATE INDEX acts_by_time ON acts (at, number);
