@@ -201,18 +201,7 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
                 expires_at: expires_in_s.map(|seconds| now.saturating_add(seconds)),
                 certificate: certificate.as_deref(),
             };
-            let id = token_id(&id)?;
-            let (write, token, text) = operate::rotate_token(book, &Ids::new(), unix_ms, id, how)?;
-            let object = format!("{} in place of {id}", token.id);
-            let write = by.act(write, (token.fleet, now), TOKEN_ROTATE, object)?;
-            Ok(Decision {
-                writes: vec![write],
-                answer: Answer::Token(NewToken {
-                    id: token.id.to_string(),
-                    token: text,
-                    expires: token.expires_at.map(Time),
-                }),
-            })
+            Ok(token_rotate(book, unix_ms, token_id(&id)?, how, by)?)
         }
         Command::TokenRevoke { id, by } => {
             let writes = vec![operate::end_token(book, token_id(&id)?, now, by)?];
@@ -231,6 +220,26 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             ))
         }
     }
+}
+
+fn token_rotate(
+    book: &Book,
+    unix_ms: u64,
+    id: TokenId,
+    how: Rotate<'_>,
+    by: By,
+) -> Result<Decision, Refusal> {
+    let (write, token, text) = operate::rotate_token(book, &Ids::new(), unix_ms, id, how)?;
+    let object = format!("{} in place of {id}", token.id);
+    let at = (token.fleet, unix_ms / 1000);
+    Ok(Decision {
+        writes: vec![by.act(write, at, TOKEN_ROTATE, object)?],
+        answer: Answer::Token(NewToken {
+            id: token.id.to_string(),
+            token: text,
+            expires: token.expires_at.map(Time),
+        }),
+    })
 }
 
 /// A certificate that no token holds for.
