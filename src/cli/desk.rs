@@ -180,14 +180,7 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             let lasting = (expires_in_s, certificate);
             Ok(token_create(book, unix_ms, (&fleet, &scopes), lasting, by)?)
         }
-        Command::TokenList { fleet } => {
-            let fleets = match fleet {
-                Some(name) => vec![operate::fleet(book, &name)?],
-                None => book.fleets(),
-            };
-            let rows = fleets.iter().flat_map(|fleet| token_rows(book, fleet, now));
-            only(Answer::Tokens(rows.collect()))
-        }
+        Command::TokenList { fleet } => only(token_list(book, fleet.as_deref(), now)?),
         Command::TokenRotate {
             id,
             overlap_s,
@@ -220,6 +213,15 @@ pub(super) fn decide(context: &Context<'_>, command: Command) -> Result<Decision
             ))
         }
     }
+}
+
+fn token_list(book: &Book, fleet: Option<&str>, now: UnixTime) -> Result<Answer, Refusal> {
+    let fleets = match fleet {
+        Some(name) => vec![operate::fleet(book, name)?],
+        None => book.fleets(),
+    };
+    let rows = fleets.iter().flat_map(|fleet| token_rows(book, fleet, now));
+    Ok(Answer::Tokens(rows.collect()))
 }
 
 fn token_rotate(

@@ -2,7 +2,7 @@
 //! without one.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fob::engine::jws::{Unverified, holder_key};
 use serde_json::{Value, json};
@@ -209,9 +209,10 @@ fn nobody_waits_longer_than_the_deadline_and_it_is_asked_again_later() {
     assert_eq!(world.asked(), 3);
     // Once it is well again, it is asked again.
     world.elsewhere.answers(Answers::Allow(None));
-    let patience = Instant::now() + Duration::from_secs(30);
+    let mut tries = 0;
     while world.rental.redeem("LORRY", &[UNLOCK]).status != 201 {
-        assert!(Instant::now() < patience, "it is never asked again");
+        tries += 1;
+        assert!(tries < 150, "it is never asked again");
         std::thread::sleep(Duration::from_millis(200));
     }
 }

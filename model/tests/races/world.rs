@@ -18,7 +18,7 @@ use fob::domain::{
 use fob::hsm::{GeneratedKey, SoftHsm, Token, TokenConfig, init_token, softhsm_module};
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
-    AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Redemption, Row, SignedBundle,
+    ActFilter, Acts, AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Redemption, Row, SignedBundle,
     SignedBy, Store, StoreError, Write,
 };
 use fob_model::engine::amend::{Caller, Done};
@@ -26,6 +26,7 @@ use fob_model::engine::authenticate::BackEnd;
 use fob_model::engine::authorize::AuthorizationSpec;
 use fob_model::engine::found::{self, Founding};
 use fob_model::engine::ids::Ids;
+use fob_model::engine::operate::By;
 use fob_model::engine::reset::{Ends, ResetDone};
 use fob_model::engine::revoke::Target;
 use fob_model::engine::{Book, Engine, EngineSettings, Failure, Issuing, Parts};
@@ -103,7 +104,11 @@ static FOUNDED: LazyLock<Founded> = LazyLock::new(|| {
     let founded = founding.found().unwrap();
     let fleet = found::demo_fleet(&Book::default(), &Ids::new(), unix_ms).unwrap();
     let id = fleet.id;
-    let demo = found::demo(fleet, phone(9)).unwrap();
+    let by = By {
+        operator: "test".into(),
+        why: None,
+    };
+    let demo = found::demo(fleet, phone(9), (by, unix_ms / 1000)).unwrap();
     let store = Sqlite::create(&folder.path().join("fob.db"), SqliteConfig::default()).unwrap();
     let applied = store.commit(&[founded.writes, demo].concat()).unwrap();
     assert!(applied.iter().all(|one| *one == Applied::Done));
@@ -201,6 +206,10 @@ impl Store for Counted {
         self.store.authorizations(filter)
     }
 
+    fn acts(&self, filter: &ActFilter) -> Result<Acts, StoreError> {
+        self.store.acts(filter)
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         self.store.reopen()
     }
@@ -252,6 +261,7 @@ impl World {
                 revoked_at: None,
                 used_at: None,
             }),
+            why: None,
         };
         Self {
             engine,

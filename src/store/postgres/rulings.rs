@@ -153,12 +153,29 @@ fn of<'a>(ground: &'a mut Ground, row: &SqlRow) -> Result<&'a mut RuledRow, Stor
 /// Decides a ruling, and numbers what is kept of the decision.
 pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Result<Applied, StoreError> {
     let fleet = ruled.fleet;
-    if !ground.fleets.contains_key(&fleet) {
+    if !ground.fleets.contains_key(&fleet) || !apply(ground, ruled) {
         return Ok(Applied::Stale);
     }
+    if let Some((act, object)) = act(&ruled.what) {
+        let act = Act {
+            fleet,
+            at: ruled.at,
+            by: ruled.by.clone(),
+            act: act.into(),
+            object,
+            why: ruled.why.clone(),
+        };
+        acts::keep(ground, &act)?;
+    }
+    Ok(Applied::Done)
+}
+
+/// Whether a ruling changes what is ruled; it does so then.
+fn apply(ground: &mut Ground, ruled: &Rulings) -> bool {
+    let fleet = ruled.fleet;
     let known = ground.ruled.entry(fleet).or_default();
     let changes = &mut ground.changes;
-    let stands = match &ruled.what {
+    match &ruled.what {
         Ruling::Rules(version, body) => {
             let follows = known.version.checked_add(1) == Some(*version);
             if follows {
@@ -213,22 +230,7 @@ pub(super) fn rule(ground: &mut Ground, ruled: &Rulings) -> Result<Applied, Stor
             }
             allowed
         }
-    };
-    if !stands {
-        return Ok(Applied::Stale);
     }
-    if let Some((act, object)) = act(&ruled.what) {
-        let act = Act {
-            fleet,
-            at: ruled.at,
-            by: ruled.by.clone(),
-            act: act.into(),
-            object,
-            why: ruled.why.clone(),
-        };
-        acts::keep(ground, &act)?;
-    }
-    Ok(Applied::Done)
 }
 
 impl<'a> Writing<'a> {

@@ -197,7 +197,7 @@ fn answering(number: u8, digest: u8) -> NewAuthorization {
         digest: [digest; 32],
     };
     let own = request(100 + number, 1);
-    let Write::Authorize(new) = authorize_as(authorization(number.into()), Some(own)) else {
+    let Write::Authorize(new) = authorize_as(authorization(number), Some(own)) else {
         unreachable!("it authorizes");
     };
     NewAuthorization {

@@ -262,6 +262,7 @@ pub(crate) fn what_is_erased_leaves_its_bundles_to_another_name<P: Place>() {
     assert_eq!(commit(&store, &[nobody]), [Applied::Stale]);
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of attempts")]
 pub(crate) fn a_terminal_is_vouched_for_by_one_that_may<P: Place>() {
     let place = P::new();
     let store = place.open();

@@ -11,6 +11,7 @@ use super::rulings::rule;
 use crate::store::sample::*;
 
 /// A store with something of every kind.
+#[expect(clippy::too_many_lines, reason = "one entry of each kind")]
 fn full(store: &impl Store) {
     let (_, mut change) = changing(store);
     done(
@@ -104,6 +105,7 @@ fn entries(store: &impl Whole) -> Vec<(Kind, Vec<Entry>)> {
     Kind::ALL.into_iter().map(of).collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "one write of each kind")]
 pub(crate) fn what_is_given_out_is_taken_in<P: Place>() {
     let (from, to) = (P::new(), P::new());
     let (from, to) = (from.open(), to.open());
