@@ -47,12 +47,12 @@ impl Engine {
     /// # Errors
     /// `malformed` for a reason that is too long; `not_found`; `identity_owns_vehicles`; `version_conflict` where another call has resumed it
     /// meanwhile; `busy`, `hsm_unavailable`, `store_unavailable`: it may be sent again.
-    pub async fn erase(&self, back_end: &BackEnd, id: &IdentityId) -> Result<Erased, Failure> {
-        check_why(back_end.why.as_deref())?;
-        let fleet = &back_end.fleet;
+    pub async fn erase(&self, caller: &BackEnd, id: &IdentityId) -> Result<Erased, Failure> {
+        let fleet = &caller.fleet;
         let known = || known(fleet, id);
         self.look(known).await?;
-        self.check_owns_nothing(back_end, id).await?;
+        self.check_owns_nothing(caller, id).await?;
+        check_why(caller.why.as_deref())?;
         let mut erased = Erased {
             becomes: self.nobody()?,
             ended: 0,
@@ -61,9 +61,9 @@ impl Engine {
             certain_by: CertainBy::Now,
         };
         let all = Target::Identity(id.clone());
-        let caller = Caller::BackEnd(back_end, None);
-        let parts = self.parts_of(caller, Action::Cancel, &all).await?;
-        self.end(caller, &parts, &mut erased).await?;
+        let by = Caller::BackEnd(caller, None);
+        let parts = self.parts_of(by, Action::Cancel, &all).await?;
+        self.end(by, &parts, &mut erased).await?;
         let erasure = Erasure {
             fleet: fleet.fleet.id,
             id: id.clone(),
@@ -71,7 +71,7 @@ impl Engine {
         };
         let at = self.clock().unix();
         let object = format!("identity {}", erased.becomes.as_str());
-        let write = Write::Erase(erasure).as_act(back_end.act(at, "erase", object));
+        let write = Write::Erase(erasure).as_act(caller.act(at, "erase", object));
         match self.write(vec![write]).await?.first() {
             Some(Applied::Done) => {}
             _ => return Err(Refusal::new(RefusalCode::NotFound).field("id").into()),
@@ -85,7 +85,7 @@ impl Engine {
             before.unwrap_or_default()
         });
         let late: Vec<_> = late.into_iter().map(Part::Member).collect();
-        self.end(caller, &late, &mut erased).await?;
+        self.end(by, &late, &mut erased).await?;
         Ok(erased)
     }
 
