@@ -6,7 +6,7 @@
 //!
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
 //! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
-//! `needs` says what its writes rest on, `standings` what of that is known, `survey` (with
+//! `needs` says what its writes rest on, `standings` and `calls` what of that is known, `survey` (with
 //! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend` and
 //! `rulings` decide each write, and `write` (with `write_registry`, `write_issued` and `rulings`)
 //! writes what was decided; `purge` ends what is over, `parts` takes a transaction apart for it;
@@ -22,6 +22,7 @@
 
 mod amend;
 mod bundle_body;
+mod calls;
 mod config;
 mod contexts;
 mod decide;

@@ -363,19 +363,19 @@ impl<'a> Survey<'a> {
             values![uuids(needs.bundles_of.iter().map(|id| &id.0))],
             bundle,
         );
-        let calls: Vec<&[u8]> = needs.answers.iter().map(|(call, _)| &call[..]).collect();
-        let references: Vec<&[u8]> = needs.answers.iter().map(|(_, it)| &it[..]).collect();
+        // Held, so that the last of them is not purged before the next is written.
+        let calls: Vec<&[u8]> = needs.calls.keys().map(|call| &call[..]).collect();
+        let last: Vec<i64> = needs.calls.values().copied().collect();
         self.ask(
             !calls.is_empty(),
-            "SELECT a.call, a.reference, a.digest, a.bundle
-             FROM unnest($1::bytea[], $2::bytea[]) k (call, reference)
-             JOIN answered a ON a.call = k.call AND a.reference = k.reference",
-            values![calls, references],
+            "SELECT a.call, a.number, CASE WHEN a.number > k.last THEN a.orders END
+             FROM unnest($1::bytea[], $2::bigint[]) k (call, last)
+             JOIN answered a ON a.call = k.call AND a.number >= k.last
+             ORDER BY a.call, a.number FOR SHARE OF a",
+            values![calls, last],
             |ground, row| {
-                let place = (bytes(row, 0)?, bytes(row, 1)?);
-                let answer = (bytes(row, 2)?, BundleId(id(row, 3)?));
-                ground.answers.insert(place, answer);
-                Ok(())
+                let call = ground.calls.entry(bytes(row, 0)?).or_default();
+                call.take(super::rows::get(row, 1)?, super::rows::get(row, 2)?)
             },
         );
     }

@@ -12,6 +12,7 @@
 
 use uuid::Uuid;
 
+use super::calls::Calls;
 use super::contexts::Contexts;
 use super::decide::decide;
 use super::error::{Trouble, refused_at_commit};
@@ -46,6 +47,7 @@ pub(super) struct Writer {
     /// Whether something stood in its way: then what is to be new is looked for.
     in_the_way: bool,
     standings: Standings,
+    calls: Calls,
     contexts: Contexts,
 }
 
@@ -91,6 +93,7 @@ impl Writer {
             stepped_back: 0,
             in_the_way: false,
             standings: Standings::default(),
+            calls: Calls::default(),
             contexts: Contexts::default(),
         }
     }
@@ -98,6 +101,7 @@ impl Writer {
     /// Forgets what it knows of the database, which was emptied or filled by other means.
     pub(super) fn forget(&mut self) {
         self.standings = Standings::default();
+        self.calls = Calls::default();
         self.contexts = Contexts::default();
     }
 
@@ -197,12 +201,14 @@ impl Writer {
             self.check_reached(&session).await?;
             self.session = Some(session);
             self.standings = Standings::default();
+            self.calls = Calls::default();
         }
         self.number += 1;
         let ended = self.run(writes).await;
         if ended.is_err() {
             // Some of it may have been read of what was taken back.
             self.standings = Standings::default();
+            self.calls = Calls::default();
         }
         match &ended {
             Ok(_) => self.contexts.committed(),
@@ -243,14 +249,20 @@ impl Writer {
                     let begin = (!begun).then_some(self.begin(&needs));
                     let heed = self.stepped_back < STEPS_BACK_MAX;
                     let relied = self.standings.recall(&mut needs, &mut ground);
+                    self.calls.recall(&mut needs, &mut ground.calls);
                     survey(session, &needs, begin, heed, &mut ground).await?;
                     if ground.turn_of_another {
                         return Err(Ended::SteppedBack);
                     }
                     if !Standings::stand(&relied, &ground) {
+                        // Of calls everything was asked for.
+                        let calls = std::mem::take(&mut ground.calls);
                         (needs, ground) = (Needs::of(writes), Ground::default());
+                        ground.calls = calls;
+                        needs.calls.clear();
                         survey(session, &needs, None, false, &mut ground).await?;
                     }
+                    Calls::check(&mut ground.calls);
                     Standings::learn(&needs, &mut ground);
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
@@ -259,6 +271,7 @@ impl Writer {
                         let looked = session.round(&[Ask::Plain("COMMIT")]).await;
                         looked.map_err(|unanswered| unanswered.trouble())?;
                         self.standings.keep(&mut ground);
+                        self.calls.keep(&mut ground.calls);
                         return Ok(applied);
                     }
                     missed |= ground.is_changed();
@@ -290,6 +303,7 @@ impl Writer {
             }
             drop(asks);
             self.standings.keep(&mut ground);
+            self.calls.keep(&mut ground.calls);
             begun = true;
         }
         Ok(applied)
