@@ -1,13 +1,14 @@
 //! Orders that may be sent again: floor 2, `store/postgres`.
 //!
-//! A row for each costs the database a third of what the order does. What a transaction answers is
-//! therefore kept in as few rows as hold it for each `Idempotency-Key`, a *call*, and the
-//! rows of a call are counted. Whoever writes one knows all before it: what it remembers of them it has seen to be there
-//! still, and what has come since it has read, in the same transaction. So of two nodes that answer
-//! under one call at once, the unique key lets one through, and the other decides anew.
+//! A row for each would cost the database a third of what the order does. What a transaction answers
+//! under one `Idempotency-Key`, a *call*, is therefore kept in as few rows as hold it, and the rows
+//! of a call are counted. Whoever writes one knows all before it: those it remembers it has seen to
+//! be there still, and what has come since it has read, in the same transaction. So of two nodes
+//! that answer under one call at once, the unique key lets one through, and the other decides anew.
 
 use std::collections::HashMap;
 
+use super::error::Trouble;
 use super::needs::Needs;
 use crate::domain::{BundleId, UnixTime};
 use crate::store::encoding::answered;
@@ -38,6 +39,8 @@ pub(super) struct Call {
     last: i64,
     /// Whether that row, or a later one, was seen in the transaction under way.
     seen: bool,
+    /// Whether another was seen in its place: all were purged, and it was begun anew.
+    replaced: bool,
     met: u64,
     /// Digests and bundles of its orders, by their references.
     answered: HashMap<[u8; 16], ([u8; 16], BundleId)>,
@@ -70,11 +73,13 @@ impl Call {
         self.take_order(order);
     }
 
-    /// Takes in a row that was read; without its orders where they are known.
-    pub(super) fn take(&mut self, number: i64, orders: Option<&[u8]>) -> Result<(), StoreError> {
+    /// Takes in a row that was read.
+    pub(super) fn take(&mut self, number: i64, orders: &[u8]) -> Result<(), StoreError> {
+        let known = self.last == number;
         (self.seen, self.last) = (true, self.last.max(number));
-        answered::each(orders.unwrap_or_default(), |order| {
-            self.take_order(order);
+        answered::each(orders, |order| {
+            let is_new = self.take_order(order);
+            self.replaced |= known && is_new;
             Ok(())
         })
     }
@@ -84,9 +89,10 @@ impl Call {
         (self.last + 1..).zip(rows(&self.new))
     }
 
-    fn take_order(&mut self, order: AnsweredOrder) {
+    /// Whether it was not known.
+    fn take_order(&mut self, order: AnsweredOrder) -> bool {
         let answer = (order.digest, order.bundle);
-        self.answered.insert(order.reference, answer);
+        self.answered.insert(order.reference, answer) != Some(answer)
     }
 }
 
@@ -102,9 +108,18 @@ impl Calls {
     }
 
     /// Once it was asked for: a call of which nothing is there any more was purged.
-    pub(super) fn check(ground: &mut HashMap<CallId, Call>) {
+    ///
+    /// # Errors
+    /// [`Trouble::Again`] where one was begun anew since: not all of it was asked for.
+    pub(super) fn check(ground: &mut HashMap<CallId, Call>) -> Result<(), Trouble> {
         for call in ground.values_mut().filter(|call| !call.seen) {
             *call = Call::default();
+        }
+        match ground.values().any(|call| call.replaced) {
+            true => Err(Trouble::Again(StoreError::Failed(
+                "what was answered before was purged meanwhile".into(),
+            ))),
+            false => Ok(()),
         }
     }
 
@@ -114,7 +129,7 @@ impl Calls {
         for (id, mut call) in ground.drain().take(REMEMBERED_MAX) {
             call.last = call.rows().last().map_or(call.last, |(number, _)| number);
             call.new.clear();
-            (call.seen, call.met) = (false, self.now);
+            (call.ends, call.seen, call.met) = (0, false, self.now);
             self.known.insert(id, call);
         }
         while self.known.len() > REMEMBERED_MAX {

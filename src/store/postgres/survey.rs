@@ -368,10 +368,8 @@ impl<'a> Survey<'a> {
         let last: Vec<i64> = needs.calls.values().copied().collect();
         self.ask(
             !calls.is_empty(),
-            "SELECT a.call, a.number, CASE WHEN a.number > k.last THEN a.orders END
-             FROM unnest($1::bytea[], $2::bigint[]) k (call, last)
-             JOIN answered a ON a.call = k.call AND a.number >= k.last
-             ORDER BY a.call, a.number FOR SHARE OF a",
+            "SELECT a.call, a.number, a.orders FROM unnest($1::bytea[], $2::bigint[]) k (call, last)
+             JOIN answered a ON a.call = k.call AND a.number >= k.last ORDER BY a.call, a.number FOR SHARE OF a",
             values![calls, last],
             |ground, row| {
                 let call = ground.calls.entry(bytes(row, 0)?).or_default();

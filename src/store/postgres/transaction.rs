@@ -262,7 +262,7 @@ impl Writer {
                         needs.calls.clear();
                         survey(session, &needs, None, false, &mut ground).await?;
                     }
-                    Calls::check(&mut ground.calls);
+                    Calls::check(&mut ground.calls)?;
                     Standings::learn(&needs, &mut ground);
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
@@ -282,6 +282,7 @@ impl Writer {
                     let begin = (!begun).then_some(turn::BEGIN);
                     if is_held(session, lease, begin).await? {
                         let purged = purge::purge(session, before, at_most).await?;
+                        self.calls = Calls::default();
                         if purged.of_books {
                             touched.purged = touched.purged.max(Some(before));
                         }
