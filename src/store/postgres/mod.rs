@@ -5,7 +5,7 @@
 //! triggers, no notifications.
 //!
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
-//! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
+//! it; `schema` brings the database to this program's version; `transaction` runs a transaction, and `ended` its end:
 //! `needs` says what its writes rest on, `standings` and `calls` what of that is known, `survey` (with
 //! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend` and
 //! `rulings` decide each write, and `write` (with `write_registry`, `write_issued` and `rulings`)
@@ -27,6 +27,7 @@ mod config;
 mod contexts;
 mod decide;
 mod doubt;
+mod ended;
 mod error;
 mod export;
 mod fences;

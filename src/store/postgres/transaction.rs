@@ -15,13 +15,14 @@ use uuid::Uuid;
 use super::calls::Calls;
 use super::contexts::Contexts;
 use super::decide::decide;
-use super::error::{Trouble, refused_at_commit};
+use super::ended::{Ended, finish};
+use super::error::Trouble;
 use super::fences;
 use super::ground::Ground;
 use super::needs::Needs;
 use super::parts::{Part, parts};
 use super::purge;
-use super::session::{Address, Ask, Session, Unanswered, values};
+use super::session::{Address, Ask, Session, values};
 use super::standings::Standings;
 use super::survey::Survey;
 use super::touched::Touched;
@@ -49,36 +50,6 @@ pub(super) struct Writer {
     standings: Standings,
     calls: Calls,
     contexts: Contexts,
-}
-
-/// Why a transaction did not end well.
-enum Ended {
-    /// Taken back; it may be tried again.
-    Again(StoreError),
-    /// Taken back: it is somebody else's turn.
-    SteppedBack,
-    /// Taken back.
-    Failed(StoreError),
-    /// The connection was lost before anything could be committed.
-    Lost(StoreError),
-    /// The connection was lost after `COMMIT` was sent; these would be the answers.
-    InDoubt(Vec<Applied>, String),
-}
-
-impl From<Trouble> for Ended {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Again(why) => Self::Again(why),
-            Trouble::Failed(why) => Self::Failed(why),
-            Trouble::Lost(why) => Self::Lost(why),
-        }
-    }
-}
-
-impl From<StoreError> for Ended {
-    fn from(why: StoreError) -> Self {
-        Self::Failed(why)
-    }
 }
 
 impl Writer {
@@ -357,31 +328,6 @@ impl Writer {
             self.session = None;
         }
     }
-}
-
-/// The commit point: what was decided is sent together with `COMMIT`. Before that the database
-/// holds nothing that counts, and a crash leaves the store as it was. After it, the transaction is
-/// there whole or not at all, and its own row says which.
-async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Result<(), Ended> {
-    let Err(Unanswered { at, error }) = session.round(asks).await else {
-        return Ok(());
-    };
-    let Some(error) = error else {
-        let why = Trouble::late().into_error().to_string();
-        return Err(Ended::InDoubt(applied.to_vec(), why));
-    };
-    let trouble = Trouble::of(&error);
-    let before_commit = at + 1 < asks.len();
-    let unknown = error.code().is_none_or(|code| code.code() == "40003");
-    if !unknown && before_commit {
-        // What a statement was refused for has ended the transaction.
-        return Err(trouble.into());
-    }
-    if !unknown && refused_at_commit(&error) {
-        return Err(Ended::Again(trouble.into_error()));
-    }
-    let why = trouble.into_error().to_string();
-    Err(Ended::InDoubt(applied.to_vec(), why))
 }
 
 /// Whether a lease is held, where there is one to be held; nobody else takes it until the end.
