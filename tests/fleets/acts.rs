@@ -111,7 +111,10 @@ fn token_id(issuer: &Issuer, scope: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one call of each kind, and what is kept of it")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one call of each kind, and what is kept of it"
+)]
 fn back_ends_are_named_by_their_tokens() {
     let garage = Garage::new();
     let (own, admin) = (

@@ -95,6 +95,51 @@ fn an_order_is_issued_by_one_of_two_nodes_and_the_other_says_which() {
 }
 
 #[test]
+fn a_large_call_is_known_on_every_node() {
+    let (_schema, stores) = two();
+    let orders = |of: usize, numbers: &mut dyn Iterator<Item = u8>| -> Vec<Write> {
+        let order = |n| from_each(&order(n, order_request(1, n, 1)))[of].1.clone();
+        numbers.flat_map(order).collect()
+    };
+    let first = commit(&stores[0], &orders(0, &mut (0..150)));
+    assert_eq!(first, [Applied::Done; 150]);
+    // What it has not seen, and what came since.
+    for (node, new) in [(1, 150..170), (0, 170..200)] {
+        let known = usize::from(new.start);
+        let answers = commit(&stores[node], &orders(node, &mut (0..new.end)));
+        let repeated = |answer: &Applied| matches!(answer, Applied::Repeated(_));
+        assert!(answers[..known].iter().all(repeated), "{answers:?}");
+        assert!(answers[known..].iter().all(|it| *it == Applied::Done));
+    }
+    let answered = stores[1].answered(&[1; 32]).unwrap();
+    let references: Vec<u8> = answered.iter().map(|order| order.reference[0]).collect();
+    assert_eq!(references, (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_one_node_has_purged_another_does_not_rely_on() {
+    let (_schema, stores) = two();
+    let order_of = |node: usize, n: u8| from_each(&order(n, order_request(1, n, 1)))[node].clone();
+    for n in [1, 2] {
+        done(&stores[0], &order_of(0, n).1);
+    }
+    let over = order(1, None).signed.bundle.window.not_after + 1;
+    commit(&stores[1], &[Write::Purge(over, 99)]);
+    assert_eq!(stores[1].answered(&[1; 32]), Ok(vec![]));
+    for n in [3, 4, 5] {
+        done(&stores[1], &order_of(1, n).1);
+    }
+    // As many rows as the first node remembers, but others.
+    let repeated = Applied::Repeated(AuthorizationId(order_of(1, 3).0.0));
+    assert_eq!(commit(&stores[0], &order_of(0, 3).1), [repeated]);
+    assert_eq!(stores[0].answered(&[1; 32]).unwrap().len(), 3);
+    // Some that are gone altogether.
+    commit(&stores[1], &[Write::Purge(over, 99)]);
+    done(&stores[0], &order_of(0, 3).1);
+    assert_eq!(stores[1].answered(&[1; 32]).unwrap().len(), 1);
+}
+
+#[test]
 fn who_is_suspended_on_one_node_gets_nothing_from_another() {
     let (_schema, stores) = two();
     let ben = |status| {

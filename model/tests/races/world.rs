@@ -18,8 +18,8 @@ use fob::domain::{
 use fob::hsm::{GeneratedKey, SoftHsm, Token, TokenConfig, init_token, softhsm_module};
 use fob::store::sqlite::{Sqlite, SqliteConfig};
 use fob::store::{
-    ActFilter, Acts, AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Redemption, Row, SignedBundle,
-    SignedBy, Store, StoreError, Write,
+    ActFilter, Acts, AnsweredOrder, Applied, AuthorizationFilter, BundleKey, Cursor, Redemption,
+    Row, SignedBundle, SignedBy, Store, StoreError, Write,
 };
 use fob_model::engine::amend::{Caller, Done};
 use fob_model::engine::authenticate::BackEnd;

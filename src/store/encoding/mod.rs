@@ -4,6 +4,7 @@
 //! Deliberately not here: what a row is, and which rows there are. Every store has its own.
 
 pub(in crate::store) mod acts;
+pub(in crate::store) mod answered;
 pub(in crate::store) mod authorization_body;
 pub(in crate::store) mod bundle_parts;
 pub(in crate::store) mod cbor;

@@ -56,7 +56,7 @@ pub(super) async fn about(session: &Session, kind: Kind) -> Result<u64, Trouble>
         Kind::Commands => "SELECT count(*) FROM commands",
         Kind::Amendments => "SELECT count(*) FROM requests WHERE outcome IS NOT NULL",
         Kind::Bundles => "SELECT count(*) FROM bundles",
-        Kind::Orders => "SELECT count(*) FROM answered",
+        Kind::Orders => "SELECT coalesce(sum(length(orders)), 0)::bigint / 48 FROM answered",
         Kind::Statuses => "SELECT count(*) FROM statuses",
         Kind::StatusLists => "SELECT count(*) FROM status_lists",
         Kind::Contacts => "SELECT count(*) FROM contacts",
@@ -173,13 +173,16 @@ fn query_issued(kind: Kind) -> (&'static str, Read) {
         ),
         Kind::Bundles => (read::ALL_BUNDLES, bundle),
         Kind::Orders => (
-            "SELECT call, reference, digest, bundle, ends FROM answered ORDER BY call, reference",
+            "SELECT call, substr(orders, n + 1, 16), substr(orders, n + 17, 16),
+             substr(orders, n + 33, 16), ends
+             FROM (SELECT *, generate_series(0, length(orders) - 1, 48) AS n FROM answered) each
+             ORDER BY call, number, n",
             |row| {
                 Ok(Entry::Order {
                     call: bytes(row, 0)?,
                     reference: bytes(row, 1)?,
                     digest: bytes(row, 2)?,
-                    bundle: BundleId(id(row, 3)?),
+                    bundle: BundleId(bytes(row, 3)?),
                     span: number(row, 4)? >> 16,
                 })
             },

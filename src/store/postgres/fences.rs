@@ -202,7 +202,7 @@ const TABLES: [(&str, &str, &str); 34] = [
     ),
     (
         "answered",
-        "call reference digest bundle ends",
+        "call number ends orders",
         "DELETE FROM answered",
     ),
     (

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::calls::{Call, CallId};
 use super::standings::OfFleet;
 use crate::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, EpochId, Fleet, FleetId, FunctionCode, Held,
@@ -18,12 +19,6 @@ use crate::store::{
     Act, AmendRequest, Contact, Frozen, Lease, Listed, QuotaDay, Renewal, Request, SignedBundle,
     SignedList,
 };
-
-/// An order's call and its reference there.
-pub(super) type OrderPlace = ([u8; 32], [u8; 16]);
-
-/// What an order asked, and what it was answered with.
-type Answer = ([u8; 16], BundleId);
 
 /// Everything known, and everything to be written.
 #[derive(Default)]
@@ -53,7 +48,8 @@ pub(super) struct Ground {
     pub(super) requests: HashMap<[u8; 32], (Option<AuthorizationId>, [u8; 32])>,
     /// The first versions of bundles, and which were issued on which authorizations.
     pub(super) bundles: HashMap<BundleId, FirstIssue>,
-    pub(super) answers: HashMap<OrderPlace, Answer>,
+    /// The calls that orders come under.
+    pub(super) calls: HashMap<CallId, Call>,
     /// How bundles that are renewed stand: version, and the epoch that signed it.
     pub(super) standing: HashMap<BundleId, (u32, EpochId)>,
     /// What was done to keys, and when they expire.
@@ -194,7 +190,6 @@ pub(super) struct Changes {
     pub(super) requests: Vec<NewRequest>,
     pub(super) commands: Vec<(AuthorizationId, u32, String)>,
     pub(super) bundles: Vec<NewBundle>,
-    pub(super) answers: Vec<NewAnswer>,
     pub(super) status_next: BTreeMap<FleetId, u64>,
     pub(super) marks: BTreeSet<KeyPlace>,
     /// When lists were signed and end.
@@ -244,15 +239,6 @@ impl Signed {
             Self::Again(signed) => signed,
         }
     }
-}
-
-/// What an order was answered with.
-pub(super) struct NewAnswer {
-    pub(super) call: Arc<[u8; 32]>,
-    pub(super) reference: [u8; 16],
-    pub(super) digest: [u8; 16],
-    pub(super) bundle: BundleId,
-    pub(super) ends: UnixTime,
 }
 
 impl Changes {

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use super::import::all;
 use super::write::{Writing, context_id, each, try_each, uuid};
-use super::{bundle_body, fences};
+use super::{bundle_body, calls, fences};
 use crate::domain::{Authorization, AuthorizationId, BundleId, Held, Reasons, UnixTime};
-use crate::store::encoding::{authorization_body, column, context, words};
+use crate::store::encoding::{answered, authorization_body, column, context, words};
 use crate::store::whole::{Entry, OrderOf};
-use crate::store::{Listed, Request, SignedBundle, StoreError};
+use crate::store::{AnsweredOrder, Listed, Request, SignedBundle, StoreError};
+
+/// An order that was answered: its call, and the span in which it is over.
+type Answered<'a> = (&'a [u8; 32], u64, AnsweredOrder);
 
 /// The end of a span: nothing is deleted earlier for having been copied.
 fn end_of(span: u64) -> Result<i64, StoreError> {
@@ -121,22 +124,40 @@ impl<'a> Writing<'a> {
         let rows = all!(
             entries,
             Entry::Order { call, reference, digest, bundle, span }
-                => (call, reference, digest, bundle, span)
+                => (call, *span, AnsweredOrder {
+                    reference: *reference,
+                    digest: *digest,
+                    bundle: *bundle,
+                })
         );
         if !rows.is_empty() {
-            self.put(
-                "INSERT INTO answered (call, reference, digest, bundle, ends)
-                 SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::uuid[],
-                 $5::bigint[])",
-                vec![
-                    each(&rows, |(call, ..)| &call[..]),
-                    each(&rows, |(_, reference, ..)| &reference[..]),
-                    each(&rows, |(_, _, digest, ..)| &digest[..]),
-                    each(&rows, |(.., bundle, _)| uuid(&bundle.0)),
-                    try_each(&rows, |(.., span)| end_of(**span))?,
-                ],
-            );
+            self.take_answers(&rows)?;
         }
+        Ok(())
+    }
+
+    /// What belongs to one call and span together, after what is there.
+    fn take_answers(&mut self, rows: &[Answered<'a>]) -> Result<(), StoreError> {
+        let mut pieces: BTreeMap<_, Vec<u8>> = BTreeMap::new();
+        for (call, span, order) in rows {
+            let piece = pieces.entry((*call, *span)).or_default();
+            answered::put(piece, order);
+        }
+        let rows = pieces.iter().flat_map(|((call, span), piece)| {
+            calls::rows(piece).map(move |orders| (*call, *span, orders))
+        });
+        let rows: Vec<_> = rows.collect();
+        self.put(
+            "INSERT INTO answered (call, number, ends, orders)
+             SELECT k.call, coalesce((SELECT max(number) FROM answered a WHERE a.call = k.call), 0)
+             + row_number() OVER (PARTITION BY k.call ORDER BY k.ends), k.ends, k.orders
+             FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) k (call, ends, orders)",
+            vec![
+                each(&rows, |(call, ..)| &call[..]),
+                try_each(&rows, |(_, span, _)| end_of(*span))?,
+                each(&rows, |(.., orders)| orders.to_vec()),
+            ],
+        );
         Ok(())
     }
 

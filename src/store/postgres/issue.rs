@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::ground::{
-    AuthorizationRow, FirstIssue, Ground, NewAnswer, NewBundle, NewRequest, Signed, VehicleRow,
-    Whole, Written,
+    AuthorizationRow, FirstIssue, Ground, NewBundle, NewRequest, Signed, VehicleRow, Whole, Written,
 };
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
@@ -181,23 +180,15 @@ pub(super) fn redeem(
         terminal: redemption.terminal.clone(),
     });
     if let Some(request) = request {
-        let place = (*request.call, request.reference);
-        ground.answers.insert(place, (request.digest, bundle.id));
-        ground.changes.answers.push(NewAnswer {
-            call: Arc::clone(&request.call),
-            reference: request.reference,
-            digest: request.digest,
-            bundle: bundle.id,
-            ends: bundle.window.not_after,
-        });
+        let call = ground.calls.entry(*request.call).or_default();
+        call.answer(request, bundle.id, bundle.window.not_after);
     }
     ground.raise_status_next(bundle.fleet, redemption.status_next);
     Ok(Applied::Done)
 }
 
 fn answered(ground: &Ground, request: &OrderRequest) -> Option<Applied> {
-    let place = (*request.call, request.reference);
-    let (digest, bundle) = ground.answers.get(&place)?;
+    let (digest, bundle) = ground.calls.get(&*request.call)?.find(request)?;
     Some(match *digest == request.digest {
         true => Applied::Repeated(AuthorizationId(bundle.0)),
         false => Applied::Conflict,

@@ -5,10 +5,11 @@
 //! triggers, no notifications.
 //!
 //! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
-//! it; `schema` brings the database to this program's version; `transaction` runs a transaction:
-//! `needs` says what its writes rest on, `standings` what of that is known, `survey` (with
-//! `surveyed`) locks and reads the rest into a `ground`, on which `decide`, `issue`, `amend`,
-//! `rulings` and `acts` decide each write, and `write` (with `write_registry`, `write_issued` and `rulings`)
+//! it; `schema` brings the database to this program's version; `transaction` runs a transaction,
+//! and `ended` its end: `needs` says what its writes rest on, `standings` and `calls` what of that
+//! is known, `survey` (with `surveyed`) locks and reads the rest into a `ground`, on which `decide`,
+//! `issue`, `amend`, `rulings` and `acts` decide each write, and `write` (with `write_registry`,
+//! `write_issued` and `rulings`)
 //! writes what was decided; `purge` ends what is over, `parts` takes a transaction apart for it;
 //! `doubt` finds out what became of one whose answer was lost; `touched` is what others have to
 //! hear of it. `load` and `read` answer questions over the connections of `readers`, `news` says
@@ -23,10 +24,12 @@
 mod acts;
 mod amend;
 mod bundle_body;
+mod calls;
 mod config;
 mod contexts;
 mod decide;
 mod doubt;
+mod ended;
 mod error;
 mod export;
 mod fences;

@@ -1,8 +1,8 @@
 //! What a list of writes has to know before it is decided: floor 2, `store/postgres`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::ground::OrderPlace;
+use super::calls::CallId;
 use super::standings::Standings;
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
@@ -42,7 +42,8 @@ pub(super) struct Needs {
     pub(super) bundles_of: BTreeSet<AuthorizationId>,
     /// Ids that new bundles are to have.
     pub(super) claimed: BTreeSet<BundleId>,
-    pub(super) answers: BTreeSet<OrderPlace>,
+    /// Calls that orders come under, and the last row of each that is known; 0 is none.
+    pub(super) calls: BTreeMap<CallId, i64>,
     /// Bundles that are signed again as they are.
     pub(super) renewed: BTreeSet<BundleId>,
     /// Keys that are marked, by fleet tag, list and index.
@@ -85,9 +86,7 @@ impl Needs {
                     needs.fleets.insert(bundle.fleet);
                     needs.epochs.insert(bundle.epoch);
                     needs.relied(it.relies_on.as_deref());
-                    if it.order.is_none() {
-                        needs.authorizations.insert(bundle.authorization);
-                    }
+                    needs.redeemed(it);
                     relied.insert(bundle.fleet);
                 }
                 write => needs.add(write),
@@ -230,13 +229,19 @@ impl Needs {
             self.claimed.insert(bundle.id);
         }
         self.relied(redemption.relies_on.as_deref());
+        self.redeemed(redemption);
+    }
+
+    /// What is redeemed, or the call that an order comes under.
+    fn redeemed(&mut self, redemption: &Redemption) {
         match &redemption.order {
-            None => drop(self.authorizations.insert(bundle.authorization)),
-            Some(_) if self.trusting => {}
+            None => {
+                let authorization = redemption.signed.bundle.authorization;
+                self.authorizations.insert(authorization);
+            }
             Some(order) => {
                 let request = order.request.as_ref();
-                self.answers
-                    .extend(request.map(|request| (*request.call, request.reference)));
+                self.calls.extend(request.map(|it| (*it.call, 0)));
             }
         }
     }

@@ -12,7 +12,9 @@ use crate::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, EpochId, FleetId,
     IdentityId, Recipient, Restrictions, TerminalId, TokenId, UnixTime, VehicleId, Window,
 };
-use crate::store::encoding::{authorization_body, column, context, corrupt, number, words};
+use crate::store::encoding::{
+    answered, authorization_body, column, context, corrupt, number, words,
+};
 use crate::store::{
     AnsweredOrder, AuthorizationFilter, BundleKey, Cursor, SignedBundle, SignedBy, StoreError,
 };
@@ -156,21 +158,18 @@ pub(super) async fn answered(
 ) -> Result<Vec<AnsweredOrder>, Trouble> {
     let rows = session
         .query(
-            "SELECT reference, digest, bundle FROM answered WHERE call = $1 ORDER BY bundle",
+            "SELECT orders FROM answered WHERE call = $1 ORDER BY number",
             values![&call[..]],
         )
         .await?;
-    let orders: Result<_, StoreError> = rows
-        .iter()
-        .map(|row| {
-            Ok(AnsweredOrder {
-                reference: bytes(row, 0)?,
-                digest: bytes(row, 1)?,
-                bundle: BundleId(id(row, 2)?),
-            })
-        })
-        .collect();
-    Ok(orders?)
+    let mut orders = Vec::new();
+    for row in &rows {
+        answered::each(get(row, 0)?, |order| {
+            orders.push(order);
+            Ok(())
+        })?;
+    }
+    Ok(orders)
 }
 
 /// The authorizations that pass `filter`, ascending by id.

@@ -197,14 +197,16 @@ CREATE INDEX orders_by_vehicle ON bundles (fleet, vehicle, id) WHERE author IS N
 
 CREATE INDEX orders_by_end ON bundles (ends) WHERE author IS NOT NULL;
 
--- Orders that were answered: `call` is SHA-256 over the fleet and the `Idempotency-Key`.
+-- Orders that were answered, those of a transaction together for each `call`: SHA-256 over the fleet
+-- and the `Idempotency-Key`. `orders`: reference (16 bytes), digest (16) and bundle (16) of
+-- each. `number` counts the rows of a call: whoever writes one has read all before it. `ends`: when
+-- all of them are over.
 CREATE TABLE answered (
     call BYTEA NOT NULL,
-    reference BYTEA NOT NULL,
-    digest BYTEA NOT NULL,
-    bundle UUID NOT NULL,
+    number BIGINT NOT NULL,
     ends BIGINT NOT NULL,
-    PRIMARY KEY (call, reference)
+    orders BYTEA NOT NULL,
+    PRIMARY KEY (call, number)
 );
 
 CREATE INDEX answered_by_end ON answered (ends);

@@ -363,19 +363,20 @@ impl<'a> Survey<'a> {
             values![uuids(needs.bundles_of.iter().map(|id| &id.0))],
             bundle,
         );
-        let calls: Vec<&[u8]> = needs.answers.iter().map(|(call, _)| &call[..]).collect();
-        let references: Vec<&[u8]> = needs.answers.iter().map(|(_, it)| &it[..]).collect();
+        // Held, so that the last of them is not purged before the next is written. Call by call, and
+        // within bounds: so the planner expects few rows, and goes by the key.
+        let calls: Vec<&[u8]> = needs.calls.keys().map(|call| &call[..]).collect();
+        let last: Vec<i64> = needs.calls.values().copied().collect();
         self.ask(
             !calls.is_empty(),
-            "SELECT a.call, a.reference, a.digest, a.bundle
-             FROM unnest($1::bytea[], $2::bytea[]) k (call, reference)
-             JOIN answered a ON a.call = k.call AND a.reference = k.reference",
-            values![calls, references],
+            "SELECT k.call, a.number, a.orders
+             FROM unnest($1::bytea[], $2::bigint[]) k (call, last) CROSS JOIN LATERAL (
+                 SELECT number, orders FROM answered WHERE call = k.call
+                 AND number >= k.last AND number <= $3 ORDER BY number FOR SHARE) a",
+            values![calls, last, i64::MAX],
             |ground, row| {
-                let place = (bytes(row, 0)?, bytes(row, 1)?);
-                let answer = (bytes(row, 2)?, BundleId(id(row, 3)?));
-                ground.answers.insert(place, answer);
-                Ok(())
+                let call = ground.calls.entry(bytes(row, 0)?).or_default();
+                call.take(super::rows::get(row, 1)?, super::rows::get(row, 2)?)
             },
         );
     }

@@ -12,15 +12,17 @@
 
 use uuid::Uuid;
 
+use super::calls::Calls;
 use super::contexts::Contexts;
 use super::decide::decide;
-use super::error::{Trouble, refused_at_commit};
+use super::ended::{Ended, finish};
+use super::error::Trouble;
 use super::fences;
 use super::ground::Ground;
 use super::needs::Needs;
 use super::parts::{Part, parts};
 use super::purge;
-use super::session::{Address, Ask, Session, Unanswered, values};
+use super::session::{Address, Ask, Session, values};
 use super::standings::Standings;
 use super::survey::Survey;
 use super::touched::Touched;
@@ -46,37 +48,8 @@ pub(super) struct Writer {
     /// Whether something stood in its way: then what is to be new is looked for.
     in_the_way: bool,
     standings: Standings,
+    calls: Calls,
     contexts: Contexts,
-}
-
-/// Why a transaction did not end well.
-enum Ended {
-    /// Taken back; it may be tried again.
-    Again(StoreError),
-    /// Taken back: it is somebody else's turn.
-    SteppedBack,
-    /// Taken back.
-    Failed(StoreError),
-    /// The connection was lost before anything could be committed.
-    Lost(StoreError),
-    /// The connection was lost after `COMMIT` was sent; these would be the answers.
-    InDoubt(Vec<Applied>, String),
-}
-
-impl From<Trouble> for Ended {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Again(why) => Self::Again(why),
-            Trouble::Failed(why) => Self::Failed(why),
-            Trouble::Lost(why) => Self::Lost(why),
-        }
-    }
-}
-
-impl From<StoreError> for Ended {
-    fn from(why: StoreError) -> Self {
-        Self::Failed(why)
-    }
 }
 
 impl Writer {
@@ -91,6 +64,7 @@ impl Writer {
             stepped_back: 0,
             in_the_way: false,
             standings: Standings::default(),
+            calls: Calls::default(),
             contexts: Contexts::default(),
         }
     }
@@ -98,6 +72,7 @@ impl Writer {
     /// Forgets what it knows of the database, which was emptied or filled by other means.
     pub(super) fn forget(&mut self) {
         self.standings = Standings::default();
+        self.calls = Calls::default();
         self.contexts = Contexts::default();
     }
 
@@ -197,12 +172,14 @@ impl Writer {
             self.check_reached(&session).await?;
             self.session = Some(session);
             self.standings = Standings::default();
+            self.calls = Calls::default();
         }
         self.number += 1;
         let ended = self.run(writes).await;
         if ended.is_err() {
             // Some of it may have been read of what was taken back.
             self.standings = Standings::default();
+            self.calls = Calls::default();
         }
         match &ended {
             Ok(_) => self.contexts.committed(),
@@ -243,14 +220,20 @@ impl Writer {
                     let begin = (!begun).then_some(self.begin(&needs));
                     let heed = self.stepped_back < STEPS_BACK_MAX;
                     let relied = self.standings.recall(&mut needs, &mut ground);
+                    self.calls.recall(&mut needs, &mut ground.calls);
                     survey(session, &needs, begin, heed, &mut ground).await?;
                     if ground.turn_of_another {
                         return Err(Ended::SteppedBack);
                     }
                     if !Standings::stand(&relied, &ground) {
+                        // Of calls everything was asked for.
+                        let calls = std::mem::take(&mut ground.calls);
                         (needs, ground) = (Needs::of(writes), Ground::default());
+                        ground.calls = calls;
+                        needs.calls.clear();
                         survey(session, &needs, None, false, &mut ground).await?;
                     }
+                    Calls::check(&mut ground.calls)?;
                     Standings::learn(&needs, &mut ground);
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
@@ -259,6 +242,7 @@ impl Writer {
                         let looked = session.round(&[Ask::Plain("COMMIT")]).await;
                         looked.map_err(|unanswered| unanswered.trouble())?;
                         self.standings.keep(&mut ground);
+                        self.calls.keep(&mut ground.calls);
                         return Ok(applied);
                     }
                     missed |= ground.is_changed();
@@ -269,6 +253,7 @@ impl Writer {
                     let begin = (!begun).then_some(turn::BEGIN);
                     if is_held(session, lease, begin).await? {
                         let purged = purge::purge(session, before, at_most).await?;
+                        self.calls = Calls::default();
                         if purged.of_books {
                             touched.purged = touched.purged.max(Some(before));
                         }
@@ -290,6 +275,7 @@ impl Writer {
             }
             drop(asks);
             self.standings.keep(&mut ground);
+            self.calls.keep(&mut ground.calls);
             begun = true;
         }
         Ok(applied)
@@ -342,31 +328,6 @@ impl Writer {
             self.session = None;
         }
     }
-}
-
-/// The commit point: what was decided is sent together with `COMMIT`. Before that the database
-/// holds nothing that counts, and a crash leaves the store as it was. After it, the transaction is
-/// there whole or not at all, and its own row says which.
-async fn finish(session: &Session, asks: &[Ask<'_>], applied: &[Applied]) -> Result<(), Ended> {
-    let Err(Unanswered { at, error }) = session.round(asks).await else {
-        return Ok(());
-    };
-    let Some(error) = error else {
-        let why = Trouble::late().into_error().to_string();
-        return Err(Ended::InDoubt(applied.to_vec(), why));
-    };
-    let trouble = Trouble::of(&error);
-    let before_commit = at + 1 < asks.len();
-    let unknown = error.code().is_none_or(|code| code.code() == "40003");
-    if !unknown && before_commit {
-        // What a statement was refused for has ended the transaction.
-        return Err(trouble.into());
-    }
-    if !unknown && refused_at_commit(&error) {
-        return Err(Ended::Again(trouble.into_error()));
-    }
-    let why = trouble.into_error().to_string();
-    Err(Ended::InDoubt(applied.to_vec(), why))
 }
 
 /// Whether a lease is held, where there is one to be held; nobody else takes it until the end.

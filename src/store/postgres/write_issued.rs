@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::bundle_body;
 use super::contexts::Contexts;
-use super::ground::{AuthorizationRow, Ground, KeyPlace, NewAnswer, NewBundle, Whole, Written};
+use super::ground::{AuthorizationRow, Ground, KeyPlace, NewBundle, Whole, Written};
 use super::session::{Value, values};
 use super::write::{Writing, each, try_each, uuid};
 use crate::domain::{AuthorizationId, FleetId, Held, KeyStatus, VehicleId};
@@ -182,29 +182,24 @@ impl<'a> Writing<'a> {
     }
 
     pub(super) fn answers(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
-        let rows = &ground.changes.answers;
+        let calls = ground.calls.iter();
+        let rows = calls.flat_map(|(id, call)| call.rows().map(move |row| (id, call.ends, row)));
+        let mut rows: Vec<_> = rows.collect();
         if rows.is_empty() {
             return Ok(());
         }
-        let mut alike: BTreeMap<_, Vec<&NewAnswer>> = BTreeMap::new();
-        for row in rows {
-            alike.entry(&row.call).or_default().push(row);
-        }
-        for (call, rows) in alike {
-            let rows = || rows.iter().copied();
-            self.put(
-                "INSERT INTO answered (call, reference, digest, bundle, ends)
-                 SELECT $1, unnest($2::bytea[]), unnest($3::bytea[]), unnest($4::uuid[]),
-                 unnest($5::bigint[])",
-                vec![
-                    Box::new(&call[..]),
-                    each(rows(), |it| &it.reference[..]),
-                    each(rows(), |it| &it.digest[..]),
-                    each(rows(), |it| uuid(&it.bundle.0)),
-                    try_each(rows(), |it| column(it.ends))?,
-                ],
-            );
-        }
+        // By everybody the same way: nobody waits for another who waits for him.
+        rows.sort_unstable_by_key(|(id, _, (number, _))| (**id, *number));
+        self.put(
+            "INSERT INTO answered (call, number, ends, orders)
+             SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bytea[])",
+            vec![
+                each(&rows, |(id, ..)| &id[..]),
+                each(&rows, |(.., (number, _))| *number),
+                try_each(&rows, |(_, ends, _)| column(*ends))?,
+                each(&rows, |(.., (_, orders))| *orders),
+            ],
+        );
         Ok(())
     }
 

@@ -12,14 +12,12 @@ use super::error::corrupt;
 use super::load::{blob, rows};
 use super::packs::span;
 use crate::domain::{AuthorizationId, BundleId};
+use crate::store::encoding::answered;
 use crate::store::whole::Entry;
 use crate::store::{AnsweredOrder, Applied, OrderRequest, StoreError};
 
 /// Calls remembered at most.
 const REMEMBERED_MAX: usize = 16;
-
-/// Bytes of one order in a row: reference, digest, bundle.
-const ORDER_LEN: usize = 48;
 
 /// The calls the writer remembers. Valid while no transaction is rolled back.
 #[derive(Default)]
@@ -89,9 +87,12 @@ impl Calls {
         call.number = Some(number);
         let (ends, row) = pending.0.entry(number).or_default();
         *ends = span(end).max(*ends);
-        for part in [&request.reference, &request.digest, bundle.bytes()] {
-            row.extend_from_slice(part);
-        }
+        let order = AnsweredOrder {
+            reference: request.reference,
+            digest: request.digest,
+            bundle,
+        };
+        answered::put(row, &order);
         Ok(())
     }
 
@@ -201,7 +202,7 @@ pub(super) fn export(
                CROSS JOIN calls c ON c.number = a.call ORDER BY a.call, a.transaction_number";
     rows(connection, sql, [], |row| {
         let (call, span) = (row.get(0)?, super::error::number(row.get(1)?)?);
-        each_of(blob(row, 2)?, |order| {
+        answered::each(blob(row, 2)?, |order| {
             each(Entry::Order {
                 call,
                 reference: order.reference,
@@ -253,32 +254,9 @@ fn each_answered(
 ) -> Result<(), StoreError> {
     let sql = "SELECT orders FROM answered WHERE call = ?1 ORDER BY transaction_number";
     rows(connection, sql, [call], |row| {
-        each_of(blob(row, 0)?, |order| {
+        answered::each(blob(row, 0)?, |order| {
             each(order);
             Ok(())
         })
     })
-}
-
-fn each_of(
-    row: &[u8],
-    mut each: impl FnMut(AnsweredOrder) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let (orders, rest) = row.as_chunks::<ORDER_LEN>();
-    if !rest.is_empty() {
-        return Err(corrupt("part of an order"));
-    }
-    for order in orders {
-        let part = |at: usize| {
-            let mut part = [0; 16];
-            part.copy_from_slice(&order[16 * at..16 * (at + 1)]);
-            part
-        };
-        each(AnsweredOrder {
-            reference: part(0),
-            digest: part(1),
-            bundle: BundleId(part(2)),
-        })?;
-    }
-    Ok(())
 }

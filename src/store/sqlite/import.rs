@@ -14,9 +14,9 @@ use super::{
     acts, authorization_body, authorize, bundle_body, fences, redeem, registry, statuses, words,
 };
 use crate::domain::{Authorization, EpochId, Held, Reasons};
-use crate::store::encoding::rulings;
+use crate::store::encoding::{answered, rulings};
 use crate::store::whole::{Entry, OrderOf};
-use crate::store::{Applied, SignedBundle, StoreError};
+use crate::store::{AnsweredOrder, Applied, SignedBundle, StoreError};
 
 /// Answers to orders, by their call and the span in which they are over.
 pub(super) type Answers = BTreeMap<([u8; 32], u64), Vec<u8>>;
@@ -107,9 +107,12 @@ pub(super) fn take(
             span,
         } => {
             let row = answers.entry((*call, *span)).or_default();
-            for part in [reference, digest, bundle.bytes()] {
-                row.extend_from_slice(part);
-            }
+            let order = AnsweredOrder {
+                reference: *reference,
+                digest: *digest,
+                bundle: *bundle,
+            };
+            answered::put(row, &order);
             Ok(())
         }
         Entry::Status {

@@ -165,7 +165,13 @@ pub(crate) fn acts_are_read_in_pages<P: Place>() {
             Write::NewFleet(fleet(OTHER_FLEET, "other", 2)),
         ],
     );
-    let of = |n: u64| if n.is_multiple_of(3) { OTHER_FLEET } else { FLEET };
+    let of = |n: u64| {
+        if n.is_multiple_of(3) {
+            OTHER_FLEET
+        } else {
+            FLEET
+        }
+    };
     // Three a second; the clock goes back once.
     let acts: Vec<_> = (0..30)
         .map(|n| act(of(n), 100 + (n + 15) % 30 / 3, "revoke", &format!("{n}")))
