@@ -250,6 +250,14 @@ impl Changes {
 }
 
 impl Ground {
+    /// With nothing but calls.
+    pub(super) fn with_calls(calls: HashMap<CallId, Call>) -> Self {
+        Self {
+            calls,
+            ..Self::default()
+        }
+    }
+
     /// How a vehicle stands, where there is one.
     pub(super) fn vehicle(&self, fleet: FleetId, id: &VehicleId) -> Option<&VehicleRow> {
         match self.known.get(&fleet) {

@@ -201,6 +201,7 @@ impl Writer {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one part after the other")]
     async fn run(&mut self, writes: &[Write]) -> Result<Vec<Applied>, Ended> {
         let session = self.session.as_ref().ok_or_else(no_session)?;
         let mut applied = Vec::with_capacity(writes.len());
@@ -226,12 +227,7 @@ impl Writer {
                         return Err(Ended::SteppedBack);
                     }
                     if !Standings::stand(&relied, &ground) {
-                        // Of calls everything was asked for.
-                        let calls = std::mem::take(&mut ground.calls);
-                        (needs, ground) = (Needs::of(writes), Ground::default());
-                        ground.calls = calls;
-                        needs.calls.clear();
-                        survey(session, &needs, None, false, &mut ground).await?;
+                        (needs, ground) = survey_anew(session, writes, ground).await?;
                     }
                     Calls::check(&mut ground.calls)?;
                     Standings::learn(&needs, &mut ground);
@@ -364,6 +360,18 @@ async fn survey(
     };
     survey.take(ground, &answers)?;
     Ok(())
+}
+
+/// Reads everything again, without relying on how it stood; of calls everything was asked for.
+async fn survey_anew(
+    session: &Session,
+    writes: &[Write],
+    before: Ground,
+) -> Result<(Needs, Ground), Ended> {
+    let (mut needs, mut ground) = (Needs::of(writes), Ground::with_calls(before.calls));
+    needs.calls.clear();
+    survey(session, &needs, None, false, &mut ground).await?;
+    Ok((needs, ground))
 }
 
 pub(super) fn no_session() -> StoreError {
