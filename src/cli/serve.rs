@@ -122,16 +122,17 @@ async fn serve(
     let socket = Socket::bind(&config.dir)?;
     let handle = server.handle();
     let public_url = engine.settings().public_url.clone();
+    // Whoever reads that it serves may ask it to end.
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     announce(common, &config.address(bound), &public_url)?;
     tracing::info!(%bound, public_url, "serving");
     let operators = (Arc::clone(&engine), Arc::clone(&custody));
     let desk = actix_web::rt::spawn(async move { socket.serve(operators.0, operators.1).await });
     let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine), custody));
     let watch = actix_web::rt::spawn(watch(Arc::clone(&engine), config.hsm.stuck_exit));
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
     let stopping = Arc::clone(&engine);
     actix_web::rt::spawn(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }

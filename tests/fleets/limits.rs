@@ -332,7 +332,16 @@ fn beyond_the_normal_band_issuing_freezes_until_somebody_else_releases_it() {
         let bundle = format!("/v1/bundles/{}", text(&first.value()["bundle"]));
         let keys = rental.send("GET", &bundle, &json!({})).value()["keys"].clone();
         assert_eq!(keys[0]["status"], "valid");
-        let shown = brake(&rental)["frozen"].clone();
+        // It is refused at once, and shown as soon as that is written.
+        let shown = (0..100).find_map(|_| {
+            let shown = brake(&rental)["frozen"].clone();
+            if shown[0].is_null() {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                return None;
+            }
+            Some(shown)
+        });
+        let shown = shown.unwrap();
         assert_eq!(shown[0]["by"], "brake");
         assert_eq!(shown[0].get("vehicle").and_then(Value::as_str), vehicle);
         assert!(text(&shown[0]["why"]).starts_with("more than 3 bundles"));
