@@ -89,8 +89,9 @@ impl Engine {
     /// Puts one entry into a fleet's registry.
     ///
     /// # Errors
-    /// What [`check`] refuses; `version_conflict` where another call has given a function code
-    /// another meaning meanwhile; as [`Engine::conclude`].
+    /// `malformed`, `unknown_function`, `unknown_identity`; `version_conflict` where another call has
+    /// changed it, or has given a function code another meaning, meanwhile; `busy`,
+    /// `hsm_unavailable`, `store_unavailable`: it may be sent again.
     pub async fn put(&self, fleet: &Arc<FleetBook>, entry: Entry) -> Result<(), Failure> {
         let look = || Known::of(fleet, self.clock().unix()).check(entry.clone());
         let checked = self.look(look).await?;
