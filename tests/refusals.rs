@@ -1164,11 +1164,11 @@ const ELSEWHERE: [(&str, &str); 22] = [
     ("context_refused", "needs rules: fleets/context.rs"),
     ("hook_refused", "needs rules: fleets/hooks.rs"),
     ("hook_unavailable", "needs rules: fleets/hooks.rs"),
-    ("authorization_suspended", "suspending is not offered yet"),
-    ("code_set_cancelled", "cancelling is not offered yet"),
+    ("authorization_suspended", "needs a suspension: status.rs"),
+    ("code_set_cancelled", "needs an end: change.rs"),
     ("identity_owns_vehicles", "needs an owner: erase.rs"),
     ("registered_otherwise", "comes in a line: api.rs"),
-    ("version_conflict", "changing is not offered yet"),
+    ("version_conflict", "needs a change: change.rs"),
 ];
 
 #[test]

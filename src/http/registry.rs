@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use actix_web::web::{self, Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+
 use super::State;
 use super::body::{Body, json as decode_json};
 use super::caller;
 use super::entries::{IdentityBody, VehicleBody};
 use super::problem::Problem;
-use actix_web::web::{self, Data, Path};
-use actix_web::{HttpRequest, HttpResponse};
-
 use crate::domain::Scope;
 use crate::engine::book::FleetBook;
 use crate::engine::registry::Entry;
