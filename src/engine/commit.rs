@@ -80,6 +80,8 @@ pub(super) struct Committer {
     /// Who wants the book to be abreast of other nodes.
     asks: Receiver<Told>,
     waiting: Vec<Told>,
+    /// What was made ready while the store worked.
+    next: Group,
     /// When it was looked last what others have committed, and whether in vain.
     heard_at: Duration,
     deaf: bool,
@@ -99,6 +101,7 @@ impl Committer {
             jobs,
             asks,
             waiting: Vec::new(),
+            next: Group::default(),
             deaf: false,
         }
     }
@@ -106,20 +109,9 @@ impl Committer {
     pub(super) fn run(mut self) {
         let mut open = true;
         while open {
-            let mut group = Group::default();
-            let due = self.hear_in().map_or_else(never, after);
-            select! {
-                recv(self.asks) -> told => match told {
-                    Ok(told) => self.waiting.push(told),
-                    Err(_) => self.asks = never(),
-                },
-                recv(due) -> _ => self.hear(),
-                recv(self.batches) -> batch => match batch {
-                    Ok(batch) => self.add_batch(&mut group, batch),
-                    // The issuer has ended; jobs may still come.
-                    Err(_) => self.batches = never(),
-                },
-                recv(self.jobs) -> job => open = add_job(&mut group, job.unwrap_or(WriteJob::Stop)),
+            let mut group = std::mem::take(&mut self.next);
+            if group.writes.is_empty() {
+                open = self.wait(&mut group);
             }
             open = open && self.gather(&mut group);
             self.commit(group);
@@ -128,11 +120,35 @@ impl Committer {
             }
         }
         // The issuer has ended before anybody says stop: what it signed last may still wait here.
-        for batch in self.batches.try_iter() {
-            let mut group = Group::default();
-            self.add_batch(&mut group, batch);
+        loop {
+            let mut group = std::mem::take(&mut self.next);
+            if group.writes.is_empty() {
+                let Ok(batch) = self.batches.try_recv() else {
+                    return;
+                };
+                self.add_batch(&mut group, batch);
+            }
             self.commit(group);
         }
+    }
+
+    /// Waits for something to be written. Returns whether more may come.
+    fn wait(&mut self, group: &mut Group) -> bool {
+        let due = self.hear_in().map_or_else(never, after);
+        select! {
+            recv(self.asks) -> told => match told {
+                Ok(told) => self.waiting.push(told),
+                Err(_) => self.asks = never(),
+            },
+            recv(due) -> _ => self.hear(),
+            recv(self.batches) -> batch => match batch {
+                Ok(batch) => self.add_batch(group, batch),
+                // The issuer has ended; jobs may still come.
+                Err(_) => self.batches = never(),
+            },
+            recv(self.jobs) -> job => return add_job(group, job.unwrap_or(WriteJob::Stop)),
+        }
+        true
     }
 
     /// In how long it is to be heard what other nodes have committed; never on one node.
@@ -200,7 +216,8 @@ impl Committer {
     }
 
     /// Adds what else waits already. Returns whether more may come.
-    fn gather(&self, group: &mut Group) -> bool {
+    fn gather(&mut self, group: &mut Group) -> bool {
+        self.waiting.extend(self.asks.try_iter());
         if let Ok(batch) = self.batches.try_recv() {
             self.add_batch(group, batch);
         }
@@ -211,7 +228,7 @@ impl Committer {
             .all(|job| add_job(group, job))
     }
 
-    fn commit(&self, mut group: Group) {
+    fn commit(&mut self, mut group: Group) {
         // Nobody waits for it, and it comes with what is committed anyway.
         if !group.writes.is_empty()
             && let Some(used) = self.shared.book.uses.due(self.shared.clock.unix())
@@ -227,7 +244,13 @@ impl Committer {
             // are counted out again, for no key that left the server has them. A crash after it
             // leaves every bundle of the group complete on disk, answered or not, and the same
             // request is answered with it.
-            match self.shared.store.commit(&group.writes) {
+            let mut next = std::mem::take(&mut self.next);
+            let committed = self
+                .shared
+                .store
+                .commit_beside(&group.writes, &mut || self.prepare(&mut next));
+            self.next = next;
+            match committed {
                 Ok(applied) if applied.len() == group.writes.len() => {
                     return self.answer(group, &applied);
                 }
@@ -249,6 +272,15 @@ impl Committer {
         // The store opens and reads but does not commit. Let go of this group, so that one
         // write it cannot take does not stop all others.
         refuse(group);
+    }
+
+    /// Makes the next batch ready, where one waits and none was.
+    fn prepare(&self, next: &mut Group) {
+        if next.writes.is_empty()
+            && let Ok(batch) = self.batches.try_recv()
+        {
+            self.add_batch(next, batch);
+        }
     }
 
     /// Brings the book up to date, then answers: who has been answered finds the book so.

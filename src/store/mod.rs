@@ -41,6 +41,20 @@ pub trait Store: Send + Sync + 'static {
     /// whether the transaction may be on disk all the same; it is there whole or not at all.
     fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError>;
 
+    /// As [`Store::commit`]. A store that waits for others to work calls `beside` meanwhile, so that
+    /// the caller's thread can do something too: once for each attempt, or never.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    fn commit_beside(
+        &self,
+        writes: &[Write],
+        beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Applied>, StoreError> {
+        let _ = beside;
+        self.commit(writes)
+    }
+
     /// Hands everything the book is made of to `each`: settings, fleets, functions, vehicles,
     /// identities, terminals, tokens, epochs, trust list, records (ascending), authorizations, and
     /// what has become of keys, in this order.

@@ -228,8 +228,16 @@ impl Counted {
 
 impl Store for Counted {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        self.commit_beside(writes, &mut || {})
+    }
+
+    fn commit_beside(
+        &self,
+        writes: &[Write],
+        beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Applied>, StoreError> {
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.store.commit(writes)
+        self.store.commit_beside(writes, beside)
     }
 
     fn load(&self, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {

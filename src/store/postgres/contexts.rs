@@ -3,7 +3,7 @@
 //! A context's id is the first half of the SHA-256 of its bytes, so nobody has to ask for it. What
 //! this process has written before it does not write again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::write::context_id;
@@ -19,8 +19,10 @@ const REMEMBERED_MAX: usize = 4096;
 pub(super) struct Contexts {
     /// Committed.
     known: HashSet<[u8; 16]>,
-    /// Of the transaction under way.
-    new: HashMap<[u8; 16], Vec<u8>>,
+    /// Of the transaction under way, to be written.
+    new: BTreeMap<[u8; 16], Vec<u8>>,
+    /// Of the transaction under way, written.
+    written: HashSet<[u8; 16]>,
     /// The subjects met last, by where they are in memory: the same for most bundles of a
     /// transaction. Held, so that no other can come to be there.
     met: Option<(Arc<[Subject]>, [u8; 16])>,
@@ -57,15 +59,10 @@ impl Contexts {
         Ok(id)
     }
 
-    /// What the transaction under way has to write.
-    pub(super) fn take_new(&mut self) -> Vec<([u8; 16], Vec<u8>)> {
-        let mut new: Vec<_> = self
-            .new
-            .iter()
-            .map(|(id, body)| (*id, body.clone()))
-            .collect();
-        new.sort_unstable();
-        new
+    /// What the transaction under way has to write beside what it has.
+    pub(super) fn take_new(&mut self) -> BTreeMap<[u8; 16], Vec<u8>> {
+        self.written.extend(self.new.keys());
+        std::mem::take(&mut self.new)
     }
 
     /// The transaction is on disk.
@@ -74,18 +71,19 @@ impl Contexts {
             self.known.clear();
             (self.met, self.met_issuer) = (None, None);
         }
-        self.known.extend(self.new.drain().map(|(id, _)| id));
+        self.known.extend(self.written.drain());
     }
 
     /// The transaction is not.
     pub(super) fn forget(&mut self) {
         self.new.clear();
+        self.written.clear();
         (self.met, self.met_issuer) = (None, None);
     }
 
     fn note(&mut self, body: Vec<u8>) -> [u8; 16] {
         let id = context_id(&body);
-        if !self.known.contains(&id) {
+        if !(self.known.contains(&id) || self.written.contains(&id)) {
             self.new.entry(id).or_insert(body);
         }
         id

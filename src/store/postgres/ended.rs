@@ -1,18 +1,28 @@
 //! The commit point, and how transactions end otherwise: floor 2, `store/postgres`.
 
 use super::error::{Trouble, refused_at_commit};
-use super::session::{Ask, Session, Unanswered};
+use super::line::Line;
+use super::session::{Ask, Unanswered};
 use crate::store::{Applied, StoreError};
 
-/// The commit point: what was decided is sent together with `COMMIT`. Before that the database
-/// holds nothing that counts, and a crash leaves the store as it was. After it, the transaction is
+/// The commit point: what was decided last is sent together with `COMMIT`, after what `line` has
+/// sent already. Before that the database holds nothing that counts, and a crash leaves the store as it was. After it, the transaction is
 /// there whole or not at all, and its own row says which.
-pub(super) async fn finish(
-    session: &Session,
-    asks: &[Ask<'_>],
+pub(super) async fn finish<'a>(
+    mut line: Line<'a>,
+    asks: Vec<Ask<'a>>,
     applied: &[Applied],
+    beside: &mut dyn FnMut(),
 ) -> Result<(), Ended> {
-    let Err(Unanswered { at, error }) = session.round(asks).await else {
+    let count = line.len() + asks.len();
+    let answered = match line.send(asks).await {
+        Ok(()) => {
+            beside();
+            line.answers().await.map(drop)
+        }
+        Err(unanswered) => Err(unanswered),
+    };
+    let Err(Unanswered { at, error }) = answered else {
         return Ok(());
     };
     let Some(error) = error else {
@@ -20,7 +30,7 @@ pub(super) async fn finish(
         return Err(Ended::InDoubt(applied.to_vec(), why));
     };
     let trouble = Trouble::of(&error);
-    let before_commit = at + 1 < asks.len();
+    let before_commit = at + 1 < count;
     let unknown = error.code().is_none_or(|code| code.code() == "40003");
     if !unknown && before_commit {
         // What a statement was refused for has ended the transaction.

@@ -290,7 +290,7 @@ impl Ground {
             (None, None) => return false,
         };
         let is_frozen = |of| frozen.contains(brake_name(of));
-        is_frozen(None) || is_frozen(Some(vehicle))
+        !frozen.is_empty() && (is_frozen(None) || is_frozen(Some(vehicle)))
     }
 
     /// Whether the lease of this number is held.

@@ -4,13 +4,12 @@
 //! server or its callers make, row locks, conditional writes; no sequences, no advisory locks, no
 //! triggers, no notifications.
 //!
-//! How the files hang together: `session` is one connection and its rounds, `tls` what encrypts
-//! it; `schema` brings the database to this program's version; `transaction` runs a transaction,
+//! How the files hang together: `session` is one connection and its rounds, `line` what is under way
+//! over it, `tls` what encrypts it; `schema` brings the database to this program's version; `transaction` runs a transaction,
 //! and `ended` its end: `needs` says what its writes rest on, `standings` and `calls` what of that
 //! is known, `survey` (with `surveyed`) locks and reads the rest into a `ground`, on which `decide`,
-//! `issue`, `amend`, `rulings` and `acts` decide each write, and `write` (with `write_registry`,
-//! `write_issued` and `rulings`)
-//! writes what was decided; `purge` ends what is over, `parts` takes a transaction apart for it;
+//! `issue`, `amend`, `rulings` and `acts` decide each write, and `write` (with `write_bundles`,
+//! `write_registry`, `write_issued` and `rulings`) writes what was decided; `purge` ends what is over, `parts` takes a transaction apart for it;
 //! `doubt` finds out what became of one whose answer was lost; `touched` is what others have to
 //! hear of it. `load` and `read` answer questions over the connections of `readers`, `news` says
 //! what others have changed, `nodes` is who does what only one may do.
@@ -37,6 +36,7 @@ mod ground;
 mod import;
 mod import_issued;
 mod issue;
+mod line;
 mod load;
 mod needs;
 mod news;
@@ -58,6 +58,7 @@ mod transaction;
 mod turn;
 mod whole;
 mod write;
+mod write_bundles;
 mod write_issued;
 mod write_registry;
 
@@ -282,12 +283,21 @@ impl Drop for Postgres {
 
 impl Store for Postgres {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        self.commit_beside(writes, &mut || {})
+    }
+
+    fn commit_beside(
+        &self,
+        writes: &[Write],
+        beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Applied>, StoreError> {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_open()?;
-        let committed = self.wait(writer.commit(&self.address, self.attempts_max, writes));
+        let committing = writer.commit(&self.address, self.attempts_max, writes, beside);
+        let committed = self.wait(committing);
         if let Err(why @ StoreError::Unknown(_)) = &committed {
             self.closed.store(true, Ordering::Release);
             tracing::error!(%why, "the store is closed until it is opened anew");

@@ -2,14 +2,11 @@
 //! `store/postgres`.
 //!
 //! A *round* is sent at once and answered at once: one way there and back, however many statements
-//! it has.
+//! it has. What is sent before all of it is known is a [`Line`].
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -19,6 +16,7 @@ use tokio_postgres::{Client, Error, Row, RowStream, Statement};
 
 use super::config::PostgresConfig;
 use super::error::{Trouble, words};
+use super::line::Line;
 use super::tls::Tls;
 use crate::store::StoreError;
 
@@ -26,9 +24,6 @@ use crate::store::StoreError;
 /// one that was stopped, or cut off, in the middle of a transaction keeps nobody waiting for what it
 /// has locked.
 const IDLE_MS: u32 = 2_000;
-
-/// A statement under way.
-type Asking<'a, T, E = Error> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
 
 /// A value of a statement.
 pub(super) type Value<'a> = Box<dyn ToSql + Sync + Send + 'a>;
@@ -47,6 +42,24 @@ pub(super) enum Ask<'a> {
     Plain(&'static str),
     /// A statement with its values.
     Query(&'static str, Vec<Value<'a>>),
+    /// A statement with rows it keeps until it is answered.
+    Rows(&'static str, Box<dyn Rows + 'a>),
+}
+
+impl Ask<'_> {
+    /// The text of a statement that is prepared.
+    pub(super) fn prepared(&self) -> Option<&'static str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Query(sql, _) | Self::Rows(sql, _) => Some(sql),
+        }
+    }
+}
+
+/// Rows of a statement.
+pub(super) trait Rows: Send + Sync {
+    /// The statement's values, in their order: a column each.
+    fn columns(&self) -> Vec<Value<'_>>;
 }
 
 /// A statement of a round that was not answered, and which.
@@ -107,9 +120,9 @@ impl Address {
 
 /// A connection.
 pub(super) struct Session {
-    client: Client,
-    statements: Mutex<HashMap<&'static str, Statement>>,
-    answer_within: Duration,
+    pub(super) client: Client,
+    pub(super) statements: Mutex<HashMap<&'static str, Statement>>,
+    pub(super) answer_within: Duration,
     rounds: Arc<AtomicU64>,
     /// Where it is one that commits.
     commit_rounds: Option<Arc<AtomicU64>>,
@@ -148,7 +161,8 @@ impl Session {
         }
     }
 
-    fn count_round(&self) {
+    /// Counts a way there and back.
+    pub(super) fn count_round(&self) {
         self.rounds.fetch_add(1, Ordering::Relaxed);
         if let Some(rounds) = &self.commit_rounds {
             rounds.fetch_add(1, Ordering::Relaxed);
@@ -160,37 +174,16 @@ impl Session {
         self.client.is_closed()
     }
 
+    /// Statements to be sent one after the other and answered together.
+    pub(super) fn line(&self) -> Line<'_> {
+        Line::over(self)
+    }
+
     /// Sends all of `asks` at once, in their order, and waits for all answers.
     pub(super) async fn round(&self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>, Unanswered> {
-        let answering = async {
-            let statements = self.prepare(asks).await?;
-            self.count_round();
-            let sent = asks.iter().zip(&statements);
-            let answers: Vec<Asking<'_, Vec<Row>>> = sent
-                .map(|(ask, statement)| -> Asking<'_, Vec<Row>> {
-                    match (ask, statement) {
-                        (Ask::Query(_, values), Some(statement)) => Box::pin(async move {
-                            let values: Vec<&(dyn ToSql + Sync)> = values
-                                .iter()
-                                .map(|value| &**value as &(dyn ToSql + Sync))
-                                .collect();
-                            self.client.query(statement, &values).await
-                        }),
-                        (Ask::Query(sql, _) | Ask::Plain(sql), _) => Box::pin(async move {
-                            self.client.batch_execute(sql).await.map(|()| Vec::new())
-                        }),
-                    }
-                })
-                .collect();
-            in_order(answers).await.map_err(|(at, error)| Unanswered {
-                at,
-                error: Some(error),
-            })
-        };
-        match tokio::time::timeout(self.answer_within, answering).await {
-            Ok(answered) => answered,
-            Err(_) => Err(Unanswered { at: 0, error: None }),
-        }
+        let mut line = self.line();
+        line.send(asks).await?;
+        line.answers().await
     }
 
     /// One statement, alone.
@@ -221,73 +214,10 @@ impl Session {
         let asked = self.client.query_raw(sql, none).await;
         asked.map_err(|error| Trouble::of(&error))
     }
-
-    /// The statements of a round; those not prepared yet are prepared together.
-    async fn prepare(&self, asks: &[Ask<'_>]) -> Result<Vec<Option<Statement>>, Unanswered> {
-        let mut known = self.statements.lock().await;
-        let mut missing: Vec<&'static str> = Vec::new();
-        for ask in asks {
-            if let Ask::Query(sql, _) = ask
-                && !known.contains_key(sql)
-                && !missing.contains(sql)
-            {
-                missing.push(sql);
-            }
-        }
-        if !missing.is_empty() {
-            self.count_round();
-            let preparing = missing
-                .iter()
-                .map(|sql| Box::pin(self.client.prepare(sql)) as Asking<'_, Statement>);
-            let prepared = in_order(preparing.collect()).await;
-            // Nothing of the round has been sent.
-            let prepared = prepared.map_err(|(_, error)| Unanswered {
-                at: 0,
-                error: Some(error),
-            })?;
-            known.extend(missing.into_iter().zip(prepared));
-        }
-        Ok(asks
-            .iter()
-            .map(|ask| match ask {
-                Ask::Query(sql, _) => known.get(sql).cloned(),
-                Ask::Plain(_) => None,
-            })
-            .collect())
-    }
 }
 
 impl Unanswered {
     pub(super) fn trouble(&self) -> Trouble {
         self.error.as_ref().map_or_else(Trouble::late, Trouble::of)
     }
-}
-
-/// Polls all of them in their order, so that what they send is sent in it, until each has ended.
-/// The first that failed, in their order, is the error.
-async fn in_order<T, E>(mut futures: Vec<Asking<'_, T, E>>) -> Result<Vec<T>, (usize, E)> {
-    let mut ended: Vec<Option<Result<T, E>>> = futures.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut waiting = false;
-        for (future, ended) in futures.iter_mut().zip(&mut ended) {
-            if ended.is_none() {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(result) => *ended = Some(result),
-                    Poll::Pending => waiting = true,
-                }
-            }
-        }
-        if waiting {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
-    })
-    .await;
-    ended
-        .into_iter()
-        .flatten()
-        .enumerate()
-        .map(|(at, result)| result.map_err(|error| (at, error)))
-        .collect()
 }

@@ -1,8 +1,9 @@
 //! Transactions: floor 2, `store/postgres`. The one place that begins, commits and takes back.
 //!
 //! A transaction is two rounds: one begins it, locks and reads what its writes rest on, the other
-//! writes what was decided and commits. (A purge has rounds of its own, and what comes after it
-//! begins anew.)
+//! writes what was decided and commits. What is decided of new bundles is sent while the rest is
+//! decided, and the caller has time for something else once all is sent: the database is what takes
+//! longest. (A purge has rounds of its own, and what comes after it begins anew.)
 //!
 //! Each leaves a row under the number that this process gave it, and what others have to hear of it
 //! under the same number. Where the answer to `COMMIT` is
@@ -28,6 +29,7 @@ use super::survey::Survey;
 use super::touched::Touched;
 use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
 use super::write::Writing;
+use super::write_bundles::{SENT_AT_ONCE, bundles};
 use crate::store::whole::Position;
 use crate::store::{Applied, Lease, StoreError, Write};
 
@@ -108,19 +110,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits, trying again where others were in the way.
+    /// Commits, trying again where others were in the way. Calls `beside` once everything is sent.
     pub(super) async fn commit(
         &mut self,
         address: &Address,
         attempts_max: u32,
         writes: &[Write],
+        beside: &mut dyn FnMut(),
     ) -> Result<Vec<Applied>, StoreError> {
         let mut connected_anew = false;
         let mut attempt = 0;
         (self.turn, self.stepped_back, self.in_the_way) = (Vec::new(), 0, false);
         loop {
             attempt += 1;
-            let why = match self.attempt(address, writes).await {
+            let why = match self.attempt(address, writes, beside).await {
                 Ok(applied) => return Ok(applied),
                 Err(Ended::Failed(why)) => return Err(why),
                 Err(Ended::SteppedBack) => {
@@ -142,18 +145,19 @@ impl Writer {
                 }
                 Err(Ended::InDoubt(applied, why)) => {
                     self.in_doubt = true;
-                    match self.look(address).await {
-                        Ok(true) => {
-                            self.committed = self.number;
-                            self.contexts.committed();
-                            return Ok(applied);
-                        }
-                        Ok(false) => StoreError::Failed(why),
+                    let found = self.look(address).await;
+                    if let Ok(true) = found {
+                        self.committed = self.number;
+                        self.contexts.committed();
+                        return Ok(applied);
+                    }
+                    self.contexts.forget();
+                    match found {
+                        Ok(_) => StoreError::Failed(why),
                         Err(_) => return Err(StoreError::Unknown(why)),
                     }
                 }
             };
-            self.contexts.forget();
             if attempt >= attempts_max {
                 return Err(why);
             }
@@ -165,6 +169,7 @@ impl Writer {
         &mut self,
         address: &Address,
         writes: &[Write],
+        beside: &mut dyn FnMut(),
     ) -> Result<Vec<Applied>, Ended> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
             let session = Session::open(address).await.map_err(Ended::Lost)?;
@@ -175,7 +180,7 @@ impl Writer {
             self.calls = Calls::default();
         }
         self.number += 1;
-        let ended = self.run(writes).await;
+        let ended = self.run(writes, beside).await;
         if ended.is_err() {
             // Some of it may have been read of what was taken back.
             self.standings = Standings::default();
@@ -183,6 +188,12 @@ impl Writer {
         }
         match &ended {
             Ok(_) => self.contexts.committed(),
+            // It will be known.
+            Err(Ended::InDoubt(..)) => {}
+            Err(_) => self.contexts.forget(),
+        }
+        match &ended {
+            Ok(_) => {}
             Err(Ended::Lost(_) | Ended::InDoubt(..)) => self.session = None,
             Err(Ended::Again(_) | Ended::SteppedBack | Ended::Failed(_)) => self.take_back().await,
         }
@@ -202,7 +213,11 @@ impl Writer {
     }
 
     #[expect(clippy::too_many_lines, reason = "one part after the other")]
-    async fn run(&mut self, writes: &[Write]) -> Result<Vec<Applied>, Ended> {
+    async fn run(
+        &mut self,
+        writes: &[Write],
+        beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Applied>, Ended> {
         let session = self.session.as_ref().ok_or_else(no_session)?;
         let mut applied = Vec::with_capacity(writes.len());
         let mut touched = Touched::default();
@@ -214,6 +229,8 @@ impl Writer {
             let last = parts.peek().is_none();
             // What was decided lives as long as what is written of it.
             let mut ground = Ground::default();
+            // What is decided is sent as it comes, as far as it can be.
+            let mut line = session.line();
             let mut asks = Vec::new();
             match part {
                 Part::Writes(writes) => {
@@ -233,17 +250,25 @@ impl Writer {
                     Standings::learn(&needs, &mut ground);
                     for write in writes {
                         applied.push(decide(&mut ground, write)?);
+                        if ground.changes.bundles.len() >= SENT_AT_ONCE {
+                            let new = std::mem::take(&mut ground.changes.bundles);
+                            let sent = line.send(bundles(new, &mut self.contexts)?).await;
+                            sent.map_err(|unanswered| unanswered.trouble())?;
+                        }
                     }
-                    if last && !begun && !ground.is_changed() {
+                    let is_changed = line.len() > 0 || ground.is_changed();
+                    if last && !begun && !is_changed {
                         let looked = session.round(&[Ask::Plain("COMMIT")]).await;
                         looked.map_err(|unanswered| unanswered.trouble())?;
                         self.standings.keep(&mut ground);
                         self.calls.keep(&mut ground.calls);
                         return Ok(applied);
                     }
-                    missed |= ground.is_changed();
+                    missed |= is_changed;
                     touched.add(&ground);
-                    asks = Writing::of(&ground, &mut self.contexts)?.0;
+                    let new = std::mem::take(&mut ground.changes.bundles);
+                    asks = bundles(new, &mut self.contexts)?;
+                    asks.extend(Writing::of(&ground)?.0);
                 }
                 Part::Purge(before, at_most, lease) => {
                     let begin = (!begun).then_some(turn::BEGIN);
@@ -261,15 +286,16 @@ impl Writer {
             }
             if last {
                 self.end(&mut asks, &touched)?;
-                finish(session, &asks, &applied).await?;
+                finish(line, asks, &applied, beside).await?;
                 if missed {
                     self.committed = self.number;
                 }
             } else {
-                let written = session.round(&asks).await;
+                let sent = line.send(asks).await;
+                sent.map_err(|unanswered| unanswered.trouble())?;
+                let written = line.answers().await;
                 written.map_err(|unanswered| unanswered.trouble())?;
             }
-            drop(asks);
             self.standings.keep(&mut ground);
             self.calls.keep(&mut ground.calls);
             begun = true;

@@ -8,7 +8,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::contexts::Contexts;
 use super::ground::{Changes, Ground};
 use super::session::{Ask, Value};
 use crate::store::StoreError;
@@ -53,8 +52,8 @@ pub(super) fn context_id(body: &[u8]) -> [u8; 16] {
 }
 
 impl<'a> Writing<'a> {
-    /// Everything that was decided on `ground`.
-    pub(super) fn of(ground: &'a Ground, contexts: &mut Contexts) -> Result<Self, StoreError> {
+    /// Everything that was decided on `ground`, but for new bundles (`write_bundles`).
+    pub(super) fn of(ground: &'a Ground) -> Result<Self, StoreError> {
         let mut writing = Self(Vec::with_capacity(16));
         writing.fleets(ground)?;
         writing.erased(ground)?;
@@ -62,7 +61,6 @@ impl<'a> Writing<'a> {
         writing.operators(ground)?;
         writing.authorizations(ground)?;
         writing.requests(ground)?;
-        writing.bundles(ground, contexts)?;
         writing.answers(ground)?;
         writing.renewals(ground)?;
         writing.statuses(ground)?;

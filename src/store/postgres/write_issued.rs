@@ -1,19 +1,13 @@
 //! What is authorized, issued and ended: its part of a transaction's writes; floor 2,
 //! `store/postgres`.
 
-use std::collections::BTreeMap;
-
 use super::bundle_body;
-use super::contexts::Contexts;
-use super::ground::{AuthorizationRow, Ground, KeyPlace, NewBundle, Whole, Written};
+use super::ground::{AuthorizationRow, Ground, KeyPlace, Whole, Written};
 use super::session::{Value, values};
 use super::write::{Writing, each, try_each, uuid};
 use crate::domain::{AuthorizationId, FleetId, Held, KeyStatus, VehicleId};
 use crate::store::encoding::{authorization_body, column, words};
 use crate::store::{Contact, StoreError};
-
-/// Bundles of one statement: the database begins with the first while the next are written.
-const SENT_AT_ONCE: usize = 256;
 
 impl<'a> Writing<'a> {
     pub(super) fn authorizations(&mut self, ground: &'a Ground) -> Result<(), StoreError> {
@@ -107,75 +101,6 @@ impl<'a> Writing<'a> {
             self.put(
                 "UPDATE counters SET value = $1 WHERE name = 'amendments'",
                 values![column(ground.amendments)?],
-            );
-        }
-        Ok(())
-    }
-
-    pub(super) fn bundles(
-        &mut self,
-        ground: &'a Ground,
-        contexts: &mut Contexts,
-    ) -> Result<(), StoreError> {
-        let rows = &ground.changes.bundles;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut issuers = Vec::with_capacity(rows.len());
-        let mut subjects = Vec::with_capacity(rows.len());
-        for row in rows {
-            let bundle = &row.signed.bundle().bundle;
-            issuers.push(uuid(&contexts.issuer(&bundle.issuer)?));
-            subjects.push(uuid(&contexts.subjects(&bundle.subjects)?));
-        }
-        let new = contexts.take_new();
-        if !new.is_empty() {
-            self.put(
-                "INSERT INTO contexts (id, body) SELECT * FROM unnest($1::uuid[], $2::bytea[])
-                 ON CONFLICT DO NOTHING",
-                vec![
-                    each(&new, |(id, _)| uuid(id)),
-                    each(&new, |(_, body)| body.clone()),
-                ],
-            );
-        }
-        // What many have in common is sent once. Arrays are taken apart beside each other, in the
-        // list of columns: as a table, the database would write each of them down first.
-        let mut alike: BTreeMap<_, Vec<&NewBundle>> = BTreeMap::new();
-        for ((row, issuer), subjects) in rows.iter().zip(issuers).zip(subjects) {
-            let of = &row.signed.bundle().bundle;
-            let key = (of.fleet, of.epoch, of.version, row.author, issuer, subjects);
-            alike.entry(key).or_default().push(row);
-        }
-        let chunks = alike
-            .iter()
-            .flat_map(|(key, rows)| rows.chunks(SENT_AT_ONCE).map(move |some| (*key, some)));
-        for ((fleet, epoch, version, author, issuer, subjects), rows) in chunks {
-            let of = |row: &'a NewBundle| &row.signed.bundle().bundle;
-            let rows: Vec<&NewBundle> = rows.to_vec();
-            let rows = || rows.iter().copied();
-            self.put(
-                "INSERT INTO bundles (id, version, fleet, authorization_id, vehicle, identity,
-                 epoch, author, terminal, issuer, subjects, ends, format, body)
-                 SELECT unnest($8::uuid[]), $1, $2, unnest($9::uuid[]), unnest($10::text[]),
-                 unnest($11::text[]), $3, $4, unnest($12::text[]), $5, $6, unnest($13::bigint[]),
-                 $7, unnest($14::bytea[])",
-                vec![
-                    Box::new(i64::from(version)),
-                    Box::new(uuid(&fleet.0)),
-                    Box::new(epoch.0.to_vec()),
-                    Box::new(author.map(|id| uuid(&id.0))),
-                    Box::new(issuer),
-                    Box::new(subjects),
-                    Box::new(bundle_body::FORMAT),
-                    each(rows(), |it| uuid(&of(it).id.0)),
-                    each(rows(), |it| uuid(&of(it).authorization.0)),
-                    each(rows(), |it| of(it).vehicle.as_str()),
-                    each(rows(), |it| of(it).identity.as_str()),
-                    each(rows(), |it| it.terminal.as_ref().map(|id| id.as_str())),
-                    try_each(rows(), |it| column(of(it).window.not_after))?,
-                    each(rows(), |it| bundle_body::Unwritten(it.signed.bundle())),
-                ],
             );
         }
         Ok(())

@@ -290,7 +290,15 @@ impl Drop for Witnessed {
 
 impl Store for Witnessed {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
-        let applied = self.store.commit(writes)?;
+        self.commit_beside(writes, &mut || {})
+    }
+
+    fn commit_beside(
+        &self,
+        writes: &[Write],
+        beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Applied>, StoreError> {
+        let applied = self.store.commit_beside(writes, beside)?;
         if let Some(position) = self.store.position() {
             // It took place, and whoever asked is told so only if that is known outside too.
             let said = self.say(position);
