@@ -22,3 +22,4 @@ pub mod hsm;
 pub mod http;
 pub mod metrics;
 pub mod store;
+mod tls;

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -13,14 +12,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::HOST;
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+
+use crate::tls;
 
 /// A server's address.
 pub(super) struct Server {
@@ -169,31 +168,12 @@ async fn shake_hands(
 }
 
 fn connector(ca: Option<&Path>) -> anyhow::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let certificates = CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .with_context(|| path.display().to_string())?;
-            for certificate in certificates {
-                roots
-                    .add(certificate)
-                    .with_context(|| path.display().to_string())?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
+    let roots = tls::roots(ca).map_err(anyhow::Error::msg)?;
     if roots.is_empty() {
         bail!("there is no certificate to trust: name the server's CA with --ca");
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    let config = tls::client(roots).map_err(anyhow::Error::msg)?;
+    Ok(TlsConnector::from(config))
 }
 
 #[cfg(test)]

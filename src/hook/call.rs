@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,9 +11,8 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -23,35 +21,6 @@ use super::{HookError, Target};
 
 /// The most bytes of an answer.
 const ANSWER_LEN_MAX: usize = 16 * 1024;
-
-/// TLS with what is trusted: these certificates, or the system's.
-pub(super) fn tls(ca: Option<&Path>) -> Result<Arc<ClientConfig>, HookError> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(file) => {
-            let refused = |why: String| HookError::Config(format!("{}: {why}", file.display()));
-            let all =
-                CertificateDer::pem_file_iter(file).map_err(|why| refused(why.to_string()))?;
-            for one in all {
-                let one = one.map_err(|why| refused(why.to_string()))?;
-                roots.add(one).map_err(|why| refused(why.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(refused("no certificate in it".into()));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|why| HookError::Config(format!("TLS: {why}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
 
 /// Posts `body` to whoever is at one of these addresses and is `target`.
 pub(super) async fn post(

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::domain::UnixTime;
 use crate::domain::rules::Range;
+use crate::tls;
 
 mod address;
 mod call;
@@ -116,8 +117,9 @@ impl Hook {
     /// # Errors
     /// [`HookError::Config`] for certificates that cannot be read.
     pub fn new(config: HookConfig, key: EcdsaKeyPair) -> Result<Self, HookError> {
+        let tls = tls::roots(config.ca.as_deref()).and_then(tls::client);
         Ok(Self {
-            tls: call::tls(config.ca.as_deref())?,
+            tls: tls.map_err(HookError::Config)?,
             room: Semaphore::new(config.calls_max),
             signer: Signer::new(key),
             config,

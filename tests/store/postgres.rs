@@ -2,10 +2,11 @@
 //! other nodes, and connections that break.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use fob::domain::FleetId;
-use fob::store::StoreError;
+use fob::domain::{AuthorizationId, FleetId};
 use fob::store::postgres::{Migrated, Postgres, PostgresConfig};
+use fob::store::{Applied, BundleKey, SignedBundle, Store as _, StoreError, Write};
 
 use super::conformance::{Place, conformance};
 use super::sample::*;
@@ -87,6 +88,60 @@ fn a_transaction_is_two_rounds_however_many_writes_it_has() {
         done(&store, &writes(some));
         assert_eq!(store.round_trips() - before, 2);
     }
+}
+
+/// More orders than one statement takes, so that some are sent while others are decided.
+fn many_orders() -> Vec<SignedBundle> {
+    let each = |high: u8| (0..=255).map(move |low| (high, low));
+    let orders = (0..3).flat_map(each).map(|(high, low)| {
+        let mut bundle = order(low, None).signed;
+        bundle.bundle.id.0[15] = high;
+        bundle.bundle.authorization = AuthorizationId(bundle.bundle.id.0);
+        bundle
+    });
+    orders.collect()
+}
+
+fn ordered(signed: &SignedBundle) -> Write {
+    let mut ordered = order(0, None);
+    ordered.signed = signed.clone();
+    Write::Redeem(Arc::new(ordered))
+}
+
+#[test]
+fn what_was_sent_early_is_taken_back_with_its_transaction() {
+    let schema = <Schema as Place>::new();
+    let store = schema.open();
+    done(&store, &world());
+    let orders = many_orders();
+    let writes: Vec<_> = orders.iter().map(ordered).collect();
+    // Its id is found to be taken when most of the others have been sent.
+    done(&schema.open(), &writes[9..10]);
+    let answers = commit(&store, &writes);
+    for (at, answer) in answers.iter().enumerate() {
+        let expected = match at {
+            9 => Applied::Conflict,
+            _ => Applied::Done,
+        };
+        assert_eq!(*answer, expected, "order {at}");
+    }
+    for signed in &orders {
+        let found = store.bundle(BundleKey::Id(signed.bundle.id));
+        assert_eq!(found.unwrap().as_ref(), Some(signed));
+    }
+}
+
+#[test]
+fn the_caller_has_time_while_the_database_works() {
+    let schema = <Schema as Place>::new();
+    let store = schema.open();
+    done(&store, &world());
+    let orders = many_orders();
+    let writes: Vec<_> = orders.iter().map(ordered).collect();
+    let mut called = 0;
+    let applied = store.commit_beside(&writes, &mut || called += 1);
+    assert_eq!(applied.unwrap(), vec![Applied::Done; orders.len()]);
+    assert_eq!(called, 1);
 }
 
 #[test]

@@ -5,15 +5,16 @@
 //! triggers, no notifications.
 //!
 //! How the files hang together: `session` is one connection and its rounds, `line` what is under way
-//! over it, `tls` what encrypts it; `schema` brings the database to this program's version; `transaction` runs a transaction,
-//! and `ended` its end: `needs` says what its writes rest on, `standings` and `calls` what of that
-//! is known, `survey` (with `surveyed`) locks and reads the rest into a `ground`, on which `decide`,
-//! `issue`, `amend`, `rulings` and `acts` decide each write, and `write` (with `write_bundles`,
-//! `write_registry`, `write_issued` and `rulings`) writes what was decided; `purge` ends what is over, `parts` takes a transaction apart for it;
-//! `doubt` finds out what became of one whose answer was lost; `touched` is what others have to
-//! hear of it. `load` and `read` answer questions over the connections of `readers`, `news` says
-//! what others have changed, `nodes` is who does what only one may do.
-//! `whole`, `export`, `import` and `fences` are for a store as a whole.
+//! over it, `tls` what encrypts it; `schema` brings the database to this program's version;
+//! `transaction` runs a transaction, and `ended` its end: `needs` says what its writes rest on,
+//! `standings` and `calls` what of that is known, `survey` (with `surveyed`) locks and reads the
+//! rest into a `ground`, on which `decide`, `issue`, `amend`, `rulings` and `acts` decide each
+//! write, and `write` (with `write_bundles`, `write_registry`, `write_issued` and `rulings`) writes
+//! what was decided; `purge` ends what is over, `parts` takes a transaction apart for it; `doubt`
+//! finds out what became of one whose answer was lost; `touched` is what others have to hear of it.
+//! `load` and `read` answer questions over the connections of `readers`, `news` says what others
+//! have changed, `nodes` is who does what only one may do. `whole`, `export`, `import` and `fences`
+//! are for a store as a whole.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
 //! common.
 //!

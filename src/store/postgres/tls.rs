@@ -7,15 +7,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
 use crate::store::StoreError;
+use crate::tls;
 
 /// Makes TLS connections, of which the server proves its name.
 #[derive(Clone)]
@@ -24,32 +24,8 @@ pub(super) struct Tls(Arc<ClientConfig>);
 impl Tls {
     /// With what signed the server's certificate, or the system's certificates.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, StoreError> {
-        let mut roots = RootCertStore::empty();
-        match ca {
-            Some(file) => {
-                let refused =
-                    |why: String| StoreError::Failed(format!("{}: {why}", file.display()));
-                let all =
-                    CertificateDer::pem_file_iter(file).map_err(|why| refused(why.to_string()))?;
-                for one in all {
-                    let one = one.map_err(|why| refused(why.to_string()))?;
-                    roots.add(one).map_err(|why| refused(why.to_string()))?;
-                }
-                if roots.is_empty() {
-                    return Err(refused("no certificate in it".into()));
-                }
-            }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|why| StoreError::Failed(format!("TLS: {why}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        let config = tls::roots(ca).and_then(tls::client);
+        config.map(Self).map_err(StoreError::Failed)
     }
 }
 
