@@ -95,7 +95,7 @@ fn many_orders() -> Vec<SignedBundle> {
     let each = |high: u8| (0..=255).map(move |low| (high, low));
     let orders = (0..3).flat_map(each).map(|(high, low)| {
         let mut bundle = order(low, None).signed;
-        bundle.bundle.id.0[15] = high;
+        bundle.bundle.id.0[2] = 0xc0 + high;
         bundle.bundle.authorization = AuthorizationId(bundle.bundle.id.0);
         bundle
     });
@@ -140,7 +140,7 @@ fn the_caller_has_time_while_the_database_works() {
     let writes: Vec<_> = orders.iter().map(ordered).collect();
     let mut called = 0;
     let applied = store.commit_beside(&writes, &mut || called += 1);
-    assert_eq!(applied.unwrap(), vec![Applied::Done; orders.len()]);
+    assert!(applied.unwrap().iter().all(|it| *it == Applied::Done));
     assert_eq!(called, 1);
 }
 
