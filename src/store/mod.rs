@@ -13,6 +13,7 @@ use crate::domain::{
 use crate::hsm::Signature;
 
 mod amend;
+mod answers;
 mod encoding;
 mod nodes;
 pub mod postgres;

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use super::error::Trouble;
 use super::needs::Needs;
 use crate::domain::{BundleId, UnixTime};
+use crate::store::answers::Answers;
 use crate::store::encoding::answered;
 use crate::store::{AnsweredOrder, OrderRequest, StoreError};
 
@@ -42,8 +43,7 @@ pub(super) struct Call {
     /// Whether another was seen in its place: all were purged, and it was begun anew.
     replaced: bool,
     met: u64,
-    /// Digests and bundles of its orders, by their references.
-    answered: HashMap<[u8; 16], ([u8; 16], BundleId)>,
+    answered: Answers,
     /// What the transaction under way answers, as one piece.
     new: Vec<u8>,
     /// When all of that is over.
@@ -91,8 +91,7 @@ impl Call {
 
     /// Whether it was not known.
     fn take_order(&mut self, order: AnsweredOrder) -> bool {
-        let answer = (order.digest, order.bundle);
-        self.answered.insert(order.reference, answer) != Some(answer)
+        self.answered.note(order)
     }
 }
 

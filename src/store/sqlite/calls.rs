@@ -12,6 +12,7 @@ use super::error::corrupt;
 use super::load::{blob, rows};
 use super::packs::span;
 use crate::domain::{AuthorizationId, BundleId};
+use crate::store::answers::Answers;
 use crate::store::encoding::answered;
 use crate::store::whole::Entry;
 use crate::store::{AnsweredOrder, Applied, OrderRequest, StoreError};
@@ -33,7 +34,7 @@ struct Call {
     /// `None` until one of its orders is answered.
     number: Option<i64>,
     met: u64,
-    answered: HashMap<[u8; 16], ([u8; 16], BundleId)>,
+    answered: Answers,
 }
 
 /// The answers of a transaction under way: by call, the latest end of its orders, and its row.
@@ -76,8 +77,12 @@ impl Calls {
         end: u64,
     ) -> Result<(), StoreError> {
         let call = self.call(connection, &request.call)?;
-        call.answered
-            .insert(request.reference, (request.digest, bundle));
+        let order = AnsweredOrder {
+            reference: request.reference,
+            digest: request.digest,
+            bundle,
+        };
+        call.answered.note(order);
         let number = match call.number {
             Some(number) => number,
             None => connection
@@ -87,11 +92,6 @@ impl Calls {
         call.number = Some(number);
         let (ends, row) = pending.0.entry(number).or_default();
         *ends = span(end).max(*ends);
-        let order = AnsweredOrder {
-            reference: request.reference,
-            digest: request.digest,
-            bundle,
-        };
         answered::put(row, &order);
         Ok(())
     }
@@ -124,10 +124,10 @@ impl Calls {
         if !self.known.contains_key(scope) {
             self.make_room();
             let number = number(connection, scope)?;
-            let mut answered = HashMap::new();
+            let mut answered = Answers::default();
             if let Some(number) = number {
                 each_answered(connection, number, |order| {
-                    answered.insert(order.reference, (order.digest, order.bundle));
+                    answered.note(order);
                 })?;
             }
             let met = self.now;
