@@ -3,16 +3,18 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
+use super::operate::ByArgs;
 use super::{Common, place, print};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, StoreConfig};
 use crate::domain::Restore;
 use crate::domain::restore::RESTORES_MAX;
 use crate::domain::time::Time;
+use crate::engine::operate::By;
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::whole::{Fence, Fenced, FencedOff, Testimony, Witness};
 
@@ -61,7 +63,12 @@ pub(super) struct RestoreArgs {
     /// Fence nothing, where the witness was lost and the store was not put back: on your word
     #[arg(long, conflicts_with_all = ["revocations", "end_tokens", "even_so"])]
     nothing_lost: bool,
+    #[command(flatten)]
+    by: ByArgs,
 }
+
+/// The act of a fence, of each fleet: its object is the restore's number.
+const RESTORE: &str = "restore";
 
 /// What was taken on the operator's word.
 #[derive(Serialize)]
@@ -90,7 +97,9 @@ struct Summary {
     tokens_ended: u64,
 }
 
-pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
+pub(super) fn run(common: &Common, args: RestoreArgs) -> anyhow::Result<()> {
+    let by = By::from(args.by);
+    by.check().map_err(|why| anyhow!("{why}"))?;
     let config = place::configuration(common)?;
     let _lock = place::lock(&config.dir)?;
     // Whatever is wrong with the list is said before anything is touched.
@@ -134,19 +143,23 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
     // The fence last: until it stands, the store is refused, and all of this may be done again.
     let now = SystemClock.unix();
     let unknown = match &lost {
-        Some(lost) => lost.revoke(&*store, &book, now)?,
+        Some(lost) => lost.revoke(&*store, &book, (&by, now))?,
         None => Vec::new(),
     };
     let tokens_ended = match args.end_tokens {
-        true => lost::end_tokens(&*store, &book, now)?,
+        true => lost::end_tokens(&*store, &book, (&by, now))?,
         false => 0,
     };
     let restore = Restore::after(last, number, SystemClock.unix(), trust);
+    let each = book.fleets().into_iter();
+    let acts = each.map(|it| by.does((it.fleet.id, restore.at), RESTORE, number.to_string()));
+    let acts: Result<Vec<_>, _> = acts.collect();
+    let acts = acts.map_err(|why| anyhow!("{why}"))?;
     let FencedOff {
         code_sets,
         vehicles,
         fleets,
-    } = store.restore(restore)?;
+    } = store.restore(restore, &acts)?;
     Witness::restored(witness, number)?;
     let summary = Summary {
         restore: number,

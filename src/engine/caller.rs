@@ -11,7 +11,7 @@ use crate::store::{Act, AmendRequest, Request, Write};
 /// Who amends.
 #[derive(Clone, Copy)]
 pub enum Caller<'a> {
-    /// A fleet, by what it puts into its registry.
+    /// A fleet, by what it puts into its registry, which is the act.
     Registry(&'a Arc<FleetBook>),
     /// A fleet's back end; with what makes its call one that may be sent again.
     BackEnd(&'a BackEnd, Option<Request>),
@@ -21,17 +21,18 @@ pub enum Caller<'a> {
     OwnerInPart(&'a OwnerCommand, Request),
 }
 
-/// What somebody who suspends, resumes or revokes does, as it is kept.
+/// What somebody does to what was authorized, as it is kept.
 pub(super) struct Doing<'a> {
-    pub(super) action: Action,
+    /// In a stable word.
+    pub(super) act: &'static str,
     /// Of what.
     pub(super) object: String,
     /// Why.
     pub(super) why: Option<&'a str>,
 }
 
-/// The stable word for an act.
-fn word(action: Action) -> &'static str {
+/// The stable word for an action.
+pub(super) fn word(action: Action) -> &'static str {
     match action {
         Action::Suspend => "suspend",
         Action::Resume => "resume",
@@ -80,7 +81,7 @@ impl<'a> Caller<'a> {
         };
         Some(Act {
             why: doing.why.map(ToOwned::to_owned),
-            ..caller.act(at, word(doing.action), doing.object.clone())
+            ..caller.act(at, doing.act, doing.object.clone())
         })
     }
 

@@ -214,6 +214,8 @@ pub(super) struct ChangeCommand {
     redeem_by: Option<Time>,
     /// The version it is at: in a signed command, and there alone.
     version: Option<u32>,
+    /// Why, kept beside who and when; 1 to 200 characters.
+    why: Option<String>,
 }
 
 /// Another terminal for a bundle: one of the two.
@@ -224,6 +226,8 @@ pub(super) struct RebindCommand {
     pub(super) terminal: Option<String>,
     /// A proof of the new terminal's key, its nonce over the bundle's id: a compact JWS.
     pub(super) proof: Option<String>,
+    /// Why, kept beside who and when; 1 to 200 characters.
+    pub(super) why: Option<String>,
 }
 
 /// How keys are to be signed.

@@ -19,6 +19,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use super::link::encoded;
 use super::reach::ReachArgs;
 use super::refusals::beside;
 use super::retry::until_signalled;
@@ -74,6 +75,9 @@ pub(super) struct ImportArgs {
     /// What all rows of a table are
     #[arg(long, value_enum)]
     kind: Option<KindArg>,
+    /// Why, kept beside who and when and how many; up to 200 characters
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
     /// Where refusals go; FILE.refused where absent
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
@@ -132,6 +136,7 @@ pub(super) fn run(common: &Common, args: &ImportArgs) -> anyhow::Result<ExitCode
     let shared = Shared::new(progress, lines, refused.clone(), &before)?;
     let mut run = Run {
         way,
+        path: path(args.why.as_deref()),
         retries: args.retries,
         bar: bar(args, lines.saturating_sub(1 + u64::from(source.table))),
         source,
@@ -153,6 +158,12 @@ pub(super) fn run(common: &Common, args: &ImportArgs) -> anyhow::Result<ExitCode
     })?;
     std::fs::remove_file(&run.note)?;
     summarize(common, args, &run, &refused)
+}
+
+/// What is called.
+fn path(why: Option<&str>) -> String {
+    let query = why.map(|why| format!("?why={}", encoded(why)));
+    format!("/v1/import{}", query.unwrap_or_default())
 }
 
 /// How far this run is: at the beginning, or where the one before it was; and how many lines the

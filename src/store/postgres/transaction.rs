@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::calls::Calls;
 use super::contexts::Contexts;
-use super::decide::decide;
+use super::decide::decide_all;
 use super::ended::{Ended, finish};
 use super::error::Trouble;
 use super::fences;
@@ -231,9 +231,7 @@ impl Writer {
                     }
                     Calls::check(&mut ground.calls)?;
                     Standings::learn(&needs, &mut ground);
-                    for write in writes {
-                        applied.push(decide(&mut ground, write)?);
-                    }
+                    decide_all(&mut ground, writes, &mut applied)?;
                     if last && !begun && !ground.is_changed() {
                         let looked = session.round(&[Ask::Plain("COMMIT")]).await;
                         looked.map_err(|unanswered| unanswered.trouble())?;
