@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::authenticate::{BackEnd, OwnerCommand, part_of};
 use super::book::FleetBook;
 use crate::domain::change::Action;
-use crate::domain::{AuthorizationId, Refusal, RefusalCode, TerminalId, UnixTime, VehicleId};
+use crate::domain::{
+    AuthorizationId, IdentityId, Refusal, RefusalCode, TerminalId, UnixTime, VehicleId,
+};
 use crate::store::{Act, AmendRequest, Request, Write};
 
 /// Who amends.
@@ -54,6 +56,16 @@ impl<'a> Caller<'a> {
         match self {
             Self::Registry(_) | Self::BackEnd(..) => None,
             Self::Owner(caller) | Self::OwnerInPart(caller, _) => Some(caller.terminal.id.clone()),
+        }
+    }
+
+    /// Whose terminal it is, where it is one.
+    pub(super) fn identity(&self) -> Option<IdentityId> {
+        match self {
+            Self::Registry(_) | Self::BackEnd(..) => None,
+            Self::Owner(caller) | Self::OwnerInPart(caller, _) => {
+                Some(caller.terminal.identity.clone())
+            }
         }
     }
 

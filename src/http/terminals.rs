@@ -77,7 +77,7 @@ pub(super) struct TerminalView {
 }
 
 impl TerminalView {
-    fn new(terminal: &Terminal) -> Self {
+    pub(super) fn new(terminal: &Terminal) -> Self {
         let attested = terminal.attested.as_deref();
         Self {
             terminal: terminal.id.to_string(),

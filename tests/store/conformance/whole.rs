@@ -273,8 +273,10 @@ pub(crate) fn a_restore_fences_off_what_was_before<P: Place>() {
     );
     let first = Restore::after(Restore::default(), 1, 90, 4);
     assert_eq!(store.restored(), Ok(Restore::default()));
-    let off = store.restore(first, &[]).unwrap();
+    let kept = act(FLEET, 90, "restore", "1");
+    let off = store.restore(first, std::slice::from_ref(&kept)).unwrap();
     assert_eq!((off.code_sets, off.vehicles, off.fleets), (2, 2, 1));
+    assert_eq!(acts::all(&store), [kept]);
     assert_eq!(store.restored(), Ok(first));
     let states: Vec<_> = store
         .authorizations(&everything())
