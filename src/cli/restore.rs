@@ -46,7 +46,7 @@ What was revoked since and is not a key has to be said again. A list of it:
   vehicle,VAN-7,rental
 
 Tokens are revoked, authorizations (or those of a bundle or a key) cancelled, identities and \
-vehicles suspended. Epochs that were revoked since are revoked again by `fob epoch revoke`, which \
+vehicles suspended. It is kept with who and why: fob acts. Epochs that were revoked since are revoked again by `fob epoch revoke`, which \
 needs the root.";
 
 #[derive(Args)]

@@ -8,6 +8,7 @@ use fob_verify::window::Recurring;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use super::author::AuthorView;
 use super::recipient::RecipientArg;
 use super::region::RegionArg;
 use crate::domain::function::FunctionRef;
@@ -270,6 +271,8 @@ pub(super) fn functions(authorization: &Authorization, catalogue: &Catalogue) ->
 pub(super) struct AuthorizationView {
     authorization: String,
     version: u32,
+    /// Who made it.
+    author: AuthorView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) code_set: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -341,6 +344,7 @@ impl AuthorizationView {
         Self {
             authorization: authorization.id.to_string(),
             version: authorization.version,
+            author: (&authorization.author).into(),
             code_set: None,
             link: None,
             pin: None,

@@ -496,6 +496,39 @@ fn an_import_by_a_command_says_why() {
 }
 
 #[test]
+fn what_is_authorized_says_who_made_it() {
+    let garage = Garage::new();
+    let by = token_id(&garage.issuer, "issue");
+    let made = garage.authorize("DEMO-0001", &[UNLOCK]);
+    assert_eq!(made["author"], json!({ "token": by }));
+    let asked = authorization("DEMO-0002", &[UNLOCK]);
+    let command = garage.owner.command(&garage.server.url, &asked);
+    let commanded = garage.server.command(&command).value();
+    assert_eq!(commanded["author"], json!({ "terminal": "owner-1-phone" }));
+    let order = json!({ "ref": "r", "vehicle": "DEMO-0004", "functions": [UNLOCK],
+        "not_before": time(now()), "not_after": time(now() + 3600),
+        "recipient": { "identity": "owner-1", "terminal": "owner-1-phone" } });
+    let bearer = format!("Bearer {}", garage.token);
+    let headers = [
+        ("content-type", "application/x-ndjson"),
+        ("authorization", bearer.as_str()),
+    ];
+    let body = order.to_string();
+    let server = &garage.server;
+    let ordered = server.send("POST", "/v1/batches", &headers, body.as_bytes());
+    let ordered = ordered.value()["authorization"].clone();
+    let all = garage.done("GET", "/v1/authorizations", &json!({}));
+    let of = |id: &Value| {
+        let mut all = all["items"].as_array().unwrap().iter();
+        all.find(|it| it["authorization"] == *id).unwrap()["author"].clone()
+    };
+    for made in [&made, &commanded] {
+        assert_eq!(of(&made["authorization"]), made["author"]);
+    }
+    assert_eq!(of(&ordered), json!({ "token": by }), "{ordered}");
+}
+
+#[test]
 fn what_an_owner_commands_is_no_act() {
     let garage = Garage::new();
     let made = garage.authorize("DEMO-0001", &[UNLOCK]);

@@ -60,7 +60,8 @@ code=name for functions of the fleet's own (doors.unlock;3;300=ramp.lower), lice
 
 What is not there is registered. What is there as described is left as it is, so the same file may \
 be sent twice. What is there otherwise is refused (registered_otherwise): an import replaces \
-nothing, PUT does. A line may name what a line before it makes.
+nothing, PUT does. A line may name what a line before it makes. What is made is kept with who, how \
+many and, with --why, why: fob acts.
 
 What is refused goes to FILE.refused, with line, code, field and detail. After a kill of either \
 side, the same command with --resume goes on where it was: it is written down in FILE.import, which \
