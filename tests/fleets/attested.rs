@@ -284,7 +284,7 @@ fn what_a_lost_phone_has_registered_is_told_where_it_is_suspended() {
         ];
         let server = &garage.server;
         let sent = server.send("POST", "/v1/suspensions", &headers, body.as_bytes());
-        let sent = sent.text();
+        let sent = String::from_utf8(sent.body).unwrap();
         let told: Vec<Value> = sent
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

@@ -125,7 +125,7 @@ impl World {
             "PUT /v1/rules" => {
                 let context = json!({ "step_up_from": 2, "rules":
                     [{ "points": 1, "terminal_newer_than_days": 1 }] });
-                let rules = json!({ "rules": { "context": context } });
+                let rules = json!({ "rules": { "context": context, "keys_per_day": 100 } });
                 let call = call(admin, "/v1/rules".into(), rules, "rules", "1");
                 version(call, 0)
             }
@@ -516,7 +516,7 @@ fn what_is_authorized_says_who_made_it() {
     let body = order.to_string();
     let server = &garage.server;
     let ordered = server.send("POST", "/v1/batches", &headers, body.as_bytes());
-    let ordered = ordered.value()["authorization"].clone();
+    let ordered = ordered.value()["bundle"]["authorization"].clone();
     let all = garage.done("GET", "/v1/authorizations", &json!({}));
     let of = |id: &Value| {
         let mut all = all["items"].as_array().unwrap().iter();
