@@ -14,7 +14,9 @@ use crate::config::{Config, StoreConfig};
 use crate::domain::Restore;
 use crate::domain::restore::RESTORES_MAX;
 use crate::domain::time::Time;
+use crate::engine::Book;
 use crate::engine::operate::By;
+use crate::store::Act;
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::whole::{Fence, Fenced, FencedOff, Testimony, Witness};
 
@@ -151,15 +153,11 @@ pub(super) fn run(common: &Common, args: RestoreArgs) -> anyhow::Result<()> {
         false => 0,
     };
     let restore = Restore::after(last, number, SystemClock.unix(), trust);
-    let each = book.fleets().into_iter();
-    let acts = each.map(|it| by.does((it.fleet.id, restore.at), RESTORE, number.to_string()));
-    let acts: Result<Vec<_>, _> = acts.collect();
-    let acts = acts.map_err(|why| anyhow!("{why}"))?;
     let FencedOff {
         code_sets,
         vehicles,
         fleets,
-    } = store.restore(restore, &acts)?;
+    } = store.restore(restore, &acts(&book, &by, restore)?)?;
     Witness::restored(witness, number)?;
     let summary = Summary {
         restore: number,
@@ -175,6 +173,15 @@ pub(super) fn run(common: &Common, args: RestoreArgs) -> anyhow::Result<()> {
         tokens_ended,
     };
     print(common, &summary, text)
+}
+
+/// A restore, as it is kept of each fleet.
+fn acts(book: &Book, by: &By, restore: Restore) -> anyhow::Result<Vec<Act>> {
+    let number = restore.number.to_string();
+    let of = |fleet| by.does((fleet, restore.at), RESTORE, number.clone());
+    let acts = book.fleets().into_iter().map(|it| of(it.fleet.id));
+    let acts: Result<Vec<_>, _> = acts.collect();
+    acts.map_err(|why| anyhow!("{why}"))
 }
 
 fn open(config: &Config) -> anyhow::Result<Box<dyn Fenced>> {

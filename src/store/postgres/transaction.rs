@@ -201,7 +201,6 @@ impl Writer {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one part after the other")]
     async fn run(&mut self, writes: &[Write]) -> Result<Vec<Applied>, Ended> {
         let session = self.session.as_ref().ok_or_else(no_session)?;
         let mut applied = Vec::with_capacity(writes.len());
