@@ -15,32 +15,9 @@ use crate::store::{
     Applied, Attestation, Erasure, Member, RecordedStep, Rotation, StoreError, Write,
 };
 
-/// Decides a list of writes, one after the other.
-pub(super) fn decide_all(
-    ground: &mut Ground,
-    writes: &[Write],
-    applied: &mut Vec<Applied>,
-) -> Result<(), StoreError> {
-    let before = applied.len();
-    for (at, write) in writes.iter().enumerate() {
-        let outcome = match write {
-            Write::Registered(act, count) => {
-                let told = act.of_registered(*count, &writes[..at], &applied[before..]);
-                if let Some(act) = told {
-                    acts::keep(ground, &act)?;
-                }
-                Applied::Done
-            }
-            write => decide(ground, write)?,
-        };
-        applied.push(outcome);
-    }
-    Ok(())
-}
-
 /// Decides a write and notes what it changes.
 #[expect(clippy::too_many_lines, reason = "one short arm for each write")]
-fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, StoreError> {
+pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, StoreError> {
     Ok(match write {
         Write::Setting(name, value) => setting(ground, name, value),
         Write::NewFleet(fleet) => new_fleet(ground, fleet),

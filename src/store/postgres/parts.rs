@@ -1,7 +1,10 @@
-//! A transaction's writes, taken apart where something else than writing comes between: floor 2,
-//! `store/postgres`.
+//! A transaction's writes, taken apart where something else than writing comes between, and each
+//! part decided: floor 2, `store/postgres`.
 
-use crate::store::{Lease, Write};
+use super::acts;
+use super::decide::decide;
+use super::ground::Ground;
+use crate::store::{Applied, Lease, StoreError, Write};
 
 /// A transaction's writes in parts that are decided together.
 pub(super) enum Part<'a> {
@@ -29,4 +32,27 @@ fn purge_of(write: &Write) -> Option<Part<'_>> {
         },
         _ => None,
     }
+}
+
+/// Decides a list of writes, one after the other.
+pub(super) fn decide_all(
+    ground: &mut Ground,
+    writes: &[Write],
+    applied: &mut Vec<Applied>,
+) -> Result<(), StoreError> {
+    let before = applied.len();
+    for (at, write) in writes.iter().enumerate() {
+        let outcome = match write {
+            Write::Registered(act, count) => {
+                let told = act.of_registered(*count, &writes[..at], &applied[before..]);
+                if let Some(act) = told {
+                    acts::keep(ground, &act)?;
+                }
+                Applied::Done
+            }
+            write => decide(ground, write)?,
+        };
+        applied.push(outcome);
+    }
+    Ok(())
 }

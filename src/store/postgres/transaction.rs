@@ -14,13 +14,12 @@ use uuid::Uuid;
 
 use super::calls::Calls;
 use super::contexts::Contexts;
-use super::decide::decide_all;
 use super::ended::{Ended, finish};
 use super::error::Trouble;
 use super::fences;
 use super::ground::Ground;
 use super::needs::Needs;
-use super::parts::{Part, parts};
+use super::parts::{Part, decide_all, parts};
 use super::purge;
 use super::session::{Address, Ask, Session, values};
 use super::standings::Standings;
