@@ -367,7 +367,6 @@ fn what_is_withdrawn_while_it_is_signed_is_not_committed() {
 
 /// Suspends or holds a renter while redemptions are held up.
 fn put(inside: &Inside, renter: &str, status: Option<Status>, hold: Option<Option<Hold>>) {
-    let fleet = inside.engine.book().fleet_named("demo").unwrap();
     let entry = Entry::Identity {
         id: IdentityId::parse(renter).unwrap(),
         status,
@@ -379,7 +378,8 @@ fn put(inside: &Inside, renter: &str, status: Option<Status>, hold: Option<Optio
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(inside.engine.put(&fleet, entry)).unwrap();
+    let caller = inside.back_end();
+    runtime.block_on(inside.engine.put(&caller, entry)).unwrap();
 }
 
 #[test]

@@ -85,6 +85,20 @@ fn restore(issuer: &Issuer, args: &[&str]) -> Value {
     serde_json::from_slice(&done.stdout).unwrap()
 }
 
+/// What an operator has done, as `fob acts` has it.
+fn acts_of(issuer: &Issuer, operator: &str) -> Vec<String> {
+    let said = issuer.fob(&["acts", "--json"]);
+    let acts = said
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let own = acts.filter(|it| it["by"] == operator);
+    own.map(|it| {
+        let [act, object, why] = ["act", "object", "why"].map(|name| text(&it[name]).to_owned());
+        format!("{act} {object}: {why}")
+    })
+    .collect()
+}
+
 /// The car connects. A moment after two restores in a row it may have been told something later.
 fn sync_soon(street: &Street) -> Value {
     for _ in 0..200 {
@@ -196,7 +210,21 @@ fn nothing_of_before_comes_back(schema: Option<Schema>) {
     let restored_at = now();
     let told = restore(
         &street.garage.issuer,
-        &["--revocations", list.to_str().unwrap()],
+        &[
+            "--revocations",
+            list.to_str().unwrap(),
+            "--operator",
+            "anna",
+            "--why",
+            "the disk died",
+        ],
+    );
+    assert_eq!(
+        acts_of(&street.garage.issuer, "anna"),
+        [
+            format!("revoke authorization {said_id}: the disk died"),
+            "restore 1: the disk died".into()
+        ]
     );
     assert_eq!(
         (&told["restore"], &told["code_sets_cancelled"]),
@@ -425,6 +453,68 @@ fn every_backup_is_noticed(schema: Option<Schema>) {
         .server
         .redeem(text(&open["code_set"]), "renter-1", &phone);
     gone.refused(404, "code_set_unknown");
+}
+
+#[test]
+fn what_is_said_again_is_kept_with_who_and_why() {
+    let mut garage = Garage::new();
+    let store = Store::of(&garage.issuer, None);
+    let folder = tempfile::tempdir().unwrap();
+    garage.done(
+        "POST",
+        "/v1/suspensions",
+        &json!({ "vehicle": "DEMO-0002" }),
+    );
+    let tokens = |issuer: &Issuer| {
+        let list = issuer.fob(&["token", "list", "--json"]);
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let list = list.as_array().unwrap().iter();
+        list.map(|it| text(&it["id"]).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let before = tokens(&garage.issuer);
+    let backup = store.back_up(folder.path());
+    garage.authorize("DEMO-0001", &TWO);
+    kill(&mut garage);
+    store.put_back(&backup);
+    let list = folder.path().join("lost.csv");
+    let lines = "identity,renter-1,demo\nidentity,nobody,demo\nvehicle,DEMO-0001,demo\n\
+                 vehicle,DEMO-0002,demo\n";
+    fs::write(
+        &list,
+        format!("kind,id,fleet\n{lines}token,{},\n", before[0]),
+    )
+    .unwrap();
+    let by = ["--operator", "ben", "--why", "said again"];
+    let args = ["--revocations", list.to_str().unwrap()];
+    // What is said of whoever it is is looked at first.
+    let wrong = [&["restore"][..], &args, &["--operator", "two words"]].concat();
+    let said = garage.issuer.fob_fails(&wrong);
+    assert!(said.contains("operator"), "{said}");
+    let told = restore(&garage.issuer, &[&args[..], &by].concat());
+    assert_eq!(
+        (&told["revocations"], &told["unknown"]),
+        (&json!(4), &json!([3])),
+        "{told}"
+    );
+    // What stood so already is none of it.
+    let mut expected = vec![
+        "suspend identity renter-1: said again".to_owned(),
+        "suspend vehicle DEMO-0001: said again".into(),
+        format!("token.revoke {}: said again", before[0]),
+        "restore 1: said again".into(),
+    ];
+    assert_eq!(acts_of(&garage.issuer, "ben"), expected);
+    let more = ["--even-so", "--end-tokens"];
+    restore(&garage.issuer, &[&more[..], &by].concat());
+    let ended = before[1..].iter();
+    expected.extend(ended.map(|id| format!("token.revoke {id}: said again")));
+    expected.push("restore 2: said again".into());
+    let mut found = acts_of(&garage.issuer, "ben");
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    crate::audit::sound(&garage.issuer);
 }
 
 #[test]

@@ -19,9 +19,10 @@ use crate::store::{ActFilter, Acts, Cursor};
 const PAGE: u32 = 500;
 
 pub(super) const HELP: &str = "\
-Who has made fleets and tokens, rotated and revoked them; set rules, frozen and released issuing; \
-suspended, resumed, revoked or erased by a token, which is then named by its id. Newest last; a table \
-for each 500, or with --json a line for each:
+Who has made fleets and tokens, rotated and revoked them; put something into the registry, described \
+it anew, imported it; set rules, frozen and released issuing; changed, suspended, resumed, revoked or \
+erased. A token is named by its id. What is authorized and ordered is no act: it says itself who made \
+it. Newest last; a table for each 500, or with --json a line for each:
 
   fob acts --fleet rental --since 7d
   fob acts --json | jq 'select(.why == null)'

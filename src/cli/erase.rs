@@ -7,7 +7,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::link::{Orders, read};
+use super::link::{Orders, encoded, read};
 use super::reach::{ReachArgs, Way};
 use super::retry::{Again, again, jittered, turned_away};
 use super::{Common, print};
@@ -101,16 +101,6 @@ async fn call(
     }
 }
 
-/// An id as it stands in a path (RFC 3986 §2.1).
-fn encoded(id: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-    let one = |b: u8| match plain(b) {
-        true => char::from(b).to_string(),
-        false => format!("%{b:02X}"),
-    };
-    id.bytes().map(one).collect()
-}
-
 fn text(id: &str, answer: &Value) -> String {
     let number = |name: &str| answer[name].as_u64().unwrap_or_default();
     format!(
@@ -121,15 +111,4 @@ fn text(id: &str, answer: &Value) -> String {
         number("revoked"),
         number("terminals")
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_in_paths() {
-        assert_eq!(encoded("anna-1.x_~"), "anna-1.x_~");
-        assert_eq!(encoded("anna@a:b+c"), "anna%40a%3Ab%2Bc");
-    }
 }

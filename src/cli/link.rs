@@ -176,9 +176,26 @@ fn connector(ca: Option<&Path>) -> anyhow::Result<TlsConnector> {
     Ok(TlsConnector::from(config))
 }
 
+/// A text as it stands in a path or a query (RFC 3986 §2.1).
+pub(super) fn encoded(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    let one = |b: u8| match plain(b) {
+        true => char::from(b).to_string(),
+        false => format!("%{b:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_in_addresses() {
+        assert_eq!(encoded("anna-1.x_~"), "anna-1.x_~");
+        assert_eq!(encoded("anna@a:b+c"), "anna%40a%3Ab%2Bc");
+        assert_eq!(encoded("für & wider?"), "f%C3%BCr%20%26%20wider%3F");
+    }
 
     #[test]
     fn addresses() {

@@ -192,7 +192,7 @@ pub fn run() -> ExitCode {
         Command::Init(args) => init::run(&common, args),
         Command::Migrate => migrate::run(&common),
         Command::Store(store::StoreCommand::Copy(args)) => store::copy(&common, &args),
-        Command::Restore(args) => restore::run(&common, &args),
+        Command::Restore(args) => restore::run(&common, args),
         Command::Audit(args) => audit::run(&common, &args),
         Command::Serve(args) => serve::run(&common, args),
         Command::Fleet(command) => operate::fleet(&common, command),

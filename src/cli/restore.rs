@@ -3,16 +3,20 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
+use super::operate::ByArgs;
 use super::{Common, place, print};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, StoreConfig};
 use crate::domain::Restore;
 use crate::domain::restore::RESTORES_MAX;
 use crate::domain::time::Time;
+use crate::engine::Book;
+use crate::engine::operate::By;
+use crate::store::Act;
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::whole::{Fence, Fenced, FencedOff, Testimony, Witness};
 
@@ -44,7 +48,7 @@ What was revoked since and is not a key has to be said again. A list of it:
   vehicle,VAN-7,rental
 
 Tokens are revoked, authorizations (or those of a bundle or a key) cancelled, identities and \
-vehicles suspended. Epochs that were revoked since are revoked again by `fob epoch revoke`, which \
+vehicles suspended. It is kept with who and why: fob acts. Epochs that were revoked since are revoked again by `fob epoch revoke`, which \
 needs the root.";
 
 #[derive(Args)]
@@ -61,7 +65,12 @@ pub(super) struct RestoreArgs {
     /// Fence nothing, where the witness was lost and the store was not put back: on your word
     #[arg(long, conflicts_with_all = ["revocations", "end_tokens", "even_so"])]
     nothing_lost: bool,
+    #[command(flatten)]
+    by: ByArgs,
 }
+
+/// The act of a fence, of each fleet: its object is the restore's number.
+const RESTORE: &str = "restore";
 
 /// What was taken on the operator's word.
 #[derive(Serialize)]
@@ -90,7 +99,9 @@ struct Summary {
     tokens_ended: u64,
 }
 
-pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
+pub(super) fn run(common: &Common, args: RestoreArgs) -> anyhow::Result<()> {
+    let by = By::from(args.by);
+    by.check().map_err(|why| anyhow!("{why}"))?;
     let config = place::configuration(common)?;
     let _lock = place::lock(&config.dir)?;
     // Whatever is wrong with the list is said before anything is touched.
@@ -134,11 +145,11 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
     // The fence last: until it stands, the store is refused, and all of this may be done again.
     let now = SystemClock.unix();
     let unknown = match &lost {
-        Some(lost) => lost.revoke(&*store, &book, now)?,
+        Some(lost) => lost.revoke(&*store, &book, (&by, now))?,
         None => Vec::new(),
     };
     let tokens_ended = match args.end_tokens {
-        true => lost::end_tokens(&*store, &book, now)?,
+        true => lost::end_tokens(&*store, &book, (&by, now))?,
         false => 0,
     };
     let restore = Restore::after(last, number, SystemClock.unix(), trust);
@@ -146,7 +157,7 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
         code_sets,
         vehicles,
         fleets,
-    } = store.restore(restore)?;
+    } = store.restore(restore, &acts(&book, &by, restore)?)?;
     Witness::restored(witness, number)?;
     let summary = Summary {
         restore: number,
@@ -162,6 +173,15 @@ pub(super) fn run(common: &Common, args: &RestoreArgs) -> anyhow::Result<()> {
         tokens_ended,
     };
     print(common, &summary, text)
+}
+
+/// A restore, as it is kept of each fleet.
+fn acts(book: &Book, by: &By, restore: Restore) -> anyhow::Result<Vec<Act>> {
+    let number = restore.number.to_string();
+    let of = |fleet| by.does((fleet, restore.at), RESTORE, number.clone());
+    let acts = book.fleets().into_iter().map(|it| of(it.fleet.id));
+    let acts: Result<Vec<_>, _> = acts.collect();
+    acts.map_err(|why| anyhow!("{why}"))
 }
 
 fn open(config: &Config) -> anyhow::Result<Box<dyn Fenced>> {

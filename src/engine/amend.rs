@@ -15,7 +15,7 @@ use fob_verify::HolderKey;
 
 use super::book::FleetBook;
 pub use super::caller::Caller;
-use super::caller::Doing;
+use super::caller::{Doing, word};
 use super::outcome::Outcome;
 use super::plan::{Anew, Plan, again};
 use super::reissue::{Again, reissue};
@@ -52,7 +52,7 @@ impl Engine {
         action: Action,
     ) -> Result<Done, Failure> {
         let doing = Doing {
-            action,
+            act: word(action),
             object: format!("authorization {id}"),
             why: caller.why(),
         };
@@ -83,7 +83,12 @@ impl Engine {
     /// `not_found`, also where the fleet has no rules about context; `code_set_redeemed`,
     /// `code_set_cancelled`, `code_set_expired`, `authorization_suspended`.
     pub async fn approve(&self, caller: Caller<'_>, id: AuthorizationId) -> Result<Done, Failure> {
-        self.amend_unlisted(caller, id, None, |now, _| {
+        let doing = Doing {
+            act: "approve",
+            object: format!("authorization {id}"),
+            why: caller.why(),
+        };
+        self.amend_unlisted(caller, id, Some(&doing), |now, _| {
             let at = self.clock().unix();
             now.check_open(at)?;
             let rules = caller.fleet().ruled.rules();
@@ -111,7 +116,12 @@ impl Engine {
         id: AuthorizationId,
         holder: HolderKey,
     ) -> Result<Done, Failure> {
-        self.amend(caller, id, |now, versions| {
+        let doing = Doing {
+            act: "rebind",
+            object: format!("authorization {id}"),
+            why: caller.why(),
+        };
+        self.amend(caller, id, &doing, |now, versions| {
             check_changeable(now)?;
             let mut plan = Plan::stay(now);
             plan.raise_version(versions, self.vehicle_epoch(now))?;
@@ -163,9 +173,10 @@ impl Engine {
         &self,
         caller: Caller<'_>,
         id: AuthorizationId,
+        doing: &Doing<'_>,
         plan: impl Fn(&Authorization, &[SignedBundle]) -> Result<Option<Plan>, Refusal>,
     ) -> Result<Done, Failure> {
-        let done = self.amend_unlisted(caller, id, None, plan).await?;
+        let done = self.amend_unlisted(caller, id, Some(doing), plan).await?;
         self.lists_fresh(done.lists.clone()).await?;
         Ok(done)
     }

@@ -12,7 +12,9 @@ use fob_verify::HolderKey;
 use super::amend::replayed;
 use super::authenticate::OwnerCommand;
 use super::book::FleetBook;
+use super::caller::Caller;
 use super::outcome::Outcome;
+use super::revoke::Target;
 use super::{Engine, Failure};
 use crate::concurrent;
 use crate::domain::{
@@ -22,6 +24,10 @@ use crate::store::{AmendRequest, Applied, Attestation, Write};
 
 /// The most terminals an identity may have for another to be vouched for.
 pub const TERMINALS_OF_IDENTITY_MAX: usize = 32;
+
+/// The most that are told of those a terminal has registered: it can have registered more, if the
+/// fleet has moved some to other identities.
+const REGISTERED_MAX: usize = 500;
 
 /// Which terminals of a fleet to list.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +97,28 @@ impl Engine {
                 .detail("a terminal or its identity has changed meanwhile; look and ask again")
                 .into()),
         }
+    }
+
+    /// The terminals that a target has registered, where that is a terminal: if it was lost, they are
+    /// to be looked at. An owner terminal is told those of its own identity.
+    ///
+    /// # Errors
+    /// A fault.
+    pub async fn registered_by(
+        &self,
+        caller: Caller<'_>,
+        target: &Target,
+    ) -> Result<Vec<Arc<Terminal>>, Failure> {
+        let Target::Terminal(id) = target else {
+            return Ok(Vec::new());
+        };
+        let filter = TerminalFilter {
+            identity: caller.identity(),
+            attested_by: Some(id.clone()),
+            limit: REGISTERED_MAX,
+            ..TerminalFilter::default()
+        };
+        self.terminals(caller.fleet(), filter).await
     }
 
     /// The terminals of a fleet that a filter lets through, ascending by id.

@@ -235,6 +235,7 @@ impl Book {
             | Write::TakeIndexes(..)
             | Write::Under(..)
             | Write::Act(..)
+            | Write::Registered(..)
             | Write::Amend(_)
             | Write::Follow(_)
             | Write::Reset(_) => {}

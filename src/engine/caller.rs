@@ -5,13 +5,15 @@ use std::sync::Arc;
 use super::authenticate::{BackEnd, OwnerCommand, part_of};
 use super::book::FleetBook;
 use crate::domain::change::Action;
-use crate::domain::{AuthorizationId, Refusal, RefusalCode, TerminalId, UnixTime, VehicleId};
+use crate::domain::{
+    AuthorizationId, IdentityId, Refusal, RefusalCode, TerminalId, UnixTime, VehicleId,
+};
 use crate::store::{Act, AmendRequest, Request, Write};
 
 /// Who amends.
 #[derive(Clone, Copy)]
 pub enum Caller<'a> {
-    /// A fleet, by what it puts into its registry.
+    /// A fleet, by what it puts into its registry, which is the act.
     Registry(&'a Arc<FleetBook>),
     /// A fleet's back end; with what makes its call one that may be sent again.
     BackEnd(&'a BackEnd, Option<Request>),
@@ -21,17 +23,18 @@ pub enum Caller<'a> {
     OwnerInPart(&'a OwnerCommand, Request),
 }
 
-/// What somebody who suspends, resumes or revokes does, as it is kept.
+/// What somebody does to what was authorized, as it is kept.
 pub(super) struct Doing<'a> {
-    pub(super) action: Action,
+    /// In a stable word.
+    pub(super) act: &'static str,
     /// Of what.
     pub(super) object: String,
     /// Why.
     pub(super) why: Option<&'a str>,
 }
 
-/// The stable word for an act.
-fn word(action: Action) -> &'static str {
+/// The stable word for an action.
+pub(super) fn word(action: Action) -> &'static str {
     match action {
         Action::Suspend => "suspend",
         Action::Resume => "resume",
@@ -53,6 +56,16 @@ impl<'a> Caller<'a> {
         match self {
             Self::Registry(_) | Self::BackEnd(..) => None,
             Self::Owner(caller) | Self::OwnerInPart(caller, _) => Some(caller.terminal.id.clone()),
+        }
+    }
+
+    /// Whose terminal it is, where it is one.
+    pub(super) fn identity(&self) -> Option<IdentityId> {
+        match self {
+            Self::Registry(_) | Self::BackEnd(..) => None,
+            Self::Owner(caller) | Self::OwnerInPart(caller, _) => {
+                Some(caller.terminal.identity.clone())
+            }
         }
     }
 
@@ -80,7 +93,7 @@ impl<'a> Caller<'a> {
         };
         Some(Act {
             why: doing.why.map(ToOwned::to_owned),
-            ..caller.act(at, word(doing.action), doing.object.clone())
+            ..caller.act(at, doing.act, doing.object.clone())
         })
     }
 

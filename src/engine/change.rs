@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use super::amend::{Caller, Done};
 use super::authorize::AuthorizationSpec;
 use super::book::FleetBook;
+use super::caller::Doing;
 use super::hooks::{Question, unanswered};
 use super::plan::{Anew, Plan};
 use super::{Engine, Failure};
@@ -57,7 +58,12 @@ impl Engine {
         spec: impl Fn(&Authorization) -> Result<AuthorizationSpec, Refusal>,
         unasked: &Mutex<Option<Question>>,
     ) -> Result<Done, Failure> {
-        self.amend(caller, id, |now, versions| {
+        let doing = Doing {
+            act: "change",
+            object: format!("authorization {id}"),
+            why: caller.why(),
+        };
+        self.amend(caller, id, &doing, |now, versions| {
             if now.version != version {
                 return Err(Refusal::new(RefusalCode::VersionConflict)
                     .detail(format!("it is at version {}", now.version)));

@@ -5,8 +5,8 @@
 //! old one takes nothing back.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
+use super::authenticate::BackEnd;
 use super::book::FleetBook;
 use super::registry::{Entry, FunctionSpec, Known};
 use super::{Engine, Failure};
@@ -15,6 +15,9 @@ use crate::domain::{
     Catalogue, FunctionCode, Refusal, RefusalCode, TerminalId, UnixTime, Vehicle, VehicleId,
 };
 use crate::store::{Applied, Member, Write};
+
+/// The act that is kept of each transaction.
+const IMPORT: &str = "import";
 
 /// What became of an entry that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ enum Verdict {
 impl Engine {
     /// Imports entries into a fleet's registry, in their order and in as few transactions as may
     /// be: one, unless two of them are about the same name. An entry may name what one before it
-    /// makes. There is one outcome for each.
+    /// makes. There is one outcome for each, and of each transaction one act.
     ///
     /// # Errors
     /// For an entry: `malformed`, `unknown_identity`, `unknown_function`; `registered_otherwise`
@@ -55,9 +58,10 @@ impl Engine {
     /// transaction `busy`, `store_unavailable`, `shutting_down`: they may be sent again.
     pub async fn import(
         &self,
-        fleet: &Arc<FleetBook>,
+        caller: &BackEnd,
         entries: Vec<Entry>,
     ) -> Vec<Result<Imported, Failure>> {
+        let fleet = &caller.fleet;
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
@@ -70,17 +74,25 @@ impl Engine {
             while let Some(entry) = entries.next_if(|entry| draft.takes(entry)) {
                 draft.add(entry);
             }
-            outcomes.extend(self.import_draft(fleet, draft.verdicts, draft.writes).await);
+            outcomes.extend(
+                self.import_draft(caller, draft.verdicts, draft.writes)
+                    .await,
+            );
         }
         outcomes
     }
 
     async fn import_draft(
         &self,
-        fleet: &FleetBook,
+        caller: &BackEnd,
         verdicts: Vec<Verdict>,
-        writes: Vec<Write>,
+        mut writes: Vec<Write>,
     ) -> Vec<Result<Imported, Failure>> {
+        if !writes.is_empty() {
+            // How many of what is said by the store, which knows what is new.
+            let act = caller.act(self.clock().unix(), IMPORT, String::new());
+            writes.push(Write::Registered(Box::new(act), writes.len()));
+        }
         let written = match writes.is_empty() {
             true => Ok(Vec::new()),
             false => self.write(writes).await,
@@ -102,7 +114,7 @@ impl Engine {
                     applied = others;
                     match own.iter().all(|one| *one == Applied::Done) {
                         true => Ok(Imported::Done),
-                        false => self.look_again(fleet, &entry).await,
+                        false => self.look_again(&caller.fleet, &entry).await,
                     }
                 }
             };

@@ -20,7 +20,7 @@
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
 //! | [`renew`] | bundles of a revoked epoch, signed again as they are |
-//! | [`authorize`], `asked`, [`registry`], [`import`], [`operate`] | the other writes: owners', back ends', many at once, operators' |
+//! | [`authorize`], `asked`, [`registry`], `put`, [`import`], [`operate`] | the other writes: owners', back ends', many at once, operators' |
 //! | [`attest`] | a terminal that another of its identity vouches for |
 //! | [`requests`] | what a borrower's terminal asks for, until somebody answers it |
 //! | [`rulebook`], [`ruling`] | what fleets rule; how that comes about |
@@ -94,6 +94,7 @@ mod pace;
 mod pin;
 mod plan;
 pub mod prepare;
+mod put;
 pub mod read;
 pub mod rebuild;
 pub mod recent;

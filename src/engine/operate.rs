@@ -30,27 +30,48 @@ pub struct By {
 }
 
 impl By {
-    /// A write, with the act it is kept as: `act` in a stable word, and of what.
+    /// Refuses a name that is none, and a reason that is too long.
     ///
     /// # Errors
-    /// `malformed` for an operator's name that is none, or a reason that is too long.
-    pub fn act(
-        self,
-        write: Write,
+    /// `malformed`.
+    pub fn check(&self) -> Result<(), Refusal> {
+        check_name(&self.operator)?;
+        check_why(self.why.as_deref())
+    }
+
+    /// What they do to a fleet, as it is kept: `act` in a stable word, and of what.
+    ///
+    /// # Errors
+    /// As [`By::check`].
+    pub fn does(
+        &self,
         (fleet, at): (FleetId, UnixTime),
         act: &str,
         object: String,
-    ) -> Result<Write, Refusal> {
-        check_name(&self.operator)?;
-        check_why(self.why.as_deref())?;
-        Ok(write.as_act(Act {
+    ) -> Result<Act, Refusal> {
+        self.check()?;
+        Ok(Act {
             fleet,
             at,
-            by: self.operator,
+            by: self.operator.clone(),
             act: act.into(),
             object,
-            why: self.why,
-        }))
+            why: self.why.clone(),
+        })
+    }
+
+    /// A write, with the act it is kept as: `act` in a stable word, and of what.
+    ///
+    /// # Errors
+    /// As [`By::check`].
+    pub fn act(
+        self,
+        write: Write,
+        of: (FleetId, UnixTime),
+        act: &str,
+        object: String,
+    ) -> Result<Write, Refusal> {
+        Ok(write.as_act(self.does(of, act, object)?))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The registry: vehicles, identities and terminals of a fleet.
+//! The registry: vehicles, identities and terminals of a fleet, as entries are checked. What puts
+//! them there is in `put` and `import`.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -7,7 +8,6 @@ use fob_verify::HolderKey;
 
 use super::book::FleetBook;
 use super::erase::is_erased;
-use super::{Engine, Failure};
 use crate::domain::function::{BUILT_IN, FUNCTIONS_MAX, FunctionRef};
 use crate::domain::identity::{LICENCES_MAX, is_licence_class};
 use crate::domain::vehicle::MODEL_LEN_MAX;
@@ -72,49 +72,17 @@ pub(super) struct Checked {
     /// The writes, in order.
     pub(super) writes: Vec<Write>,
     /// What is to be done once they are.
-    then: Option<Then>,
+    pub(super) then: Option<Then>,
 }
 
 /// What follows from an entry, beyond its writes.
 #[derive(Clone, Debug)]
-enum Then {
+pub(super) enum Then {
     /// The keys of an identity that was there before follow it: the entry names its status, or
     /// changes its hold or its licences.
     Follow(IdentityId, Status),
     /// A vehicle that was there before gets another owner, and the rest of its entry with it.
     HandOver(Vehicle),
-}
-
-impl Engine {
-    /// Puts one entry into a fleet's registry.
-    ///
-    /// # Errors
-    /// `malformed`, `unknown_function`, `unknown_identity`; `version_conflict` where another call has
-    /// changed it, or has given a function code another meaning, meanwhile; `busy`,
-    /// `hsm_unavailable`, `store_unavailable`: it may be sent again.
-    pub async fn put(&self, fleet: &Arc<FleetBook>, entry: Entry) -> Result<(), Failure> {
-        let look = || Known::of(fleet, self.clock().unix()).check(entry.clone());
-        let checked = self.look(look).await?;
-        if !checked.writes.is_empty() {
-            outcome(&self.write(checked.writes).await?)?;
-        }
-        self.conclude(fleet, checked.then).await
-    }
-
-    /// Does what follows from an entry. Keys of an identity are suspended with it, and valid again
-    /// unless something else suspends them; with another owner, what a vehicle was authorized for
-    /// ends and it is reset.
-    ///
-    /// # Errors
-    /// `version_conflict` where another call has changed it meanwhile; `busy`, `hsm_unavailable`,
-    /// `store_unavailable`: it may be sent again.
-    async fn conclude(&self, fleet: &Arc<FleetBook>, then: Option<Then>) -> Result<(), Failure> {
-        match then {
-            Some(Then::Follow(id, status)) => self.follow_identity(fleet, &id, status).await,
-            Some(Then::HandOver(vehicle)) => self.give_to_owner(fleet, &vehicle).await,
-            None => Ok(()),
-        }
-    }
 }
 
 /// What the answers to an entry's writes mean.

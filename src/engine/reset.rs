@@ -8,9 +8,11 @@
 use std::sync::Arc;
 
 use super::amend::{Caller, lists_of, replayed};
+use super::authenticate::BackEnd;
 use super::book::FleetBook;
 use super::outcome::Outcome;
 use super::plan::{Anew, Plan, again};
+use super::put::kept;
 use super::{Engine, Failure};
 use crate::domain::change::Action;
 use crate::domain::{
@@ -119,9 +121,10 @@ impl Engine {
     /// As [`Engine::reset`].
     pub(super) async fn give_to_owner(
         &self,
-        fleet: &Arc<FleetBook>,
+        back_end: &BackEnd,
         becomes: &Vehicle,
     ) -> Result<(), Failure> {
+        let fleet = &back_end.fleet;
         let caller = Caller::Registry(fleet);
         let vehicle = &becomes.id;
         for _ in 0..ATTEMPTS_MAX {
@@ -130,8 +133,12 @@ impl Engine {
             };
             if known.owner == becomes.owner {
                 // Somebody else was quicker.
-                let applied = self.write(vec![Write::Vehicle(becomes.clone())]).await?;
-                return Ok(super::registry::outcome(&applied)?);
+                let write = Write::Vehicle(becomes.clone());
+                if let Some(write) = kept(back_end, self.clock().unix(), write) {
+                    let applied = self.write(vec![write]).await?;
+                    super::registry::outcome(&applied)?;
+                }
+                return Ok(());
             }
             let from = known.epoch;
             let (amendments, _) = self
@@ -150,7 +157,10 @@ impl Engine {
                 by: None,
                 request: None,
             };
-            let applied = self.write(vec![Write::Reset(Arc::new(reset))]).await?;
+            let object = format!("vehicle {}", vehicle.as_str());
+            let act = back_end.act(self.clock().unix(), "hand_over", object);
+            let write = Write::Reset(Arc::new(reset)).as_act(act);
+            let applied = self.write(vec![write]).await?;
             if let Some(Applied::Amended(_)) = applied.first() {
                 lists.extend(self.end_what_came_before(caller, vehicle).await?);
                 lists.sort_unstable();

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 
 use super::amend::{Caller, Done, replayed};
 use super::book::FleetBook;
-use super::caller::Doing;
+use super::caller::{Doing, word};
 use super::outcome::Outcome;
 use super::{Engine, Failure};
 use crate::concurrent;
@@ -105,7 +105,7 @@ impl Engine {
             match part {
                 Part::Key(id, why) => {
                     let doing = Doing {
-                        action,
+                        act: word(action),
                         object: format!("key {id}"),
                         why: why.as_deref(),
                     };
@@ -113,7 +113,7 @@ impl Engine {
                 }
                 Part::Authorization(id, why) => {
                     let doing = Doing {
-                        action,
+                        act: word(action),
                         object: format!("authorization {id}"),
                         why: why.as_deref(),
                     };
@@ -338,7 +338,7 @@ fn doing<'a>(caller: Caller<'a>, of: &Registered, action: Action) -> Doing<'a> {
         Registered::Terminal(id) => format!("terminal {}", id.as_str()),
     };
     Doing {
-        action,
+        act: word(action),
         object,
         why: caller.why(),
     }

@@ -114,6 +114,7 @@ pub(super) async fn change(
 ) -> Result<HttpResponse, Problem> {
     let mut asked = Asked::read(&state, &request, payload, Scope::Authorize).await?;
     let version = version(&request, &mut asked)?;
+    asked.take_why()?;
     let id = AuthorizationId::parse(&id).ok_or_else(not_found)?;
     let caller = asked.caller();
     let catalogue = caller.fleet().catalogue();
@@ -193,7 +194,8 @@ pub(super) async fn cancel(
 /// Approve of the redemption of an authorization, whose context asks for more than the code set:
 /// for as long as the fleet's rules say. An owner terminal approves with a signed command.
 #[utoipa::path(post, path = "/v1/authorizations/{id}/approve", tag = "authorizations",
-    params(("id" = String, Path, description = "UUID")), security(("bearer" = ["authorize"]), ()),
+    params(("id" = String, Path, description = "UUID")), request_body = Option<WhyCommand>,
+    security(("bearer" = ["authorize"]), ()),
     responses((status = 200, body = AmendedView), (status = "4XX", description = "problem+json")))]
 pub(super) async fn approve(
     state: Data<State>,
@@ -201,7 +203,8 @@ pub(super) async fn approve(
     id: Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::read(&state, &request, payload, Scope::Authorize).await?;
+    let mut asked = Asked::read(&state, &request, payload, Scope::Authorize).await?;
+    asked.take_why()?;
     asked.only(&[])?;
     let id = AuthorizationId::parse(&id).ok_or_else(not_found)?;
     let done = state.engine.approve(asked.caller(), id).await?;
@@ -235,9 +238,10 @@ pub(super) async fn rebind(
     id: Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::read(&state, &request, payload, Scope::Authorize).await?;
+    let mut asked = Asked::read(&state, &request, payload, Scope::Authorize).await?;
     let body = serde_json::Value::Object(asked.body.clone()).to_string();
-    let command: RebindCommand = super::body::decode(body.as_bytes())?;
+    let mut command: RebindCommand = super::body::decode(body.as_bytes())?;
+    asked.because(command.why.take())?;
     let id = BundleId::parse(&id).ok_or_else(not_found)?;
     let fleet = asked.caller().fleet();
     let found = state.engine.bundle(id).await?;

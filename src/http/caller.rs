@@ -1,12 +1,17 @@
-//! Who calls, out of the request's headers.
+//! Who calls, out of the request's headers, and why.
+#![allow(unused_qualifications, reason = "utoipa's IntoParams writes some")]
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{ACCEPT, AUTHORIZATION};
+use actix_web::web::Query;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::State;
 use super::tls::Shown;
 use crate::domain::{Refusal, RefusalCode, Scope};
 use crate::engine::authenticate::BackEnd;
+use crate::engine::ruling::check_why;
 
 /// The back end that sends this request, with `scope`.
 pub(super) async fn back_end(
@@ -23,6 +28,29 @@ pub(super) async fn back_end(
     }
     Err(Refusal::new(RefusalCode::Unauthenticated)
         .detail("send Authorization: Bearer fob_…; `fob token create` makes one"))
+}
+
+/// Why something is put whose body is the thing itself.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhyQuery {
+    /// Why, kept beside who and when; 1 to 200 characters. It stands in the address, which others
+    /// may log.
+    why: Option<String>,
+}
+
+/// The same as [`back_end`], with why it asks, out of the query.
+pub(super) async fn back_end_because(
+    state: &State,
+    request: &HttpRequest,
+    scope: Scope,
+) -> Result<BackEnd, Refusal> {
+    let mut caller = back_end(state, request, scope).await?;
+    let query = Query::<WhyQuery>::from_query(request.query_string())
+        .map_err(|_| Refusal::malformed("query", "it takes why"))?;
+    caller.why = query.into_inner().why;
+    check_why(caller.why.as_deref())?;
+    Ok(caller)
 }
 
 /// The bearer token, where there is one (RFC 6750 §2.1).

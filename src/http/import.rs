@@ -14,16 +14,17 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::State;
 use super::answers::{Form, head};
 use super::batches::{END, PIECES_WAITING_MAX, Place, pieces, send};
 use super::body::{Kind, check_plain, decode, kind, unsupported};
+use super::caller::{self, WhyQuery};
 use super::chunks::{Bounds, Chunks, Next};
 use super::entries::ImportLine;
 use super::lines::Line;
 use super::problem::Problem;
-use super::{State, caller};
 use crate::domain::{Refusal, Scope};
-use crate::engine::book::FleetBook;
+use crate::engine::authenticate::BackEnd;
 use crate::engine::import::Imported;
 use crate::engine::registry::Entry;
 use crate::engine::{Engine, Failure, shutting_down};
@@ -45,7 +46,7 @@ const ANSWER_LEN: usize = 48;
 /// line, in their order. What is not there is made; what is there as described is `unchanged`; what
 /// is there otherwise is refused as `registered_otherwise`. A bad line refuses that line only. A
 /// line may name what one before it makes.
-#[utoipa::path(post, path = "/v1/import", tag = "registry",
+#[utoipa::path(post, path = "/v1/import", tag = "registry", params(WhyQuery),
     request_body(content = Object, content_type = "application/x-ndjson",
         description = "an entry a line, 64 KiB at most"),
     security(("bearer" = ["admin"])),
@@ -57,7 +58,7 @@ pub(super) async fn import(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
+    let caller = caller::back_end_because(&state, &request, Scope::Admin).await?;
     if kind(&request)? == Kind::Jose {
         return Err(unsupported("this call takes application/x-ndjson"));
     }
@@ -67,7 +68,7 @@ pub(super) async fn import(
     let (answers, waiting) = channel(PIECES_WAITING_MAX);
     let run = Run {
         engine: Arc::clone(&state.engine),
-        fleet: Arc::clone(&caller.fleet),
+        caller,
         answers,
         _place: place,
     };
@@ -94,7 +95,7 @@ fn read(lines: Vec<Line>) -> Vec<Asked> {
 /// A call under way.
 struct Run {
     engine: Arc<Engine>,
-    fleet: Arc<FleetBook>,
+    caller: BackEnd,
     answers: Sender<Bytes>,
     _place: Place,
 }
@@ -161,7 +162,7 @@ impl Run {
                 Err(refusal) => outcomes.push((line, Some(refusal))),
             }
         }
-        let mut imported = self.engine.import(&self.fleet, entries).await.into_iter();
+        let mut imported = self.engine.import(&self.caller, entries).await.into_iter();
         let mut out = Vec::with_capacity(ANSWER_LEN * outcomes.len());
         for (line, refused) in outcomes {
             let outcome = match refused {

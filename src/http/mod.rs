@@ -23,6 +23,7 @@ mod address;
 mod amendments;
 mod answers;
 mod asked;
+mod author;
 mod authorizations;
 mod batches;
 mod body;

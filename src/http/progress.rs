@@ -1,11 +1,14 @@
 //! How far a call that suspends, resumes or revokes many has come.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::amendments::CertainView;
-use crate::domain::RefusalCode;
+use super::terminals::TerminalView;
 use crate::domain::change::Action;
+use crate::domain::{RefusalCode, Terminal};
 use crate::engine::Failure;
 use crate::engine::certain::CertainBy;
 use crate::engine::outcome::Outcome;
@@ -31,6 +34,9 @@ pub(super) struct ProgressView {
     /// Keys that were suspended and are valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed: Option<usize>,
+    /// Of a terminal that is suspended or revoked: what it has registered, which stays as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    registered: Vec<TerminalView>,
     /// When it is certain that the cars refuse what was revoked or suspended.
     certain_by: CertainView,
 }
@@ -42,6 +48,7 @@ pub(super) struct Progress {
     done: usize,
     passed_over: usize,
     keys: usize,
+    registered: Vec<Arc<Terminal>>,
     certain_by: CertainBy,
 }
 
@@ -53,8 +60,14 @@ impl Progress {
             done: 0,
             passed_over: 0,
             keys: 0,
+            registered: Vec::new(),
             certain_by: CertainBy::Now,
         }
+    }
+
+    /// The same, about a terminal that has registered these.
+    pub(super) fn of(self, registered: Vec<Arc<Terminal>>) -> Self {
+        Self { registered, ..self }
     }
 
     pub(super) fn view(&self) -> ProgressView {
@@ -75,6 +88,14 @@ impl Progress {
             revoked: of(Action::Cancel),
             suspended: of(Action::Suspend),
             resumed: of(Action::Resume),
+            registered: match over {
+                true => self
+                    .registered
+                    .iter()
+                    .map(|it| TerminalView::new(it))
+                    .collect(),
+                false => Vec::new(),
+            },
             certain_by: self.certain_by.into(),
         }
     }

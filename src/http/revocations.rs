@@ -153,12 +153,11 @@ async fn carry_out(
     let engine = &state.engine;
     if caller::accepts(request, "application/x-ndjson") {
         let place = state.door.enter(engine)?;
-        let parts = engine.parts_of(asked.caller(), action, &target).await?;
-        let run = async move |run: Run| run.carry_out(asked.caller(), parts).await;
+        let begun = begin(engine, asked.caller(), action, &target).await?;
+        let run = async move |run: Run| run.carry_out(asked.caller(), begun).await;
         return Ok(streamed((Arc::clone(engine), action), place, run));
     }
-    let parts = engine.parts_of(asked.caller(), action, &target).await?;
-    let mut progress = Progress::new(action, parts.len());
+    let (parts, mut progress) = begin(engine, asked.caller(), action, &target).await?;
     for chunk in parts.chunks(CHUNK) {
         for outcome in engine.carry_out(asked.caller(), action, chunk).await? {
             progress.note(outcome)?;
@@ -167,6 +166,23 @@ async fn carry_out(
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(progress.view()))
+}
+
+/// What a target stands for, of which nothing is carried out yet.
+async fn begin(
+    engine: &Engine,
+    caller: Caller<'_>,
+    action: Action,
+    target: &Target,
+) -> Result<(Vec<Part>, Progress), Failure> {
+    let parts = engine.parts_of(caller, action, target).await?;
+    // It registers nothing more by now.
+    let registered = match action {
+        Action::Suspend | Action::Cancel => engine.registered_by(caller, target).await?,
+        Action::Resume => Vec::new(),
+    };
+    let progress = Progress::new(action, parts.len()).of(registered);
+    Ok((parts, progress))
 }
 
 /// A target a line.
@@ -213,8 +229,7 @@ struct Run {
 
 impl Run {
     /// Carries all of it out, and says after each chunk how far it has come.
-    async fn carry_out(self, caller: Caller<'_>, parts: Vec<Part>) {
-        let mut progress = Progress::new(self.action, parts.len());
+    async fn carry_out(self, caller: Caller<'_>, (parts, mut progress): (Vec<Part>, Progress)) {
         if parts.is_empty() {
             self.say(json!(progress.view())).await;
         }
@@ -242,7 +257,7 @@ impl Run {
             let mut begun = Vec::with_capacity(lines.len());
             for (number, line) in lines {
                 match self.begin(caller, line).await {
-                    Ok(parts) => begun.push((*number, parts)),
+                    Ok((parts, progress)) => begun.push((*number, parts, progress)),
                     Err(failure) => self.say(refused(Some(*number), failure)).await,
                 }
             }
@@ -251,7 +266,7 @@ impl Run {
         }
     }
 
-    async fn begin(&self, caller: &BackEnd, line: &[u8]) -> Result<Vec<Part>, Failure> {
+    async fn begin(&self, caller: &BackEnd, line: &[u8]) -> Result<(Vec<Part>, Progress), Failure> {
         let mut command = decode::<TargetCommand>(line)?;
         let why = command.why.take();
         check_why(why.as_deref())?;
@@ -263,18 +278,18 @@ impl Run {
             why,
         };
         let caller = Caller::BackEnd(&caller, None);
-        self.engine.parts_of(caller, self.action, &target).await
+        begin(&self.engine, caller, self.action, &target).await
     }
 
-    async fn finish_lines(&self, caller: Caller<'_>, begun: Vec<(u64, Vec<Part>)>) {
+    async fn finish_lines(&self, caller: Caller<'_>, begun: Vec<(u64, Vec<Part>, Progress)>) {
         let mut all: Vec<_> = begun
             .iter()
             .enumerate()
-            .flat_map(|(at, (_, parts))| parts.iter().map(move |part| (at, part.clone())))
+            .flat_map(|(at, (_, parts, _))| parts.iter().map(move |part| (at, part.clone())))
             .collect();
         let mut progress: Vec<_> = begun
-            .iter()
-            .map(|(_, parts)| (Progress::new(self.action, parts.len()), None))
+            .into_iter()
+            .map(|(number, _, progress)| (number, progress, None))
             .collect();
         while !all.is_empty() {
             let chunk: Vec<_> = all.drain(..all.len().min(CHUNK)).collect();
@@ -287,13 +302,13 @@ impl Run {
                 }
             };
             for (at, outcome) in places.into_iter().zip(outcomes) {
-                let (progress, why) = &mut progress[at];
+                let (_, progress, why) = &mut progress[at];
                 if let Err(failure) = progress.note(outcome) {
                     *why = Some(failure);
                 }
             }
         }
-        for ((number, _), (progress, why)) in begun.into_iter().zip(progress) {
+        for (number, progress, why) in progress {
             let answer = match why {
                 Some(failure) => refused(Some(number), failure),
                 None => {

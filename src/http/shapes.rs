@@ -8,6 +8,7 @@ use fob_verify::window::Recurring;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use super::author::AuthorView;
 use super::recipient::RecipientArg;
 use super::region::RegionArg;
 use crate::domain::function::FunctionRef;
@@ -214,6 +215,8 @@ pub(super) struct ChangeCommand {
     redeem_by: Option<Time>,
     /// The version it is at: in a signed command, and there alone.
     version: Option<u32>,
+    /// Why, kept beside who and when; 1 to 200 characters.
+    why: Option<String>,
 }
 
 /// Another terminal for a bundle: one of the two.
@@ -224,6 +227,8 @@ pub(super) struct RebindCommand {
     pub(super) terminal: Option<String>,
     /// A proof of the new terminal's key, its nonce over the bundle's id: a compact JWS.
     pub(super) proof: Option<String>,
+    /// Why, kept beside who and when; 1 to 200 characters.
+    pub(super) why: Option<String>,
 }
 
 /// How keys are to be signed.
@@ -266,6 +271,8 @@ pub(super) fn functions(authorization: &Authorization, catalogue: &Catalogue) ->
 pub(super) struct AuthorizationView {
     authorization: String,
     version: u32,
+    /// Who made it.
+    author: AuthorView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) code_set: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -337,6 +344,7 @@ impl AuthorizationView {
         Self {
             authorization: authorization.id.to_string(),
             version: authorization.version,
+            author: (&authorization.author).into(),
             code_set: None,
             link: None,
             pin: None,

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::State;
 use super::authorizations::command;
 use super::body::{Body, Kind, json as decode_json, kind};
-use super::caller;
+use super::caller::{self, WhyQuery};
 use super::entries::TerminalBody;
 use super::problem::Problem;
 use super::registry;
@@ -24,7 +24,7 @@ const PAGE_MAX: usize = 500;
 /// Put a terminal into the registry, or in place of the one it has: by bearer token. Or as a signed
 /// command (`application/jose`) of an active terminal, which registers another of its own identity,
 /// under an id that is free.
-#[utoipa::path(put, path = "/v1/terminals/{id}", tag = "registry", params(("id" = String, Path)),
+#[utoipa::path(put, path = "/v1/terminals/{id}", tag = "registry", params(("id" = String, Path), WhyQuery),
     request_body = TerminalBody, security(("bearer" = ["admin"]), ()),
     responses((status = 204), (status = "4XX", description = "problem+json")))]
 pub(super) async fn put(
@@ -36,10 +36,10 @@ pub(super) async fn put(
     if kind(&request)? == Kind::Jose {
         return attest(&state, &request, &id, payload).await;
     }
-    let caller = caller::back_end(&state, &request, Scope::Admin).await?;
+    let caller = caller::back_end_because(&state, &request, Scope::Admin).await?;
     let body = Body::read(&request, payload).await?;
     let entry = decode_json::<TerminalBody>(&request, &body)?.check(&id)?;
-    registry::put(&state, &caller.fleet, entry).await
+    registry::put(&state, &caller, entry).await
 }
 
 async fn attest(
@@ -77,7 +77,7 @@ pub(super) struct TerminalView {
 }
 
 impl TerminalView {
-    fn new(terminal: &Terminal) -> Self {
+    pub(super) fn new(terminal: &Terminal) -> Self {
         let attested = terminal.attested.as_deref();
         Self {
             terminal: terminal.id.to_string(),

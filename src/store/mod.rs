@@ -196,6 +196,9 @@ pub enum Write {
     /// and otherwise it leaves none. Without a write the act alone: [`Applied::Stale`] where there is
     /// no such fleet.
     Act(Box<Act>, Option<Box<Write>>),
+    /// What so many writes right before it, in the same list, have registered, as one act: its object
+    /// becomes how many of each kind. Where they have registered nothing it leaves none.
+    Registered(Box<Act>, usize),
     /// The end of everything that was over before this time: authorizations (with their bundles,
     /// evidence and remembered requests) whose window and `redeem_by` both lie before it, at most
     /// so many in one go, and tokens that expired or were revoked before it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Cursor;
+use super::{Applied, Cursor, Member, Write};
 use crate::domain::{FleetId, UnixTime, VehicleId};
 
 /// A decision of those who administer a fleet. It is kept with who took it and why, whatever
@@ -40,6 +40,49 @@ pub struct Act {
     pub object: String,
     /// Why, as they put it.
     pub why: Option<String>,
+}
+
+impl Act {
+    /// The act that tells what the last `count` of these writes have registered: how many of each
+    /// kind. `None` where they have registered nothing.
+    pub(in crate::store) fn of_registered(
+        &self,
+        count: usize,
+        writes: &[Write],
+        applied: &[Applied],
+    ) -> Option<Self> {
+        let mut counts = [0_usize; 4];
+        let last = writes.iter().zip(applied).rev().take(count);
+        for (write, applied) in last {
+            let kind = match write {
+                Write::New(Member::Vehicle(_)) => 0,
+                Write::New(Member::Identity(_)) => 1,
+                Write::New(Member::Terminal(_)) => 2,
+                Write::Function(..) => 3,
+                _ => continue,
+            };
+            counts[kind] += usize::from(applied.took_place());
+        }
+        let names = [
+            ("vehicle", "vehicles"),
+            ("identity", "identities"),
+            ("terminal", "terminals"),
+            ("function", "functions"),
+        ];
+        let told = counts
+            .into_iter()
+            .zip(names)
+            .filter(|(count, _)| *count > 0);
+        let told = told.map(|(count, (one, many))| match count {
+            1 => format!("1 {one}"),
+            count => format!("{count} {many}"),
+        });
+        let object = told.collect::<Vec<_>>().join(", ");
+        (!object.is_empty()).then(|| Self {
+            object,
+            ..self.clone()
+        })
+    }
 }
 
 /// Which acts to read.

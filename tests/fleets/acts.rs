@@ -7,14 +7,14 @@ use crate::support::garage::Garage;
 use crate::support::{Issuer, Phone};
 
 /// The acts, oldest first.
-fn acts(issuer: &Issuer, args: &[&str]) -> Vec<Value> {
+pub(super) fn acts(issuer: &Issuer, args: &[&str]) -> Vec<Value> {
     let said = issuer.fob(&[&["acts", "--json"], args].concat());
     let lines = said.lines();
     lines.map(|it| serde_json::from_str(it).unwrap()).collect()
 }
 
 /// Who did what to what, and why.
-fn told(acts: &[Value]) -> Vec<[&str; 4]> {
+pub(super) fn told(acts: &[Value]) -> Vec<[&str; 4]> {
     let names = ["by", "act", "object", "why"];
     let each = acts
         .iter()
@@ -22,7 +22,7 @@ fn told(acts: &[Value]) -> Vec<[&str; 4]> {
     each.collect()
 }
 
-fn json_of(said: &str) -> Value {
+pub(super) fn json_of(said: &str) -> Value {
     serde_json::from_str(said).unwrap()
 }
 
@@ -103,7 +103,7 @@ fn operators_are_named_for_fleets_and_tokens() {
 }
 
 /// The id of the newest token with this scope.
-fn token_id(issuer: &Issuer, scope: &str) -> String {
+pub(super) fn token_id(issuer: &Issuer, scope: &str) -> String {
     let list = json_of(&issuer.fob(&["token", "list", "--json"]));
     let has = |row: &&Value| row["scopes"].as_array().unwrap().contains(&json!(scope));
     let newest = list.as_array().unwrap().iter().rfind(has).unwrap();

@@ -211,7 +211,8 @@ fn what_a_lost_phone_has_registered_since_is_listed_and_it_registers_no_more() {
     let since = time(now());
     assert_eq!(attest(&garage, lost, "after", &after).status, 204);
     assert_eq!(authorize(&garage, lost).status, 201);
-    garage.done("POST", "/v1/suspensions", &json!({ "terminal": OWN }));
+    let told = garage.done("POST", "/v1/suspensions", &json!({ "terminal": OWN }));
+    assert_eq!(registered(&told), ["after", "before"], "{told}");
     attest(&garage, lost, "later", &Phone::new()).refused(403, "forbidden");
     assert_eq!(
         listed(&garage, "attested_by=owner-1-phone"),
@@ -240,6 +241,84 @@ fn what_a_lost_phone_has_registered_since_is_listed_and_it_registers_no_more() {
     attest(&garage, spare, "later", &Phone::new()).refused(403, "identity_suspended");
     garage.done("POST", "/v1/resumptions", &json!({ "identity": "owner-1" }));
     assert_eq!(attest(&garage, spare, "later", &Phone::new()).status, 204);
+}
+
+/// The terminals that an answer says were registered by the one that it is about.
+fn registered(told: &Value) -> Vec<&str> {
+    let all = told["registered"].as_array().map(Vec::as_slice);
+    let all = all.unwrap_or_default().iter();
+    all.map(|it| text(&it["terminal"])).collect()
+}
+
+#[test]
+fn what_a_lost_phone_has_registered_is_told_where_it_is_suspended() {
+    let garage = Garage::new();
+    let (spare, tablet) = (Phone::new(), Phone::new());
+    register(&garage, "spare", "owner-1", &spare);
+    let lost = Who(&garage.owner, "owner-1", OWN);
+    assert_eq!(attest(&garage, lost, "tablet", &tablet).status, 204);
+    assert_eq!(authorize(&garage, lost).status, 201);
+    let nothing: [&str; 0] = [];
+    let target = json!({ "terminal": OWN });
+    for (path, expected) in [
+        ("/v1/suspensions", &["tablet"][..]),
+        ("/v1/resumptions", &nothing),
+        ("/v1/revocations", &["tablet"]),
+    ] {
+        let told = garage.done("POST", path, &target);
+        assert_eq!(registered(&told), expected, "{path}: {told}");
+    }
+    // It is told as the list tells it, a line each too, and where somebody follows how it goes on.
+    let listed = garage.done("GET", "/v1/terminals?attested_by=owner-1-phone", &json!({}));
+    let bearer = format!("Bearer {}", garage.token);
+    let lines = format!("{target}\n{}\n", json!({ "terminal": "spare" }));
+    let ndjson = "application/x-ndjson";
+    for (content_type, accept, body, expected) in [
+        (ndjson, "*/*", lines, &["tablet"][..]),
+        ("application/json", ndjson, target.to_string(), &["tablet"]),
+    ] {
+        let headers = [
+            ("content-type", content_type),
+            ("accept", accept),
+            ("authorization", bearer.as_str()),
+        ];
+        let server = &garage.server;
+        let sent = server.send("POST", "/v1/suspensions", &headers, body.as_bytes());
+        let sent = String::from_utf8(sent.body).unwrap();
+        let told: Vec<Value> = sent
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(told[0]["registered"], listed["items"], "{sent}");
+        let all: Vec<_> = told.iter().flat_map(registered).collect();
+        assert_eq!(all, expected, "{sent}");
+    }
+    let url = &garage.server.url;
+    let args = ["suspend", "--terminal", OWN, "--url", url];
+    let said = garage.issuer.fob(&args);
+    assert!(said.contains("it has registered tablet"), "{said}");
+    let said = garage.issuer.fob(&[&args[..], &["--json"]].concat());
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["registered"], json!(["tablet"]));
+    // An owner who suspends it is told what is of the same identity.
+    garage.done("POST", "/v1/resumptions", &json!({ "terminal": "spare" }));
+    let command = |identity: &str| {
+        let path = "/v1/suspensions";
+        let jws = spare.command_with(url, &target, |header, claims| {
+            header["kid"] = json!("demo/spare");
+            claims["iss"] = json!(identity);
+            claims["htu"] = json!(format!("{url}{path}"));
+        });
+        let headers = [("content-type", "application/jose")];
+        let sent = garage.server.send("POST", path, &headers, jws.as_bytes());
+        assert_eq!(sent.status, 200, "{}", sent.text());
+        sent.value()
+    };
+    assert_eq!(registered(&command("owner-1")), ["tablet"]);
+    register(&garage, OWN, "renter-1", &garage.owner);
+    register(&garage, "spare", "renter-1", &spare);
+    let told = command("renter-1");
+    assert_eq!(registered(&told), nothing, "it is somebody else's: {told}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod lapse;
 mod limits;
 mod owners;
 mod presets;
+mod recorded;
 mod rental;
 mod requests;
 mod terminals;

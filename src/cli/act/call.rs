@@ -32,6 +32,8 @@ pub(super) struct CameTo {
     pub(super) done: u64,
     pub(super) refused: u64,
     pub(super) keys: u64,
+    /// Terminals that those named have registered.
+    pub(super) registered: Vec<String>,
     latest: Option<String>,
 }
 
@@ -52,6 +54,9 @@ impl CameTo {
             Action::Cancel => &answer["revoked"],
         };
         self.keys += keys.as_u64().unwrap_or_default();
+        let registered = answer["registered"].as_array().into_iter().flatten();
+        let names = registered.filter_map(|it| it["terminal"].as_str());
+        self.registered.extend(names.map(ToOwned::to_owned));
         let latest = answer["certain_by"]["latest"].as_str();
         self.latest = self.latest.take().max(latest.map(ToOwned::to_owned));
     }

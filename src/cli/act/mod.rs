@@ -84,6 +84,9 @@ struct Summary {
     done: u64,
     refused: u64,
     keys: u64,
+    /// Terminals that a terminal which was suspended or revoked has registered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    registered: Vec<String>,
     /// As the server says it, the latest of all.
     certain_by: Value,
     seconds: f64,
@@ -137,6 +140,7 @@ fn summary(run: &Run, took: Duration) -> Summary {
         done: came_to.done,
         refused: came_to.refused,
         keys: came_to.keys,
+        registered: came_to.registered.clone(),
         certain_by: came_to.certain_by(),
         seconds: took.as_secs_f64(),
     }
@@ -161,7 +165,14 @@ fn text(summary: &Summary, side: Option<&std::path::Path>) -> String {
         }
         _ => String::new(),
     };
-    format!("{targets} named: {done} {action}{refused}; {keys} keys{certain}")
+    let registered = match &summary.registered[..] {
+        [] => String::new(),
+        names => format!(
+            "\nit has registered {}: suspend what its owner does not know",
+            names.join(", ")
+        ),
+    };
+    format!("{targets} named: {done} {action}{refused}; {keys} keys{certain}{registered}")
 }
 
 /// The word for what was done.

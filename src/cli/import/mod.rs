@@ -19,6 +19,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use super::link::encoded;
 use super::reach::ReachArgs;
 use super::refusals::beside;
 use super::retry::until_signalled;
@@ -59,7 +60,8 @@ code=name for functions of the fleet's own (doors.unlock;3;300=ramp.lower), lice
 
 What is not there is registered. What is there as described is left as it is, so the same file may \
 be sent twice. What is there otherwise is refused (registered_otherwise): an import replaces \
-nothing, PUT does. A line may name what a line before it makes.
+nothing, PUT does. A line may name what a line before it makes. What is made is kept with who, how \
+many and, with --why, why: fob acts.
 
 What is refused goes to FILE.refused, with line, code, field and detail. After a kill of either \
 side, the same command with --resume goes on where it was: it is written down in FILE.import, which \
@@ -74,6 +76,9 @@ pub(super) struct ImportArgs {
     /// What all rows of a table are
     #[arg(long, value_enum)]
     kind: Option<KindArg>,
+    /// Why, kept beside who and when and how many; up to 200 characters
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
     /// Where refusals go; FILE.refused where absent
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
@@ -132,6 +137,7 @@ pub(super) fn run(common: &Common, args: &ImportArgs) -> anyhow::Result<ExitCode
     let shared = Shared::new(progress, lines, refused.clone(), &before)?;
     let mut run = Run {
         way,
+        path: path(args.why.as_deref()),
         retries: args.retries,
         bar: bar(args, lines.saturating_sub(1 + u64::from(source.table))),
         source,
@@ -153,6 +159,12 @@ pub(super) fn run(common: &Common, args: &ImportArgs) -> anyhow::Result<ExitCode
     })?;
     std::fs::remove_file(&run.note)?;
     summarize(common, args, &run, &refused)
+}
+
+/// What is called.
+fn path(why: Option<&str>) -> String {
+    let query = why.map(|why| format!("?why={}", encoded(why)));
+    format!("/v1/import{}", query.unwrap_or_default())
 }
 
 /// How far this run is: at the beginning, or where the one before it was; and how many lines the

@@ -120,6 +120,8 @@ impl Shared {
 /// A run.
 pub(super) struct Run {
     pub(super) way: Way,
+    /// What is called, and why.
+    pub(super) path: String,
     pub(super) source: Source,
     pub(super) retries: u32,
     pub(super) shared: Arc<Shared>,
@@ -219,7 +221,7 @@ impl Run {
     }
 
     fn request(&self, pass: &Pass, pieces: Receiver<Bytes>) -> anyhow::Result<Request<Orders>> {
-        Request::post(self.way.server.target("/v1/import"))
+        Request::post(self.way.server.target(&self.path))
             .header(HOST, &self.way.server.authority)
             .header(AUTHORIZATION, format!("Bearer {}", pass.token))
             .header(CONTENT_TYPE, "application/x-ndjson")

@@ -11,9 +11,11 @@ use crate::cli::lines::Lines;
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
     Authorization, AuthorizationId, AuthorizationState, BundleId, FleetId, IdentityId, KeyId,
-    Status, TokenId, UnixTime, VehicleId,
+    Status, Token, TokenId, UnixTime, VehicleId,
 };
 use crate::engine::Book;
+use crate::engine::book::FleetBook;
+use crate::engine::operate::{By, TOKEN_REVOKE};
 use crate::store::{Amendment, Applied, AuthorizationFilter, BundleKey, Store, Suspension, Write};
 
 /// How a list begins.
@@ -72,16 +74,16 @@ impl Lost {
         &self,
         store: &dyn Store,
         book: &Book,
-        now: UnixTime,
+        by: (&By, UnixTime),
     ) -> anyhow::Result<Vec<u64>> {
         let mut unknown = Vec::new();
         for (line, target) in &self.0 {
-            let write = target.write(store, book, now);
+            let write = target.write(store, book, by);
             let Some(write) = write.with_context(|| format!("line {line}"))? else {
                 unknown.push(*line);
                 continue;
             };
-            // What has ended already is ended once more.
+            // What has ended already is ended once more, which is no act.
             if store.commit(&[write])?.first() == Some(&Applied::Stale) {
                 unknown.push(*line);
             }
@@ -96,13 +98,17 @@ impl Lost {
 }
 
 /// Ends every token.
-pub(super) fn end_tokens(store: &dyn Store, book: &Book, now: UnixTime) -> anyhow::Result<u64> {
+pub(super) fn end_tokens(
+    store: &dyn Store,
+    book: &Book,
+    by: (&By, UnixTime),
+) -> anyhow::Result<u64> {
     let fleets = book.fleets();
     let tokens = fleets.iter().flat_map(|fleet| book.tokens(fleet.fleet.id));
-    let writes: Vec<Write> = tokens
-        .filter(|token| token.holds(now))
-        .map(|token| Write::RevokeToken(token.fleet, token.id, now))
-        .collect();
+    let holding = tokens.filter(|token| token.holds(by.1));
+    let writes: Vec<Write> = holding
+        .map(|token| revoked(&token, by))
+        .collect::<anyhow::Result<_>>()?;
     store.commit(&writes)?;
     Ok(writes.len() as u64)
 }
@@ -132,31 +138,34 @@ impl Target {
         &self,
         store: &dyn Store,
         book: &Book,
-        now: UnixTime,
+        by: (&By, UnixTime),
     ) -> anyhow::Result<Option<Write>> {
-        let suspended = |fleet: &str, of: Registered| -> anyhow::Result<_> {
-            Ok(Some(Write::Suspend(Arc::new(Suspension {
-                fleet: fleet_named(book, fleet)?,
-                of,
-                status: Status::Suspended,
-                by: None,
-                request: None,
-            }))))
-        };
         match self {
             Self::Token(id) => {
                 let fleets = book.fleets();
                 let mut tokens = fleets.iter().flat_map(|it| book.tokens(it.fleet.id));
                 let token = tokens.find(|token| token.id == *id);
-                Ok(token.map(|token| Write::RevokeToken(token.fleet, token.id, now)))
+                token.map(|token| revoked(&token, by)).transpose()
             }
-            Self::Identity(id, fleet) => suspended(fleet, Followed::Identity(id.clone()).into()),
-            Self::Vehicle(id, fleet) => suspended(fleet, Followed::Vehicle(id.clone()).into()),
-            Self::Authorization(id) => cancelled(store, book, *id),
+            Self::Identity(id, fleet) => {
+                let fleet = fleet_named(book, fleet)?;
+                let stands = fleet.identity(id.as_str()).map(|it| it.status);
+                let object = format!("identity {}", id.as_str());
+                let of = Followed::Identity(id.clone()).into();
+                suspended(&fleet, (of, stands), object, by).map(Some)
+            }
+            Self::Vehicle(id, fleet) => {
+                let fleet = fleet_named(book, fleet)?;
+                let stands = fleet.vehicle(id.as_str()).map(|it| it.status);
+                let object = format!("vehicle {}", id.as_str());
+                let of = Followed::Vehicle(id.clone()).into();
+                suspended(&fleet, (of, stands), object, by).map(Some)
+            }
+            Self::Authorization(id) => cancelled(store, book, *id, by),
             Self::Bundle(id) => {
                 let signed = store.bundle(BundleKey::Id(*id))?;
                 match signed {
-                    Some(signed) => cancelled(store, book, signed.bundle.authorization),
+                    Some(signed) => cancelled(store, book, signed.bundle.authorization, by),
                     None => Ok(None),
                 }
             }
@@ -164,20 +173,64 @@ impl Target {
     }
 }
 
+/// A write with the act it is kept as, unless all stands so already.
+fn kept(
+    write: Write,
+    stands: bool,
+    (fleet, (by, now)): (FleetId, (&By, UnixTime)),
+    act: &str,
+    object: String,
+) -> anyhow::Result<Write> {
+    if stands {
+        return Ok(write);
+    }
+    let act = by.does((fleet, now), act, object);
+    Ok(write.as_act(act.map_err(|why| anyhow!("{why}"))?))
+}
+
+/// What ends a token.
+fn revoked(token: &Token, by: (&By, UnixTime)) -> anyhow::Result<Write> {
+    let write = Write::RevokeToken(token.fleet, token.id, by.1);
+    let (stands, id) = (!token.holds(by.1), token.id.to_string());
+    kept(write, stands, (token.fleet, by), TOKEN_REVOKE, id)
+}
+
+/// What suspends an identity or a vehicle that stands so now.
+fn suspended(
+    fleet: &FleetBook,
+    (of, stands): (Registered, Option<Status>),
+    object: String,
+    by: (&By, UnixTime),
+) -> anyhow::Result<Write> {
+    let write = Write::Suspend(Arc::new(Suspension {
+        fleet: fleet.fleet.id,
+        of,
+        status: Status::Suspended,
+        by: None,
+        request: None,
+    }));
+    let stands = stands == Some(Status::Suspended);
+    kept(write, stands, (fleet.fleet.id, by), "suspend", object)
+}
+
 /// The fleet of that name; the only one where none is given.
-fn fleet_named(book: &Book, name: &str) -> anyhow::Result<FleetId> {
+fn fleet_named(book: &Book, name: &str) -> anyhow::Result<Arc<FleetBook>> {
     let fleets = book.fleets();
     let fleet = match (name, &fleets[..]) {
         ("", [only]) => Some(Arc::clone(only)),
         ("", _) => bail!("name its fleet: there are several"),
         _ => book.fleet_named(name),
     };
-    let fleet = fleet.with_context(|| format!("there is no fleet {name:?}"))?;
-    Ok(fleet.fleet.id)
+    fleet.with_context(|| format!("there is no fleet {name:?}"))
 }
 
 /// What cancels an authorization; nothing where the store does not know it.
-fn cancelled(store: &dyn Store, book: &Book, id: AuthorizationId) -> anyhow::Result<Option<Write>> {
+fn cancelled(
+    store: &dyn Store,
+    book: &Book,
+    id: AuthorizationId,
+    by: (&By, UnixTime),
+) -> anyhow::Result<Option<Write>> {
     for fleet in book.fleets() {
         let filter = AuthorizationFilter {
             fleet: fleet.fleet.id,
@@ -193,18 +246,21 @@ fn cancelled(store: &dyn Store, book: &Book, id: AuthorizationId) -> anyhow::Res
             continue;
         };
         let from = (now.version, now.state, now.revision());
+        let stands = now.state == AuthorizationState::Cancelled;
         let authorization = Authorization {
             state: AuthorizationState::Cancelled,
             ..now
         };
-        return Ok(Some(Write::Amend(Arc::new(Amendment {
+        let write = Write::Amend(Arc::new(Amendment {
             authorization: Arc::new(authorization),
             from,
             reissue: None,
             marks: Vec::new(),
             by: None,
             request: None,
-        }))));
+        }));
+        let object = format!("authorization {id}");
+        return kept(write, stands, (fleet.fleet.id, by), "revoke", object).map(Some);
     }
     Ok(None)
 }

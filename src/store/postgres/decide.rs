@@ -101,6 +101,11 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
         Write::Purge(..) => {
             return Err(StoreError::Failed("a purge is no single row".into()));
         }
+        Write::Registered(..) => {
+            return Err(StoreError::Failed(
+                "what was registered is told of a list of writes".into(),
+            ));
+        }
     })
 }
 

@@ -193,6 +193,8 @@ impl Needs {
                     self.ruled.insert(act.fleet);
                 }
             }
+            // The fleet is held alone for what was registered.
+            Write::Registered(act, _) => drop(self.ruled.insert(act.fleet)),
             Write::Purge(..) => {}
         }
     }

@@ -1,7 +1,10 @@
-//! A transaction's writes, taken apart where something else than writing comes between: floor 2,
-//! `store/postgres`.
+//! A transaction's writes, taken apart where something else than writing comes between, and each
+//! part decided: floor 2, `store/postgres`.
 
-use crate::store::{Lease, Write};
+use super::acts;
+use super::decide::decide;
+use super::ground::Ground;
+use crate::store::{Applied, Lease, StoreError, Write};
 
 /// A transaction's writes in parts that are decided together.
 pub(super) enum Part<'a> {
@@ -28,5 +31,24 @@ fn purge_of(write: &Write) -> Option<Part<'_>> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// Decides the next of a part's writes; `applied` are the answers to those before it.
+pub(super) fn decide_next(
+    ground: &mut Ground,
+    writes: &[Write],
+    applied: &[Applied],
+) -> Result<Applied, StoreError> {
+    let (before, rest) = writes.split_at(applied.len());
+    match rest.first() {
+        Some(Write::Registered(act, count)) => {
+            if let Some(act) = act.of_registered(*count, before, applied) {
+                acts::keep(ground, &act)?;
+            }
+            Ok(Applied::Done)
+        }
+        Some(write) => decide(ground, write),
+        None => Err(StoreError::Failed("there is no such write".into())),
     }
 }

@@ -15,13 +15,12 @@ use uuid::Uuid;
 
 use super::calls::Calls;
 use super::contexts::Contexts;
-use super::decide::decide;
 use super::ended::{Ended, finish};
 use super::error::Trouble;
 use super::fences;
 use super::ground::Ground;
 use super::needs::Needs;
-use super::parts::{Part, parts};
+use super::parts::{Part, decide_next, parts};
 use super::purge;
 use super::session::{Address, Ask, Session, values};
 use super::standings::Standings;
@@ -248,8 +247,9 @@ impl Writer {
                     }
                     Calls::check(&mut ground.calls)?;
                     Standings::learn(&needs, &mut ground);
-                    for write in writes {
-                        applied.push(decide(&mut ground, write)?);
+                    let answered = applied.len();
+                    for _ in writes {
+                        applied.push(decide_next(&mut ground, writes, &applied[answered..])?);
                         if ground.changes.bundles.len() >= SENT_AT_ONCE {
                             let new = std::mem::take(&mut ground.changes.bundles);
                             let sent = line.send(bundles(new, &mut self.contexts)?).await;

@@ -2,11 +2,13 @@
 
 use std::sync::PoisonError;
 
+use super::ground::Ground;
 use super::session::Session;
-use super::{Postgres, export, fences, import, rows, schema};
+use super::write::Writing;
+use super::{Postgres, acts, export, fences, import, rows, schema};
 use crate::domain::{Restore, UnixTime};
-use crate::store::StoreError;
 use crate::store::whole::{Entry, Fence, Fenced, FencedOff, Kind, Position, Whole};
+use crate::store::{Act, StoreError};
 
 impl Whole for Postgres {
     fn export(
@@ -75,8 +77,14 @@ impl Fenced for Postgres {
         self.read(async |session: &Session| fences::restored(session).await)
     }
 
-    fn restore(&self, restore: Restore) -> Result<FencedOff, StoreError> {
-        let answers = self.write(fences::restore(&restore)?)?;
+    fn restore(&self, restore: Restore, acts: &[Act]) -> Result<FencedOff, StoreError> {
+        let mut ground = Ground::default();
+        for act in acts {
+            acts::keep(&mut ground, act)?;
+        }
+        let mut writing = Writing(fences::restore(&restore)?);
+        writing.acts(&ground)?;
+        let answers = self.write(writing.0)?;
         // After `BEGIN`.
         let count = |at: usize| {
             let row = answers.get(at).and_then(|rows| rows.first());

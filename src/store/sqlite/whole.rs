@@ -6,7 +6,7 @@ use super::writer::Writer;
 use super::{Sqlite, export, fences};
 use crate::domain::{Restore, UnixTime};
 use crate::store::whole::{Entry, Fence, Fenced, FencedOff, Kind, Position, Whole};
-use crate::store::{Row, StoreError};
+use crate::store::{Act, Row, StoreError};
 
 impl Whole for Sqlite {
     fn export(
@@ -77,9 +77,9 @@ impl Fenced for Sqlite {
         Ok(last)
     }
 
-    fn restore(&self, restore: Restore) -> Result<FencedOff, StoreError> {
+    fn restore(&self, restore: Restore, acts: &[Act]) -> Result<FencedOff, StoreError> {
         let mut off = FencedOff::default();
-        self.write(|writer| writer.restore(&restore, &mut off))?;
+        self.write(|writer| writer.restore(&restore, acts, &mut off))?;
         Ok(off)
     }
 }

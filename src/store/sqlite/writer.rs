@@ -17,7 +17,7 @@ use super::{
 };
 use crate::domain::Restore;
 use crate::store::whole::{Entry, Fence, FencedOff, Position};
-use crate::store::{Applied, Member, StoreError, Write};
+use crate::store::{Act, Applied, Member, StoreError, Write};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
 pub(super) struct Writer {
@@ -136,9 +136,17 @@ impl Writer {
     }
 
     /// Fences off what was before a restore.
-    pub(super) fn restore(&mut self, restore: &Restore, off: &mut FencedOff) -> Outcome {
+    pub(super) fn restore(
+        &mut self,
+        restore: &Restore,
+        acts: &[Act],
+        off: &mut FencedOff,
+    ) -> Outcome {
         let outcome = self.in_one(|transaction| {
             *off = fences::restore(transaction.connection, restore)?;
+            for act in acts {
+                acts::keep(transaction.connection, act)?;
+            }
             Ok(())
         });
         // How vehicles stand was changed behind its back.
@@ -234,10 +242,20 @@ impl Writer {
 
     fn apply_all(&mut self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
         let mut transaction = self.begun()?;
-        let applied = writes
-            .iter()
-            .map(|write| transaction.apply(write))
-            .collect::<Result<_, _>>()?;
+        let mut applied = Vec::with_capacity(writes.len());
+        for (at, write) in writes.iter().enumerate() {
+            let outcome = match write {
+                Write::Registered(act, count) => {
+                    let told = act.of_registered(*count, &writes[..at], &applied);
+                    if let Some(act) = told {
+                        acts::keep(transaction.connection, &act)?;
+                    }
+                    Applied::Done
+                }
+                write => transaction.apply(write)?,
+            };
+            applied.push(outcome);
+        }
         transaction.flush()?;
         transaction.raise_status_next()?;
         Ok(applied)
@@ -343,6 +361,9 @@ impl Transaction<'_> {
                 Ok(applied)
             }
             Write::Purge(before, at_most) => purge::purge(self, *before, *at_most),
+            Write::Registered(..) => Err(StoreError::Failed(
+                "what was registered is told of a list of writes".into(),
+            )),
         }
     }
 

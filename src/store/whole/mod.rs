@@ -10,7 +10,7 @@
 //!
 //! Deliberately not here: how a store keeps any of it. Every store reads and writes its own rows.
 
-use super::{Store, StoreError};
+use super::{Act, Store, StoreError};
 use crate::domain::{Restore, UnixTime};
 
 mod copying;
@@ -74,8 +74,8 @@ pub trait Fenced: Store {
     fn restored(&self) -> Result<Restore, StoreError>;
 
     /// Fences off what was before a restore, in one transaction: code sets that are open are
-    /// cancelled, and every count is raised to what the restore says.
-    fn restore(&self, restore: Restore) -> Result<FencedOff, StoreError>;
+    /// cancelled, and every count is raised to what the restore says. With it the acts it is kept as.
+    fn restore(&self, restore: Restore, acts: &[Act]) -> Result<FencedOff, StoreError>;
 }
 
 /// A transaction: which of which process. The default stands for none, which every store has.

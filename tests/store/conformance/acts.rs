@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use fob::domain::change::{Followed, Registered};
 use fob::domain::{FleetId, Status};
-use fob::store::{Act, ActFilter, Applied, Erasure, Rotation, Ruling, Store, Suspension, Write};
+use fob::store::{
+    Act, ActFilter, Applied, Erasure, Member, Rotation, Ruling, Store, Suspension, Write,
+};
 
 use super::Place;
 use super::amend::{amend, asked, changing};
@@ -154,6 +156,55 @@ pub(crate) fn what_does_not_take_place_leaves_no_act<P: Place>() {
     assert!(matches!(again[..], [Applied::Repeated(_)]), "{again:?}");
     let made = act(FLEET, 10, "token.create", "5");
     assert_eq!(all(&store), [kept, vec![made]].concat());
+}
+
+pub(crate) fn what_a_list_registers_is_one_act<P: Place>() {
+    let store = P::new().open();
+    done(&store, &world());
+    let told = |at, count| Write::Registered(Box::new(act(FLEET, at, "import", "x")), count);
+    let person = |id: &str| Write::New(Member::Identity(identity(id)));
+    let car = |id: &str| Write::New(Member::Vehicle(vehicle(id)));
+    let phone = |id: &str| Write::New(Member::Terminal(terminal(id, "ben")));
+    let (done, taken) = (Applied::Done, Applied::Conflict);
+    // Only what was made counts, and only what is of the list.
+    let answers = commit(
+        &store,
+        &[
+            person("before"),
+            Write::Function(FLEET, 700, "ramp.lower".into()),
+            car("V-1"),
+            car("V-7"),
+            person("carl"),
+            person("anna"),
+            person("dora"),
+            phone("pad"),
+            told(20, 7),
+            car("V-1"),
+            person("carl"),
+            told(21, 2),
+            phone("tab"),
+            told(22, 1),
+        ],
+    );
+    assert_eq!(
+        answers,
+        [
+            done, done, taken, done, done, taken, done, done, done, taken, taken, done, done, done
+        ]
+    );
+    let kept: Vec<_> = all(&store)
+        .into_iter()
+        .map(|it| (it.at, it.object))
+        .collect();
+    let expected = [
+        (20, "1 vehicle, 2 identities, 1 terminal, 1 function".into()),
+        (22, "1 terminal".into()),
+    ];
+    assert_eq!(kept, expected);
+    // A list that is refused as a whole leaves nothing.
+    let refused = store.commit(&[person("emil"), told(23, 1).as_act(act(FLEET, 23, "y", "y"))]);
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(all(&store).len(), 2);
 }
 
 pub(crate) fn acts_are_read_in_pages<P: Place>() {

@@ -79,6 +79,7 @@ macro_rules! conformance {
                 what_is_frozen_is_asked_at_the_commit, withheld_keys_may_be_the_same_ones_again,
                 days_of_a_quota_begin_once_and_in_order;
             acts: an_act_is_kept_with_what_it_tells_of, what_does_not_take_place_leaves_no_act,
+                what_a_list_registers_is_one_act,
                 acts_are_read_in_pages, an_erasure_takes_names_out_of_acts;
             read: pages_follow_each_other, filters, fleets_do_not_see_each_other,
                 what_is_not_there;

@@ -111,7 +111,7 @@ pub(crate) fn what_is_given_out_is_taken_in<P: Place>() {
     let (from, to) = (from.open(), to.open());
     assert!(from.is_empty().unwrap());
     full(&from);
-    from.restore(Restore::after(Restore::default(), 1, 77, 2))
+    from.restore(Restore::after(Restore::default(), 1, 77, 2), &[])
         .unwrap();
     done(
         &from,
@@ -273,8 +273,10 @@ pub(crate) fn a_restore_fences_off_what_was_before<P: Place>() {
     );
     let first = Restore::after(Restore::default(), 1, 90, 4);
     assert_eq!(store.restored(), Ok(Restore::default()));
-    let off = store.restore(first).unwrap();
+    let kept = act(FLEET, 90, "restore", "1");
+    let off = store.restore(first, std::slice::from_ref(&kept)).unwrap();
     assert_eq!((off.code_sets, off.vehicles, off.fleets), (2, 2, 1));
+    assert_eq!(acts::all(&store), [kept]);
     assert_eq!(store.restored(), Ok(first));
     let states: Vec<_> = store
         .authorizations(&everything())
@@ -302,7 +304,7 @@ pub(crate) fn a_restore_fences_off_what_was_before<P: Place>() {
     }
     // The next one goes on above it, and a vehicle that is above it already stays.
     let second = Restore::after(first, 2, 95, first.trust_next);
-    let off = store.restore(second).unwrap();
+    let off = store.restore(second, &[]).unwrap();
     assert_eq!(off.code_sets, 0);
     assert_eq!(store.restored(), Ok(second));
 }
