@@ -226,7 +226,18 @@ fn kill_nine_during_load_loses_nothing_and_issues_nothing_twice() {
         }
         assert!(server.stop(), "an orderly end");
     }
-    crate::audit::sound(&issuer);
+    let report = crate::audit::sound(&issuer);
+    let made = &report["epochs"]
+        .as_object()
+        .unwrap()
+        .values()
+        .next()
+        .unwrap()["made"];
+    assert_eq!(made["killed"], crashes(), "{made}");
+    let number = |name: &str| made[name].as_u64().unwrap();
+    assert_eq!(number("recorded"), report["signatures"].as_u64().unwrap());
+    // What was signed and not committed when it was killed is what was on its way then.
+    assert!(number("unsettled") <= crashes() * 60 * 2, "{made}");
     assert!(
         answered > 0,
         "some redemptions were answered before their crash"

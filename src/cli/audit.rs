@@ -10,7 +10,8 @@ use super::store::Bar;
 use super::{Common, place, print, table};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, StoreConfig};
-use crate::engine::audit::{FINDINGS_MAX, Report, audit};
+use crate::domain::EpochId;
+use crate::engine::audit::{FINDINGS_MAX, Known, Report, audit};
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::whole::Whole;
 
@@ -21,13 +22,18 @@ pub(super) const HELP: &str = "\
 Reads everything the store of D holds and checks it against everything else in it: every signature \
 under its epoch's key, every epoch that counts against the trust list and the records, every key's \
 place on its status list against the fleet's counter and against all other keys, what was cancelled \
-or narrowed against what is revoked, code sets against bundles, answers against what they name. \
-Nothing is written.
+or narrowed against what is revoked, code sets against bundles, answers against what they name, status lists as they were given out \
+against marks, and what was signed, as it was counted when it was, against what was recorded and \
+what is there. Nothing is written.
 
 Stop the server first: what it commits meanwhile would not fit what was read before. Or check a \
 backup of its file:
 
   sqlite3 D/fob.db '.backup copy.db' && fob audit --file copy.db
+
+Where the HSM says how often a key has signed, put that beside what was counted:
+
+  fob audit --hsm-signed 1f2e3d4c5b6a7988=104217
 
 Exit code: 0 where everything fits, 1 where something does not; each finding says what to do.";
 
@@ -36,6 +42,10 @@ pub(super) struct AuditArgs {
     /// Check this copy of a store's file instead of the store
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// How often the HSM says it has signed with the key of this epoch, to be compared with what was
+    /// counted; once for each epoch
+    #[arg(long, value_name = "EPOCH=COUNT", value_parser = hsm_count)]
+    hsm_signed: Vec<(EpochId, u64)>,
     /// No progress bar
     #[arg(long)]
     quiet: bool,
@@ -52,18 +62,34 @@ pub(super) fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<()> {
     };
     let store = open(&config, args)?;
     let mut bar = Bar::new(args.quiet, "auditing");
-    let audited = audit(&*store, root, SystemClock.unix(), &mut |progress| {
-        bar.tell(progress);
-    });
+    let known = Known {
+        root,
+        now: SystemClock.unix(),
+        hsm_signed: args.hsm_signed.iter().copied().collect(),
+    };
+    let audited = audit(&*store, &known, &mut |progress| bar.tell(progress));
     bar.end();
     drop(lock);
     let report = audited.context("the store cannot be read to its end")?;
+    for id in known.hsm_signed.keys() {
+        let there = report.epochs.get(&id.to_string());
+        if there.is_none_or(|of| of.state.is_empty()) {
+            bail!("--hsm-signed: there is no epoch {id}");
+        }
+    }
     print(common, &report, text)?;
     if report.sound {
         return Ok(());
     }
     let count: u64 = report.flaws.values().sum();
     bail!("{count} things do not fit")
+}
+
+fn hsm_count(text: &str) -> Result<(EpochId, u64), String> {
+    let (epoch, count) = text.split_once('=').ok_or("not EPOCH=COUNT")?;
+    let epoch = EpochId::parse(epoch).ok_or("the part before = is no epoch's id")?;
+    let count = count.parse();
+    Ok((epoch, count.map_err(|_| "the part after = is no number")?))
 }
 
 fn lock(config: &Config) -> anyhow::Result<place::Lock> {
@@ -130,6 +156,7 @@ fn text(report: &Report) -> String {
         "to renew",
     ];
     parts.push(table(&header, &epochs.collect::<Vec<_>>()));
+    parts.push(signed_text(report));
     let fleets = report.fleets.values().map(|of| {
         let numbers = [of.counted, of.recorded, of.unrecorded];
         let numbers = numbers.iter().map(ToString::to_string);
@@ -151,4 +178,57 @@ fn text(report: &Report) -> String {
         ));
     }
     parts.join("\n\n")
+}
+
+/// What was signed, as it was counted; and what the HSM says, where it was asked.
+fn signed_text(report: &Report) -> String {
+    let rows = report.epochs.iter().map(|(id, of)| {
+        let made = &of.made;
+        let numbers = [
+            made.signed,
+            made.recorded,
+            made.synced,
+            made.given_up,
+            made.unsettled,
+            made.failed,
+            made.killed,
+        ];
+        let mut row: Vec<_> = [id.clone()].into();
+        row.extend(numbers.iter().map(ToString::to_string));
+        row.push(
+            made.hsm
+                .map_or_else(String::new, |hsm| hsm.says.to_string()),
+        );
+        row
+    });
+    let header = [
+        "epoch",
+        "signed",
+        "recorded",
+        "syncs",
+        "given up",
+        "unsettled",
+        "failed",
+        "not ended",
+        "HSM says",
+    ];
+    let mut text = table(&header, &rows.collect::<Vec<_>>());
+    for (id, of) in &report.epochs {
+        if !of.made.complete {
+            text.push_str(&format!(
+                "\nepoch {id} has signed before signatures were counted"
+            ));
+        }
+        if let Some(hsm) = of.made.hsm {
+            let explained = match hsm.explained_max {
+                Some(most) => format!("up to {most} are explained"),
+                None => "how many are explained is not known".into(),
+            };
+            let beyond = hsm.beyond;
+            text.push_str(&format!(
+                "\nepoch {id}: the HSM says {beyond} more than were counted; {explained}"
+            ));
+        }
+    }
+    text
 }

@@ -44,9 +44,10 @@ pub(super) fn run(common: &Common, args: ServeArgs) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(config.listen).map_err(|error| ServeError::Bind(config.listen, error))?;
     let bound = listener.local_addr()?;
+    // First, so that the first trials of the tokens are counted.
+    let exporter = Exporter::install()?;
     let (engine, tokens) = open(&config, bound)?;
     let engine = Arc::new(engine);
-    let exporter = Exporter::install()?;
     let server = Server::start(listener, Arc::clone(&engine), exporter, &config.server)?;
     let system = actix_web::rt::System::new();
     let parts = (Arc::clone(&engine), Arc::clone(&tokens) as Arc<dyn Custody>);

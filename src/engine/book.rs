@@ -214,7 +214,6 @@ impl Book {
                     AuthorizationState::Redeemed,
                 );
             }
-            Write::Listed(lists) => self.statuses.listed(&lists),
             Write::Lists(lists) => {
                 for list in &*lists {
                     self.statuses.listed(&[list.listed]);
@@ -232,6 +231,7 @@ impl Book {
             | Write::Purge(..)
             | Write::AskLists(_)
             | Write::TokensUsed(_)
+            | Write::Signed(_)
             | Write::TakeIndexes(..)
             | Write::Under(..)
             | Write::Act(..)

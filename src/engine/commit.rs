@@ -53,6 +53,8 @@ pub(super) enum Waiter {
 pub(super) struct Group {
     pub(super) writes: Vec<Write>,
     pub(super) waiters: Vec<Waiter>,
+    /// Whether some of it may be on disk already.
+    pub(super) in_doubt: bool,
 }
 
 impl Group {
@@ -124,11 +126,23 @@ impl Committer {
             let mut group = std::mem::take(&mut self.next);
             if group.writes.is_empty() {
                 let Ok(batch) = self.batches.try_recv() else {
-                    return;
+                    break;
                 };
                 self.add_batch(&mut group, batch);
             }
             self.commit(group);
+        }
+        self.write_tally();
+    }
+
+    /// Writes down at the end what was signed. Where that fails, it is as if the process had been
+    /// killed.
+    fn write_tally(&self) {
+        let Some(so_far) = self.shared.tally.at_the_end() else {
+            return;
+        };
+        if let Err(error) = self.shared.store.commit(&[so_far]) {
+            tracing::warn!(%error, "what was signed last is not counted");
         }
     }
 
@@ -235,10 +249,12 @@ impl Committer {
         {
             group.writes.push(Write::TokensUsed(used));
         }
+        self.shared.tally.take_on(&group.writes);
         for _ in 0..ATTEMPTS_MAX {
             if group.writes.is_empty() {
                 return;
             }
+            self.shared.tally.come_along(&mut group.writes);
             // THE COMMIT POINT. A crash before this line returns leaves every code set of the
             // group open, and nothing has been given out; the status indexes counted out for it
             // are counted out again, for no key that left the server has them. A crash after it
@@ -256,21 +272,25 @@ impl Committer {
                 }
                 Ok(_) => {
                     tracing::error!("the store's answer does not fit the question");
-                    break;
+                    return refuse(group);
                 }
                 Err(error) => {
                     self.shared.health.store_down.store(true, Ordering::Relaxed);
+                    self.shared.tally.not_written();
                     metrics::counter!("fob_commit_failures_total").increment(1);
                     tracing::error!(%error, "a commit failed; reopening the store");
                     if !recover::reopen(&self.shared) {
-                        break;
+                        return refuse(group);
                     }
-                    group = recover::settle(&self.shared, group);
+                    group = recover::settle(&self.shared, group, error.may_have_happened());
                 }
             }
         }
         // The store opens and reads but does not commit. Let go of this group, so that one
         // write it cannot take does not stop all others.
+        if !group.in_doubt {
+            self.shared.tally.let_go(&group.writes, &[]);
+        }
         refuse(group);
     }
 
@@ -287,6 +307,9 @@ impl Committer {
     fn answer(&self, group: Group, applied: &[Applied]) {
         for (write, applied) in group.writes.iter().zip(applied) {
             self.shared.book.apply(write, *applied);
+        }
+        if !group.in_doubt {
+            self.shared.tally.settle(&group.writes, applied);
         }
         // Before anybody is told: who has an answer finds it counted.
         count(&group.writes, applied);

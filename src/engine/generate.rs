@@ -12,6 +12,11 @@ use crate::hsm::{HsmError, KeyAttributes, KeyKind, KeyRef, Signature, TokenKey, 
 /// Messages an epoch signs before it becomes active.
 const TRIAL_LEN: usize = 16;
 
+/// Signatures that a step in the life of epochs takes of one epoch's key at most, which nobody
+/// counts: a trial when the key pair is made, and a trial batch and the step's record when it is
+/// decided and, where the root signs between, once more when it is concluded.
+pub(super) const SIGNED_IN_STEP_MAX: u64 = 2 * TRIAL_LEN as u64 + 2;
+
 impl Desk<'_> {
     /// Key pairs in the issuing tokens that were made for this issuer and are no epoch's: a step
     /// that needed them was not finished.

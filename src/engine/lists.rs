@@ -291,13 +291,10 @@ impl Lister {
         let (epoch, drafted, signatures) = sign::few(&self.shared, now, draft, |drafted| {
             drafted.iter().map(|it| it.message.message()).collect()
         })?;
+        self.shared.tally.given_up(epoch.id, signatures.len());
         let signed = drafted.into_iter().zip(&signatures);
         let signed: Vec<_> = signed.map(|(it, by)| it.signed(by, &epoch)).collect();
-        let listed = |(list, _): &(SignedList, u64)| list.listed;
-        let write = match lease {
-            None => Write::Listed(signed.iter().map(listed).collect()),
-            Some(_) => Write::Lists(signed.iter().map(|(list, _)| list.clone()).collect()),
-        };
+        let write = Write::Lists(signed.iter().map(|(list, _)| list.clone()).collect());
         if self.write(under(lease, write))? != Some(Applied::Done) {
             // The lease was lost on the way: what was signed is nobody's.
             tracing::info!("status lists that were signed too late are not given out");

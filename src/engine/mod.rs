@@ -115,6 +115,7 @@ pub mod sign;
 pub mod stations;
 pub mod statuses;
 pub mod sync;
+mod tally;
 mod ticket;
 pub mod trust;
 mod turns;
@@ -197,6 +198,7 @@ pub(crate) struct Shared {
     pub(crate) pace: pace::Pace,
     pub(crate) queue: pace::Queue,
     pub(crate) health: Health,
+    pub(crate) tally: tally::Tally,
     pub(crate) limits: limits::Limits,
     pub(crate) hooks: hooks::Hooks,
     /// Where others serve from the same store.
@@ -270,6 +272,7 @@ impl Engine {
         let (writes, jobs) = bounded(settings.queue_len_max);
         let (node, asks) = nodes::Node::new(&*store, &writes, clock.monotonic());
         let (stations, desks) = Stations::new(tokens);
+        let ids = ids::Ids::new();
         let limits = limits::Limits::new(Arc::clone(&clock));
         let shared = Arc::new(Shared {
             stations,
@@ -280,10 +283,11 @@ impl Engine {
             book,
             reservations,
             turns: turns::Turns::default(),
-            ids: ids::Ids::new(),
             pace: pace::Pace::default(),
             queue: pace::Queue::default(),
             health: Health::default(),
+            tally: tally::Tally::new(ids.random(), desks.len()),
+            ids,
             limits,
             hooks: hooks::Hooks::default(),
             nodes: node,

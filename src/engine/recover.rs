@@ -4,6 +4,7 @@
 //! by the function that loads it at start; a redemption whose outcome is unknown stays reserved
 //! until it has been read back, and is then answered or committed like any other.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::Shared;
 use super::commit::{Group, Waiter, refuse};
 use super::reserve::Outcome;
 use crate::concurrent::thread;
-use crate::store::BundleKey;
+use crate::store::{BundleKey, Write};
 
 /// How long to wait before the next attempt, doubling from the first to the last.
 const WAIT_MIN: Duration = Duration::from_millis(20);
@@ -63,11 +64,17 @@ pub(super) fn reopen(shared: &Shared) -> bool {
 
 /// Reads back what is in doubt. Returns the redemptions that did not happen, to be committed.
 ///
-/// Other writes are not tried again: whoever asked for them is told, and may ask again.
-pub(super) fn settle(shared: &Shared, group: Group) -> Group {
+/// Other writes are not tried again: whoever asked for them is told, and may ask again. The
+/// transaction is there whole or not at all: where one of its redemptions is found, those that are
+/// not were refused.
+pub(super) fn settle(shared: &Shared, group: Group, may_have_happened: bool) -> Group {
+    let Group {
+        writes, waiters, ..
+    } = group;
     let mut again = Group::default();
     let mut others = Group::default();
-    for waiter in group.waiters {
+    let (mut found, mut absent) = (Vec::new(), Vec::new());
+    for waiter in waiters {
         let (ticket, redemption) = match waiter {
             Waiter::Redemption(ticket, redemption) => (ticket, redemption),
             // Whether it happened is read from the store by whoever has bundles signed again.
@@ -85,14 +92,34 @@ pub(super) fn settle(shared: &Shared, group: Group) -> Group {
             .store
             .bundle(BundleKey::Authorization(bundle.authorization))
         {
-            Ok(Some(found)) if found.bundle.id == bundle.id => {
+            Ok(Some(is)) if is.bundle.id == bundle.id => {
+                found.push(Write::Redeem(Arc::clone(&redemption)));
                 ticket.resolve(Outcome::Issued(redemption));
             }
             Ok(Some(_)) => ticket.resolve(Outcome::Released),
+            Ok(None) => absent.push((ticket, redemption)),
             // Not readable is not the same as not there: the commit's conditions will tell.
-            Ok(None) | Err(_) => again.push_redemption(ticket, redemption),
+            Err(_) => {
+                again.in_doubt = true;
+                again.push_redemption(ticket, redemption);
+            }
+        }
+    }
+    for (ticket, redemption) in absent {
+        match found.is_empty() {
+            true => again.push_redemption(ticket, redemption),
+            false => ticket.resolve(Outcome::Released),
         }
     }
     refuse(others);
+    let kept = [&found[..], &again.writes].concat();
+    if !may_have_happened {
+        shared.tally.let_go(&writes, &kept);
+    } else if !again.in_doubt {
+        // What became of the others is not known, and is said of none of them.
+        let redemptions = writes.iter().filter(|it| matches!(it, Write::Redeem(_)));
+        let redemptions: Vec<_> = redemptions.cloned().collect();
+        shared.tally.let_go(&redemptions, &kept);
+    }
     again
 }

@@ -45,9 +45,12 @@ pub(super) fn reissue(
     let now = shared.clock.unix();
     let issuer: Arc<str> = shared.book.setting("issuer").unwrap_or_default().into();
     let draft = |epoch: &Epoch| draft(shared, fleet, all, (epoch, &issuer), now);
-    let (_, (bundles, messages), signatures) = sign::few(shared, now, draft, |(_, messages)| {
-        messages.iter().map(Vec::as_slice).collect()
-    })?;
+    let (epoch, (bundles, messages), signatures) =
+        sign::few(shared, now, draft, |(_, messages)| {
+            messages.iter().map(Vec::as_slice).collect()
+        })?;
+    // The caller may go before it has them written.
+    shared.tally.given_up(epoch.id, signatures.len());
     let mut signatures = signatures.into_iter();
     let sign = |(bundle, status_next): (Bundle, u64)| {
         let own = signatures.by_ref().take(bundle.keys.len()).collect();

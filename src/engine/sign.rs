@@ -14,6 +14,7 @@ use super::batch::Batch;
 use super::prepare::{Prepared, PreparedBatch, PreparedTree, Unsigned};
 use super::reserve::Outcome;
 use super::stations::{Desk, Station, key_of};
+use super::tally::Tally;
 use super::ticket::Ticket;
 use super::{Shared, hsm_unavailable};
 use crate::concurrent::channel::{Receiver, Sender, after, never, select};
@@ -178,7 +179,7 @@ impl SigningThread {
         let (shared, station) = (&self.shared, self.station());
         let epoch = station.trial_epoch(&shared.book, shared.clock.unix());
         let tried = match epoch {
-            Some(epoch) => station.try_out(&epoch, &*shared.clock),
+            Some(epoch) => station.try_out(&epoch, shared),
             // There is nothing it could sign.
             None => Ok(()),
         };
@@ -212,6 +213,7 @@ fn sign(
     let signatures = match answer {
         Ok(signatures) => signatures,
         Err(error) => {
+            shared.tally.failed(batch.epoch.id, messages.len());
             shared
                 .stations
                 .fail(at, &*shared.clock, &batch.epoch, &error);
@@ -220,7 +222,7 @@ fn sign(
     };
     station.pace.learn(signatures.len(), took);
     shared.pace.learn(signatures.len(), took);
-    metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
+    shared.tally.made(batch.epoch.id, signatures.len());
     let root = batch.tree.iter().len();
     let singles = signatures.len() - root;
     let samples = sampler
@@ -259,6 +261,7 @@ pub(super) fn finish(shared: &Shared, signed: SignedBatch) -> Vec<Signed> {
     shared
         .stations
         .fail(station, &*shared.clock, &batch.epoch, WRONG_SIGNATURE);
+    shared.tally.given_up(batch.epoch.id, signatures.len());
     for item in batch.items {
         item.admitted
             .ticket
@@ -317,12 +320,14 @@ fn sign_few(
     let answer = stations.get(at).signer().sign_all(&key_of(epoch), messages);
     stations.done(at, messages.len());
     let answer = answer.map_err(|error| error.to_string());
-    let signatures = answer.and_then(|signatures| one_for_each(signatures, messages.len()))?;
+    let answer = answer.and_then(|signatures| one_for_each(signatures, messages.len()));
+    let signatures = answer.inspect_err(|_| shared.tally.failed(epoch.id, messages.len()))?;
+    shared.tally.made(epoch.id, signatures.len());
     let mut signed = messages.iter().zip(&signatures);
     if !signed.all(|(message, signature)| verify_signature(&epoch.key, message, signature)) {
+        shared.tally.given_up(epoch.id, signatures.len());
         return Err(WRONG_SIGNATURE.into());
     }
-    metrics::counter!("fob_hsm_signatures_total").increment(signatures.len() as u64);
     Ok(signatures)
 }
 
@@ -331,11 +336,14 @@ fn sign_few(
 ///
 /// # Errors
 /// What the HSM says, or that the signature is not the epoch's.
-pub fn trial(signer: &dyn Signer, epoch: &Epoch) -> Result<(), String> {
+pub(super) fn trial(signer: &dyn Signer, epoch: &Epoch, tally: &Tally) -> Result<(), String> {
     let message = b"fob: trial signature";
     let signatures = signer
         .sign_all(&key_of(epoch), &[message])
+        .inspect_err(|_| tally.failed(epoch.id, 1))
         .map_err(|error| error.to_string())?;
+    tally.made(epoch.id, 1);
+    tally.tried(epoch.id);
     match signatures.first() {
         Some(signature) if verify_signature(&epoch.key, message, signature) => Ok(()),
         _ => Err(format!(

@@ -143,10 +143,10 @@ impl Station {
     }
 
     /// Has it sign something that is no key, and learns how long that takes.
-    pub(super) fn try_out(&self, epoch: &Epoch, clock: &dyn Clock) -> Result<(), String> {
-        let started = clock.monotonic();
-        trial(&**self.signer(), epoch)?;
-        let took = clock.monotonic().saturating_sub(started);
+    pub(super) fn try_out(&self, epoch: &Epoch, shared: &Shared) -> Result<(), String> {
+        let started = shared.clock.monotonic();
+        trial(&**self.signer(), epoch, &shared.tally)?;
+        let took = shared.clock.monotonic().saturating_sub(started);
         self.pace.learn(1, took);
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Stations {
             let ready = station.signer().prepare_key(&key_of(&epoch));
             let tried = ready
                 .map_err(|error| error.to_string())
-                .and_then(|()| station.try_out(&epoch, &*shared.clock));
+                .and_then(|()| station.try_out(&epoch, shared));
             match tried {
                 Ok(()) => signing += 1,
                 Err(error) => {

@@ -284,8 +284,9 @@ impl Engine {
                 to_be_signed(&draft, epoch.key.algorithm(), &epoch.id.0)
                     .map_err(|why| Failure::Fault(format!("a sync that cannot be written: {why}")))
             };
-            let (_, message, signatures) =
+            let (epoch, message, signatures) =
                 sign::few(&shared, at, draft, |message| vec![message.message()])?;
+            shared.tally.synced(epoch.id);
             Ok(message.assemble(&signatures[0]))
         });
         signed

@@ -19,6 +19,7 @@ mod nodes;
 pub mod postgres;
 mod renew;
 mod ruling;
+mod signed;
 pub mod sqlite;
 pub mod whole;
 
@@ -28,6 +29,7 @@ pub use amend::{
 pub use nodes::{Lease, News, Nodes, SignedList, Task};
 pub use renew::{Cursor, Renewal, SignedBy};
 pub use ruling::{Act, ActFilter, Acts, Frozen, QuotaDay, Ruled, Ruling, Rulings};
+pub use signed::{Made, Recorded, SignatureCount, SignedSoFar, borne, recorded};
 
 /// A durable store.
 ///
@@ -140,6 +142,10 @@ pub enum Write {
     /// [`Applied::Stale`] where the fleet has no such token, or it was revoked;
     /// [`Applied::Conflict`] where the new one's id is taken.
     RotateToken(Box<Rotation>),
+    /// What this process has had signed so far. It comes along: with it the store counts, in this
+    /// transaction and under this process, what of that the others of it record, and what they
+    /// purge. A transaction without one is not counted.
+    Signed(Arc<SignedSoFar>),
     /// When tokens were used last, unless that is known of a later time already.
     TokensUsed(Arc<[(TokenId, UnixTime)]>),
     /// The end of a token, at a time; [`Applied::Stale`] where the fleet has no such token.
@@ -175,9 +181,8 @@ pub enum Write {
     Follow(Arc<Following>),
     /// A bundle signed again as it is.
     Renew(Arc<Renewal>),
-    /// Status lists are about to be given out.
-    Listed(Arc<[Listed]>),
-    /// The same, and what is given out: other nodes give it out too.
+    /// Status lists are about to be given out. What is given out is kept with them: where there are
+    /// several nodes, the others give it out too.
     Lists(Arc<[SignedList]>),
     /// Somebody asks for these status lists; whoever signs them is told by [`Nodes::news`]. Writes
     /// nothing else.

@@ -90,7 +90,7 @@ pub struct SignedList {
     pub epoch: EpochId,
     /// It says what every amendment up to this one has marked.
     pub revision: u64,
-    /// SHA-256 of its entries, four to an octet.
+    /// SHA-256 of its entries, four to an octet; zeros where there is one node.
     pub content: [u8; 32],
     /// Its token, as cars get it.
     pub bytes: Arc<[u8]>,

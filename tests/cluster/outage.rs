@@ -150,7 +150,17 @@ fn answered_once_whatever_is_killed() {
         }
         println!("back within {back:?}");
     });
-    check(&seen, &servers.map(Option::unwrap), &schema);
+    let servers = servers.map(Option::unwrap);
+    check(&seen, &servers, &schema);
+    for server in servers {
+        assert!(server.stop(), "an orderly end");
+    }
+    let report = super::sound(&pair.issuers[0], &schema);
+    let of_epochs = report["epochs"].as_object().unwrap().values();
+    let number = |of: &Value, name: &str| of["made"][name].as_u64().unwrap();
+    // A node was killed in each round.
+    let killed: u64 = of_epochs.map(|of| number(of, "killed")).sum();
+    assert_eq!(killed, rounds() as u64, "{report}");
 }
 
 struct Over<'a>(&'a AtomicBool);

@@ -65,7 +65,7 @@ impl TokenFiles {
 fn killed_at_any_moment_a_step_has_happened_or_has_not() {
     for served in [true, false] {
         let issuer = Issuer::demo();
-        let _server = served.then(|| issuer.serve());
+        let server = served.then(|| issuer.serve());
         let tokens = TokenFiles::of(&issuer);
         let mut known = epochs(&issuer, "prepared").len();
         for round in 0..12_u64 {
@@ -94,6 +94,10 @@ fn killed_at_any_moment_a_step_has_happened_or_has_not() {
             (spare(&issuer), epochs(&issuer, "prepared").len()),
             (0, known + 2)
         );
+        if let Some(server) = server {
+            assert!(server.stop(), "an orderly end");
+        }
+        crate::audit::sound(&issuer);
     }
 }
 
@@ -105,6 +109,7 @@ fn a_server_that_is_killed_finds_its_epochs_again() {
     issuer.fob(&["epoch", "rotate"]);
     let after = active(&issuer);
     server.kill();
+    crate::audit::sound(&issuer);
     let server = issuer.serve();
     assert_eq!(active(&issuer), after);
     assert_eq!(server.get("/readyz", &[]).status, 200);

@@ -306,6 +306,8 @@ fn is_signed_again_once_whoever_is_killed() -> bool {
                 return false;
             }
         }
+        // As it was left.
+        crate::audit::sound(&world.garage.issuer);
         world.serve(&small);
         let now = world.renewed(&world.bundles());
         if now.len() == live {

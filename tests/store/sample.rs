@@ -6,12 +6,13 @@ use fob::domain::change::Followed;
 use fob::domain::{
     Author, Authorization, AuthorizationId, AuthorizationState, Bundle, BundleId, Epoch, EpochId,
     EpochState, Fleet, FleetId, FleetName, FleetSettings, Identity, IdentityId, KeyRecord, Licence,
-    Recipient, Restrictions, Scope, Status, Subject, Terminal, TerminalId, Token, TokenId, Vehicle,
-    VehicleId, Window,
+    Recipient, Restrictions, Scope, ShardId, Status, Subject, Terminal, TerminalId, Token, TokenId,
+    Vehicle, VehicleId, Window,
 };
 use fob::store::{
-    Applied, AuthorizationFilter, NewAuthorization, Order, OrderRequest, Proof, Redemption,
-    Request, Row, SignedBundle, Store, Suspension, TreeProof, Write,
+    Applied, AuthorizationFilter, Listed, Made, NewAuthorization, Order, OrderRequest, Proof,
+    Redemption, Request, Row, SignedBundle, SignedList, SignedSoFar, Store, Suspension, TreeProof,
+    Write,
 };
 use fob_verify::{Algorithm, HolderKey, IssuerKey, PublicKey};
 
@@ -301,6 +302,38 @@ pub(super) fn suspend_vehicle(id: &str) -> Write {
         status: Status::Suspended,
         by: None,
         request: None,
+    }))
+}
+
+/// A status list as it was given out, signed by the epoch of scalar 9.
+pub(super) fn given_out(shard: ShardId, issued_at: u64, expires: u64) -> SignedList {
+    SignedList {
+        listed: Listed {
+            shard,
+            issued_at,
+            expires,
+        },
+        epoch: epoch(9, EpochState::Active).id,
+        revision: 3,
+        content: [0; 32],
+        bytes: [1, 2, 3].into(),
+    }
+}
+
+/// What a process says of what it has had signed under the epoch of scalar 9.
+pub(super) fn so_far(process: u8, signed: u64) -> Write {
+    let made = Made {
+        signed,
+        synced: 1,
+        tried: 2,
+        given_up: 3,
+        failed: 4,
+        in_flight_max: 5,
+    };
+    Write::Signed(Arc::new(SignedSoFar {
+        process: [process; 16],
+        made: vec![(epoch(9, EpochState::Active).id, made)],
+        ended: false,
     }))
 }
 

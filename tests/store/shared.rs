@@ -266,7 +266,7 @@ fn what_is_done_under_a_lease_is_done_while_it_is_held() {
     for write in &late {
         assert_eq!(commit(&one, &under(first, write.clone())), [Applied::Stale]);
         // The others of its transaction stand.
-        let beside = [under(first, write.clone()), vec![Write::Listed([].into())]].concat();
+        let beside = [under(first, write.clone()), vec![Write::Lists([].into())]].concat();
         assert_eq!(commit(&one, &beside), [Applied::Stale, Applied::Done]);
     }
     assert!(loaded(&other).iter().any(|row| matches!(

@@ -52,10 +52,15 @@ impl Garage {
         }
     }
 
-    /// Kills the server as a crash would, and starts another in its place.
+    /// Kills the server as a crash would, and starts another in its place. What the crash has left
+    /// fits together.
     pub fn crash(&mut self) {
         let address = self.server.url.strip_prefix("http://").unwrap().to_owned();
         std::mem::replace(&mut self.server, Server::at(String::new())).kill();
+        // A database is to be quiet for a while first.
+        if self.issuer.file("fob.db").exists() {
+            crate::audit::sound(&self.issuer);
+        }
         self.server = self.issuer.serve_at(&address);
     }
 

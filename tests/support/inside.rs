@@ -2,7 +2,7 @@
 //! told to: for faults that cannot be had from outside. Beneath them are a real token and a real
 //! database.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -15,7 +15,7 @@ use fob::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, EpochId, EpochState, FleetId, IdentityId,
     Token as Bearer, TokenId, UnixTime, Window,
 };
-use fob::engine::audit::{Finding, Flaw, audit};
+use fob::engine::audit::{Finding, Flaw, Known, audit};
 use fob::engine::authenticate::BackEnd;
 use fob::engine::found::{self, Founding};
 use fob::engine::ids::Ids;
@@ -336,8 +336,12 @@ impl Inside {
     /// What does not fit together of what is stored, apart from that it has neither root nor
     /// records. Nothing may be under way.
     pub fn flaws(&self) -> Vec<Finding> {
-        let any = self.engine.book().active_epoch().unwrap().key;
-        let report = audit(&self.store.store, any, SystemClock.unix(), &mut |_| {}).unwrap();
+        let known = Known {
+            root: self.engine.book().active_epoch().unwrap().key,
+            now: SystemClock.unix(),
+            hsm_signed: BTreeMap::new(),
+        };
+        let report = audit(&self.store.store, &known, &mut |_| {}).unwrap();
         let missing = [Flaw::TrustListVoid, Flaw::RecordWrong];
         let all = report.findings.into_iter();
         all.filter(|one| !missing.contains(&one.flaw)).collect()

@@ -15,11 +15,11 @@ use crate::domain::{
 };
 use crate::engine::records;
 use crate::engine::statuses::Statuses;
-use crate::store::StoreError;
 use crate::store::whole::{Entry, Kind, Progress, Whole};
+use crate::store::{SignatureCount, StoreError};
 
 /// What is read here.
-pub(super) const KINDS: [Kind; 11] = [
+pub(super) const KINDS: [Kind; 13] = [
     Kind::Fleets,
     Kind::Vehicles,
     Kind::Identities,
@@ -27,8 +27,10 @@ pub(super) const KINDS: [Kind; 11] = [
     Kind::Tokens,
     Kind::Acts,
     Kind::Epochs,
+    Kind::Signatures,
     Kind::TrustLists,
     Kind::Records,
+    Kind::Revisions,
     Kind::Restores,
     Kind::Statuses,
 ];
@@ -39,6 +41,8 @@ pub(super) struct Issuer {
     pub(super) fleets: HashMap<FleetId, Fleet>,
     pub(super) epochs: HashMap<EpochId, Epoch>,
     pub(super) restore: Restore,
+    /// How many amendments there were.
+    pub(super) revision: u64,
     pub(super) statuses: Statuses,
     /// Where keys are marked.
     pub(super) marked: Vec<(ShardId, u32)>,
@@ -48,7 +52,9 @@ pub(super) struct Issuer {
     holders: Vec<(FleetId, TerminalId, IdentityId)>,
     identities: HashSet<(FleetId, IdentityId)>,
     trust: Option<(u32, Arc<[u8]>)>,
-    records: Vec<Arc<str>>,
+    pub(super) records: Vec<Arc<str>>,
+    /// Signatures counted.
+    pub(super) counts: Vec<SignatureCount>,
     pub(super) made: Made,
 }
 
@@ -85,6 +91,7 @@ impl Issuer {
             Entry::Identity(it) => drop(self.identities.insert((it.fleet, it.id))),
             Entry::Terminal(it) => self.holders.push((it.fleet, it.id, it.identity)),
             Entry::Epoch(_, epoch) => drop(self.epochs.insert(epoch.id, epoch)),
+            Entry::Signatures(count) => self.counts.push(count),
             Entry::TrustList(version, bytes)
                 if self
                     .trust
@@ -94,6 +101,7 @@ impl Issuer {
                 self.trust = Some((version, bytes));
             }
             Entry::Record(_, text) => self.records.push(text),
+            Entry::Revision(count) => self.revision = count,
             Entry::Restore(restore) => self.restore = restore,
             Entry::Status {
                 shard, index, held, ..

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::counted::{Counted, Misplaced};
 use super::issuer::Issuer;
 use super::keys::{Checker, Wrong};
+use super::lists::Lists;
 use super::{Flaw, OfFleet, Report};
 use crate::domain::change::grants;
 use crate::domain::{
@@ -41,12 +42,14 @@ pub(super) struct Ledger<'a> {
     bundles: HashSet<BundleId>,
     issued: HashMap<AuthorizationId, BundleId>,
     trees: HashSet<Signature>,
+    lists: Lists,
 }
 
 impl<'a> Ledger<'a> {
     pub(super) fn read(
         store: &dyn Whole,
         issuer: &'a Issuer,
+        lists: Lists,
         report: &mut Report,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<Self, StoreError> {
@@ -60,6 +63,7 @@ impl<'a> Ledger<'a> {
             bundles: HashSet::new(),
             issued: HashMap::new(),
             trees: HashSet::new(),
+            lists,
         };
         store.export(Kind::Authorizations, &mut |entry| {
             tell(Progress::Passed(Kind::Authorizations));
@@ -161,6 +165,9 @@ impl<'a> Ledger<'a> {
                 self.against(authorization, versions, order.is_some(), &of, now, report);
             }
         }
+        for signed in versions {
+            self.against_lists(signed, &of, now, report);
+        }
     }
 
     /// Whether a bundle that runs stands as a revoked epoch signed it.
@@ -171,6 +178,30 @@ impl<'a> Ledger<'a> {
         state == Some(EpochState::Revoked)
             && bundle.window.not_after > now
             && standing().iter().any(|one| *one != KeyStatus::Revoked)
+    }
+
+    /// How the keys of a version stand, against what was given out of it.
+    fn against_lists(&self, signed: &SignedBundle, of: &str, now: UnixTime, report: &mut Report) {
+        let bundle = &signed.bundle;
+        // Of what has expired marks are purged.
+        if bundle.window.not_after <= now {
+            return;
+        }
+        let known = self.authorizations.get(&bundle.authorization);
+        let cancelled = known.filter(|(it, _)| it.state == AuthorizationState::Cancelled);
+        let ended = cancelled.map(|(it, _)| it.revision());
+        let standing = self.issuer.statuses.of_bundle(bundle);
+        for ((subject, key), status) in bundle.each_key().zip(standing) {
+            let Some(list) = ShardId::at(&subject.status_uri) else {
+                continue;
+            };
+            let newest = self.issuer.revision;
+            let index = key.status_index;
+            if let Some(why) = self.lists.misstates(list, index, status, newest, ended) {
+                let detail = format!("{} of version {}: {why}", subject.name, bundle.version);
+                report.find(Flaw::ListMisstates, of, detail);
+            }
+        }
     }
 
     /// Counts a version, and takes its keys' places on their lists.

@@ -6,20 +6,22 @@
 //! | `keys` | bundles: each signature, and what a car would say |
 //! | `acts` | fleets and tokens: who has made each |
 //! | `counted` | status indexes: counted out, and used once |
+//! | `lists` | status lists as they were given out: who signed each, and what it says |
 //! | `ledger` | authorizations, bundles, requests and marks against each other |
+//! | `signed` | signatures: made, recorded, there, and what the HSM says |
 //!
 //! It reads the store as a whole, one kind after the other, and nothing is written. Nobody may
 //! serve from the store meanwhile: what is committed in between would not fit what was read before.
 //!
-//! Deliberately not here: the HSM. A token does not say what it has signed; a signature that was
-//! made and not recorded has left the server in no answer.
+//! Deliberately not here: the HSM. Most tokens do not say how often they have signed; where one
+//! does, an operator puts its count beside what was counted here.
 
 use std::collections::BTreeMap;
 
 use fob_verify::IssuerKey;
 use serde::Serialize;
 
-use crate::domain::UnixTime;
+use crate::domain::{EpochId, UnixTime};
 use crate::store::StoreError;
 use crate::store::whole::{Progress, Whole};
 
@@ -28,10 +30,14 @@ mod counted;
 mod issuer;
 mod keys;
 mod ledger;
+mod lists;
+mod signed;
 
 use issuer::Issuer;
 use keys::Checker;
 use ledger::Ledger;
+use lists::Lists;
+pub use signed::{OfHsm, OfSigned};
 
 /// Findings that are described one by one, at most; the others are counted.
 pub const FINDINGS_MAX: usize = 1_000;
@@ -109,6 +115,22 @@ flaws! {
         "revoke the token (fob token revoke); somebody has written into the store by other means"
     NotRevoked "not_revoked" "a key that should be revoked is not on its status list"
         "send the revocation again; until then cars believe the key"
+    ListWrong "list_wrong" "a status list that was given out is not what a car would take"
+        "start a server: it signs the list anew; if it comes again, check the HSM (fob hsm status)"
+    ListMisstates "list_misstates" "a status list that was given out does not say how a key stands"
+        "start a server: it signs the list anew; until cars have that, they act on what it says"
+    SignedFewer "signed_fewer" "more signatures are accounted for than were made"
+        "report this: it must never happen; the store was damaged or written by another program"
+    VersionsLost "versions_lost" "bundles are gone that nobody has purged"
+        "restore a backup (fob restore); somebody has deleted from the store by other means"
+    VersionUncounted "version_uncounted" "a bundle is there that was not counted when it was signed"
+        "somebody has written into the store by other means; check who can reach the HSM's key"
+    SignaturesDiffer "signatures_differ" "bundles have other signatures than were recorded"
+        "restore a backup (fob restore); somebody has written into the store by other means"
+    HsmSignedFewer "hsm_signed_fewer" "signatures were counted that the HSM says it did not make"
+        "find out whether its count began anew; if not, the key is elsewhere too: revoke the epoch"
+    HsmSignedMore "hsm_signed_more" "the HSM has signed more than can be explained"
+        "find out who else can reach the key (fob bench signs with it too); if in doubt, revoke the epoch"
 }
 
 /// Something that does not fit.
@@ -142,6 +164,8 @@ pub struct OfEpoch {
     pub signatures: u64,
     /// Bundles that still run though the epoch was revoked: they wait to be signed anew.
     pub to_renew: u64,
+    /// What it has signed, as it was counted.
+    pub made: OfSigned,
 }
 
 /// What one fleet has counted out.
@@ -175,6 +199,8 @@ pub struct Report {
     pub signatures: u64,
     /// Keys that are revoked or suspended.
     pub marks: u64,
+    /// Status lists, as they were given out last.
+    pub lists: u64,
     /// By epoch.
     pub epochs: BTreeMap<String, OfEpoch>,
     /// By fleet.
@@ -199,17 +225,31 @@ impl Report {
     }
 }
 
-/// Checks everything `store` holds against everything else in it. `root` is a key of which it is
-/// known that it is or was the issuer's root.
+/// What is known outside of the store.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// A key that is or was the issuer's root.
+    pub root: IssuerKey,
+    /// The time.
+    pub now: UnixTime,
+    /// How often the HSM says it has signed with the key of an epoch.
+    pub hsm_signed: BTreeMap<EpochId, u64>,
+}
+
+/// Checks everything `store` holds against everything else in it, and against what is known outside.
 ///
 /// # Errors
 /// The store's: then nothing is said about it.
 pub fn audit(
     store: &dyn Whole,
-    root: IssuerKey,
-    now: UnixTime,
+    known: &Known,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Report, StoreError> {
+    let Known {
+        root,
+        now,
+        ref hsm_signed,
+    } = *known;
     let mut report = Report::default();
     let about = ledger::KINDS.iter().chain(&issuer::KINDS);
     let about = about.map(|kind| store.about(*kind));
@@ -219,9 +259,11 @@ pub fn audit(
     issuer.made.check(&mut report);
     let trusted = issuer.trusted(root, now).ok();
     let checker = Checker::new(&issuer, trusted.as_ref(), now);
-    let mut ledger = Ledger::read(store, &issuer, &mut report, tell)?;
+    let lists = Lists::read(store, &issuer, trusted.as_ref(), &mut report)?;
+    let mut ledger = Ledger::read(store, &issuer, lists, &mut report, tell)?;
     ledger.bundles(store, &checker, &mut report, tell)?;
     ledger.close(store, now, &mut report, tell)?;
+    signed::check(&issuer, hsm_signed, &mut report);
     report.sound = report.flaws.is_empty();
     Ok(report)
 }

@@ -51,10 +51,8 @@ pub(super) fn decide(ground: &mut Ground, write: &Write) -> Result<Applied, Stor
         Write::Suspend(suspension) => amend::suspend(ground, suspension),
         Write::Follow(following) => amend::follow(ground, following),
         Write::Renew(renewal) => issue::renew(ground, renewal)?,
-        Write::Listed(lists) => {
-            ground.list(lists);
-            Applied::Done
-        }
+        // Written at the end, with what became of the others.
+        Write::Signed(_) => Applied::Done,
         Write::Lists(lists) => {
             for list in &**lists {
                 ground.list(&[list.listed]);

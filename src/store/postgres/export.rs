@@ -11,7 +11,7 @@ use super::load::{self, Names, shard};
 use super::read;
 use super::rows::{bytes, get, id, named, number, small, text};
 use super::session::Session;
-use super::{acts, rulings};
+use super::{acts, rulings, signatures};
 use crate::domain::{AuthorizationId, BundleId, Held, Reasons, TerminalId, TokenId};
 use crate::store::encoding::{corrupt, words};
 use crate::store::whole::{Entry, Kind, OrderOf};
@@ -19,6 +19,9 @@ use crate::store::{Request, Row, StoreError};
 
 /// Makes an entry of a row.
 pub(super) type Read = fn(&SqlRow) -> Result<Entry, StoreError>;
+
+/// What gives out status lists.
+pub(super) const LISTS: &str = load::lists!("ORDER BY l.tag, l.shard");
 
 /// Hands everything of a kind to `each`, in the order of its key.
 pub(super) async fn export(
@@ -48,6 +51,7 @@ pub(super) async fn about(session: &Session, kind: Kind) -> Result<u64, Trouble>
         Kind::Terminals => "SELECT count(*) FROM terminals",
         Kind::Tokens => "SELECT count(*) FROM tokens",
         Kind::Epochs => "SELECT count(*) FROM epochs",
+        Kind::Signatures => "SELECT count(*) FROM signatures",
         Kind::TrustLists => "SELECT count(*) FROM trust_lists",
         Kind::Records => "SELECT count(*) FROM records",
         Kind::Revisions => "SELECT 1::bigint",
@@ -124,6 +128,7 @@ fn query(kind: Kind) -> (&'static str, Read) {
                 bundle.map(|id| BundleId(id.into_bytes())),
             ))
         }),
+        Kind::Signatures => signatures::ALL,
         Kind::Acts => acts::ALL,
         Kind::Rules | Kind::Brakes | Kind::Quotas => rulings::query(kind),
         _ => query_issued(kind),

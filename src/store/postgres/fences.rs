@@ -136,7 +136,7 @@ pub(super) async fn unspoken(session: &Session) -> Result<Vec<String>, Trouble> 
 /// Every table with its columns, and what empties it of entries; nothing does where it is the
 /// store's own. A test compares them with the schema: whoever adds a table or a column says here
 /// that [`super::export`] gives it out.
-const TABLES: [(&str, &str, &str); 34] = [
+const TABLES: [(&str, &str, &str); 35] = [
     ("settings", "name value", "DELETE FROM settings"),
     (
         "fleets",
@@ -173,6 +173,12 @@ const TABLES: [(&str, &str, &str); 34] = [
         "epochs",
         "id place state key cka_id token_serial not_before not_after created_at activated_at",
         "DELETE FROM epochs",
+    ),
+    (
+        "signatures",
+        "epoch process signed synced tried given_up failed in_flight_max keys trees lists versions \
+         gone ended",
+        "DELETE FROM signatures",
     ),
     ("trust_lists", "version body", "DELETE FROM trust_lists"),
     ("records", "number jws", "DELETE FROM records"),

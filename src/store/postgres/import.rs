@@ -32,6 +32,7 @@ pub(super) fn asks(entries: &[Entry]) -> Result<Vec<Ask<'_>>, StoreError> {
     writing.take_issued(entries)?;
     writing.take_statuses(entries)?;
     writing.take_rulings(entries)?;
+    writing.take_signatures(entries)?;
     Ok(writing.0)
 }
 

@@ -16,7 +16,7 @@
 //! have changed, `nodes` is who does what only one may do. `whole`, `export`, `import` and `fences`
 //! are for a store as a whole.
 //! `bundle_body` is the format of what is kept as one piece, `contexts` what many bundles have in
-//! common.
+//! common, `signatures` counts what was signed.
 //!
 //! The store has a runtime of its own, with one thread: whoever calls it waits, in a thread that
 //! may wait.
@@ -50,6 +50,7 @@ mod rows;
 mod rulings;
 mod schema;
 mod session;
+mod signatures;
 mod standings;
 mod survey;
 mod surveyed;

@@ -169,7 +169,7 @@ impl Needs {
                 self.epochs.insert(renewal.signed.bundle.epoch);
                 self.renewed.insert(renewal.signed.bundle.id);
             }
-            Write::Listed(_) | Write::Lists(_) | Write::AskLists(_) => {}
+            Write::Lists(_) | Write::AskLists(_) | Write::Signed(_) => {}
             Write::TakeIndexes(fleet, _) => drop(self.counters.insert(*fleet)),
             Write::Under(lease, write) => {
                 self.leases.insert(lease.task);

@@ -1,11 +1,14 @@
 //! The end of what has long been over: floor 2, `store/postgres`. Contexts stay; there are few.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::error::Trouble;
-use super::rows::get;
+use super::rows::{bytes, get, number};
 use super::session::{Ask, Session, values};
-use crate::domain::UnixTime;
+use crate::domain::{EpochId, UnixTime};
+use crate::store::StoreError;
 use crate::store::encoding::column;
 
 /// What processes have left. Nobody asks after transactions once their process knows; after the last
@@ -27,6 +30,8 @@ pub(super) struct Purged {
     pub(super) authorizations: u32,
     /// Whether there was anything among it that books hold.
     pub(super) of_books: bool,
+    /// Versions of bundles among it, by the epochs that signed them.
+    pub(super) versions: BTreeMap<EpochId, u64>,
 }
 
 /// Whatever was over before `before`, which itself is not before it. A transaction has begun.
@@ -64,7 +69,11 @@ pub(super) async fn purge(
     }
     let of = "DELETE FROM requests WHERE authorization_id = ANY($1)";
     let gone = [
-        Ask::Query("DELETE FROM bundles WHERE id = ANY($1)", values![bundles]),
+        Ask::Query(
+            "WITH gone AS (DELETE FROM bundles WHERE id = ANY($1) RETURNING epoch)
+             SELECT epoch, count(*) FROM gone GROUP BY epoch",
+            values![bundles],
+        ),
         Ask::Query(of, values![authorizations.clone()]),
         Ask::Query(
             "DELETE FROM commands WHERE authorization_id = ANY($1)",
@@ -92,7 +101,10 @@ pub(super) async fn purge(
     let gone = session.round(&gone).await.map_err(|it| it.trouble())?;
     let tokens = gone.get(TOKENS).is_some_and(|rows| !rows.is_empty());
     let authorizations = u32::try_from(over.len() + orders.len()).unwrap_or(at_most);
+    let versions = gone.first().into_iter().flatten();
+    let versions = versions.map(|row| Ok((EpochId(bytes(row, 0)?), number(row, 1)?)));
     Ok(Purged {
+        versions: versions.collect::<Result<_, StoreError>>()?,
         authorizations,
         of_books: authorizations > 0 || tokens,
     })

@@ -11,6 +11,8 @@
 //! it can be inserted, and the transaction never can be any more, wherever it was under way. Only
 //! then is anything answered.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::calls::Calls;
@@ -23,6 +25,7 @@ use super::needs::Needs;
 use super::parts::{Part, decide_next, parts};
 use super::purge;
 use super::session::{Address, Ask, Session, values};
+use super::signatures;
 use super::standings::Standings;
 use super::survey::Survey;
 use super::touched::Touched;
@@ -30,7 +33,7 @@ use super::turn::{self, STEP_BACK, STEPS_BACK_MAX, wait};
 use super::write::Writing;
 use super::write_bundles::{SENT_AT_ONCE, bundles};
 use crate::store::whole::Position;
-use crate::store::{Applied, Lease, StoreError, Write};
+use crate::store::{Applied, Lease, StoreError, Write, signed};
 
 /// The connection that writes, and what its process knows.
 pub(super) struct Writer {
@@ -214,14 +217,16 @@ impl Writer {
     #[expect(clippy::too_many_lines, reason = "one part after the other")]
     async fn run(
         &mut self,
-        writes: &[Write],
+        all: &[Write],
         beside: &mut dyn FnMut(),
     ) -> Result<Vec<Applied>, Ended> {
         let session = self.session.as_ref().ok_or_else(no_session)?;
-        let mut applied = Vec::with_capacity(writes.len());
+        let mut applied = Vec::with_capacity(all.len());
         let mut touched = Touched::default();
-        let mut parts = parts(writes).into_iter().peekable();
+        let mut parts = parts(all).into_iter().peekable();
         let mut begun = false;
+        let counting = all.iter().any(|it| matches!(it, Write::Signed(_)));
+        let mut purged_versions = BTreeMap::new();
         // What was purged is purged again: nobody misses that.
         let mut missed = false;
         while let Some(part) = parts.next() {
@@ -257,7 +262,7 @@ impl Writer {
                         }
                     }
                     let is_changed = line.len() > 0 || ground.is_changed();
-                    if last && !begun && !is_changed {
+                    if last && !begun && !counting && !is_changed {
                         let looked = session.round(&[Ask::Plain("COMMIT")]).await;
                         looked.map_err(|unanswered| unanswered.trouble())?;
                         self.standings.keep(&mut ground);
@@ -278,6 +283,9 @@ impl Writer {
                         if purged.of_books {
                             touched.purged = touched.purged.max(Some(before));
                         }
+                        for (epoch, count) in purged.versions {
+                            *purged_versions.entry(epoch).or_default() += count;
+                        }
                         applied.push(Applied::Purged(purged.authorizations));
                     } else {
                         applied.push(Applied::Stale);
@@ -285,6 +293,10 @@ impl Writer {
                 }
             }
             if last {
+                let counts = signed::counts(all, &applied, &purged_versions);
+                if !counts.is_empty() {
+                    asks.push(signatures::put(&counts)?);
+                }
                 self.end(&mut asks, &touched)?;
                 finish(line, asks, &applied, beside).await?;
                 if missed {

@@ -1,14 +1,14 @@
 //! The store as a whole: given out, taken in, fenced; floor 2, `store/postgres`.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::ground::Ground;
 use super::session::Session;
 use super::write::Writing;
-use super::{Postgres, acts, export, fences, import, rows, schema};
+use super::{Postgres, acts, export, fences, import, load, rows, schema};
 use crate::domain::{Restore, UnixTime};
 use crate::store::whole::{Entry, Fence, Fenced, FencedOff, Kind, Position, Whole};
-use crate::store::{Act, StoreError};
+use crate::store::{Act, Row, SignedList, StoreError};
 
 impl Whole for Postgres {
     fn export(
@@ -22,6 +22,20 @@ impl Whole for Postgres {
             let session = Session::open(&self.address).await?;
             Ok(export::export(&session, kind, each).await?)
         })
+    }
+
+    fn lists_given_out(
+        &self,
+        each: &mut dyn FnMut(SignedList) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let rows =
+            self.read(async |session: &Session| Ok(session.query(export::LISTS, vec![]).await?))?;
+        for row in &rows {
+            if let Some(Row::List(list)) = load::signed_list(row)? {
+                each(Arc::unwrap_or_clone(list))?;
+            }
+        }
+        Ok(())
     }
 
     fn about(&self, kind: Kind) -> Result<u64, StoreError> {

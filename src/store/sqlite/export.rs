@@ -8,7 +8,8 @@ use super::load::{Names, blob, rows, text};
 use super::packs::{self, Found, Place};
 use super::read::signed_bundle;
 use super::{
-    acts, authorization_body, calls, fences, read, registry_rows, reissues, rulings, statuses,
+    acts, authorization_body, calls, fences, read, registry_rows, reissues, rulings, signatures,
+    statuses,
 };
 use crate::domain::{AuthorizationId, BundleId, Held, Reasons, ShardId};
 use crate::store::encoding::words;
@@ -62,6 +63,7 @@ pub(super) fn export(
             };
             of_the_book(&mut placed, |each| registry_rows::epochs(&snapshot, each))
         }
+        Kind::Signatures => signatures::all(&snapshot, each),
         Kind::TrustLists => rows(
             &snapshot,
             "SELECT version, body FROM trust_lists ORDER BY version",
@@ -105,6 +107,7 @@ pub(super) fn about(connection: &Connection, kind: Kind) -> Result<u64, StoreErr
         Kind::Terminals => "SELECT count(*) FROM terminals",
         Kind::Tokens => "SELECT count(*) FROM tokens",
         Kind::Epochs => "SELECT count(*) FROM epochs",
+        Kind::Signatures => "SELECT count(*) FROM signatures",
         Kind::TrustLists => "SELECT count(*) FROM trust_lists",
         Kind::Records => "SELECT count(*) FROM records",
         Kind::Revisions => "SELECT count(*) FROM revisions",

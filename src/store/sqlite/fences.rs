@@ -26,7 +26,7 @@ enum Holds {
 
 /// Every table with its columns, and what it holds. A test compares them with the schema: whoever
 /// adds a table or a column says here where [`super::export`] gives it out.
-const TABLES: [(&str, &str, Holds); 33] = [
+const TABLES: [(&str, &str, Holds); 34] = [
     ("settings", "name value", Holds::Entries(Kind::Settings)),
     (
         "fleets",
@@ -62,6 +62,12 @@ const TABLES: [(&str, &str, Holds); 33] = [
         "epochs",
         "number id state key cka_id token_serial not_before not_after created_at activated_at",
         Holds::Entries(Kind::Epochs),
+    ),
+    (
+        "signatures",
+        "epoch process signed synced tried given_up failed in_flight_max keys trees lists versions \
+         gone ended",
+        Holds::Entries(Kind::Signatures),
     ),
     (
         "trust_lists",
@@ -122,7 +128,7 @@ const TABLES: [(&str, &str, Holds); 33] = [
     ),
     (
         "status_lists",
-        "tag shard issued_at expires",
+        "tag shard issued_at expires revision epoch body",
         Holds::Entries(Kind::StatusLists),
     ),
     (
@@ -269,6 +275,9 @@ pub(super) fn restore(connection: &Connection, restore: &Restore) -> Result<Fenc
         ])?;
     // They go by the counters that have just jumped; the day begins anew.
     connection.execute("DELETE FROM quotas", [])?;
+    // What was given out of lists says less than is true now.
+    let sql = "UPDATE status_lists SET revision = NULL, epoch = NULL, body = NULL";
+    connection.execute(sql, [])?;
     Ok(FencedOff {
         code_sets: code_sets as u64,
         vehicles: vehicles as u64,

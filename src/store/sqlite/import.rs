@@ -11,7 +11,8 @@ use super::error::{column, corrupt};
 use super::standings::Numbers;
 use super::writer::Transaction;
 use super::{
-    acts, authorization_body, authorize, bundle_body, fences, redeem, registry, statuses, words,
+    acts, authorization_body, authorize, bundle_body, fences, redeem, registry, signatures,
+    statuses, words,
 };
 use crate::domain::{Authorization, EpochId, Held, Reasons};
 use crate::store::encoding::{answered, rulings};
@@ -43,6 +44,7 @@ pub(super) fn take(
         Entry::Terminal(terminal) => new(registry::terminal(connection, terminal)),
         Entry::Token(token) => new(registry::new_token(connection, token)),
         Entry::Epoch(_, epoch) => new(registry::epoch(connection, epoch)),
+        Entry::Signatures(count) => signatures::put(connection, &[*count]),
         Entry::TrustList(version, body) => new(registry::trust_list(connection, *version, body)),
         Entry::Record(number, jws) => insert(
             connection,
@@ -139,7 +141,7 @@ pub(super) fn take(
                 ],
             )
         }
-        Entry::Listed(listed) => new(statuses::listed(connection, &[*listed])),
+        Entry::Listed(listed) => new(statuses::note_times(connection, &[*listed])),
         Entry::Rules(fleet, version, text) => insert(
             connection,
             "INSERT INTO rules (fleet, version, body)

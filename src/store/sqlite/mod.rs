@@ -11,7 +11,7 @@
 //! together, `contexts` what many of them have in common, `segments` what keeps index writes
 //! together, `checkpoint` what keeps the log short. `export`, `import` and
 //! `fences` are for a store as a whole. `standings` and `calls` are what the writer remembers, so
-//! that it need not ask for it.
+//! that it need not ask for it. `signatures` counts what was signed.
 //!
 //! Deliberately not here: conditions other than the ones [`Write`] documents, caches of what could
 //! change outside the writer, and backups.
@@ -43,6 +43,7 @@ mod renew;
 mod rulings;
 mod schema;
 mod segments;
+mod signatures;
 mod standings;
 mod statuses;
 mod steps;

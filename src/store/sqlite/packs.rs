@@ -319,8 +319,13 @@ fn append(pack: &mut Vec<u8>, body: Option<&[u8]>) {
 
 /// Takes bundles out of their packs: where each was, nothing is. Packs that are empty then go.
 ///
-/// The index rows of what is taken out go with it.
-pub(super) fn remove(connection: &Connection, places: &[Place]) -> Result<(), StoreError> {
+/// The index rows of what is taken out go with it. `removed` is told of each, and of which epoch it
+/// was.
+pub(super) fn remove(
+    connection: &Connection,
+    places: &[Place],
+    removed: &mut dyn FnMut(Place, i64),
+) -> Result<(), StoreError> {
     let mut by_pack = BTreeMap::<i64, Vec<usize>>::new();
     for place in places {
         by_pack
@@ -329,7 +334,7 @@ pub(super) fn remove(connection: &Connection, places: &[Place]) -> Result<(), St
             .push(position_of(*place));
     }
     for (number, positions) in by_pack {
-        remove_from(connection, number, &positions)?;
+        remove_from(connection, number, &positions, removed)?;
     }
     Ok(())
 }
@@ -338,7 +343,7 @@ pub(super) fn remove(connection: &Connection, places: &[Place]) -> Result<(), St
 pub(super) fn settle_ends(connection: &Connection, places: &[Place]) -> Result<(), StoreError> {
     let packs: BTreeSet<i64> = places.iter().map(|place| pack_of(*place)).collect();
     for number in packs {
-        remove_from(connection, number, &[])?;
+        remove_from(connection, number, &[], &mut |_, _| {})?;
     }
     Ok(())
 }
@@ -347,12 +352,15 @@ fn remove_from(
     connection: &Connection,
     number: i64,
     positions: &[usize],
+    removed: &mut dyn FnMut(Place, i64),
 ) -> Result<(), StoreError> {
-    let found: Option<(i64, Vec<u8>)> = connection
-        .prepare_cached("SELECT segment, body FROM packs WHERE number = ?1")?
-        .query_row(params![number], |row| Ok((row.get(0)?, row.get(1)?)))
+    let found: Option<(i64, i64, Vec<u8>)> = connection
+        .prepare_cached("SELECT segment, epoch, body FROM packs WHERE number = ?1")?
+        .query_row(params![number], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?;
-    let Some((segment, pack)) = found else {
+    let Some((segment, epoch, pack)) = found else {
         return Ok(());
     };
     let mut left = bodies(&pack)?;
@@ -362,6 +370,7 @@ fn remove_from(
         let read = bundle_body::Body::decode(bytes)?;
         if positions.contains(&position) {
             *body = None;
+            removed(place(number, position), epoch);
             forget(connection, segment, place(number, position), &read)?;
         } else if let bundle_body::Basis::Order { .. } = read.basis {
             let end = span(reissues::order_ends(connection, &read)?);

@@ -2,7 +2,7 @@
 //!
 //! The file does not shrink: what is freed is written to again. Contexts stay; there are few.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, params};
 
@@ -19,6 +19,53 @@ use crate::store::{Applied, StoreError};
 /// An authorization to purge: its id, its bundle, its request (scope and digest).
 type Over = (Vec<u8>, Option<Place>, Option<[u8; 64]>);
 
+/// Bundles to take out of their packs, and versions that were issued again and are gone already.
+#[derive(Default)]
+struct Gone {
+    places: Vec<Place>,
+    /// By the number of the epoch that signed them.
+    versions: BTreeMap<i64, u64>,
+    /// First issues that were signed again: what stands in their packs was gone before.
+    again: HashSet<Place>,
+}
+
+impl Gone {
+    /// Deletes what was issued again on an authorization.
+    fn reissues(
+        &mut self,
+        connection: &Connection,
+        authorization: &[u8],
+        first: Option<Place>,
+    ) -> Result<(), StoreError> {
+        let mut versions = Vec::new();
+        let sql = "DELETE FROM reissues WHERE authorization = ?1 RETURNING epoch, version";
+        rows(connection, sql, params![authorization], |row| {
+            versions.push(row.get::<_, u32>(1)?);
+            *self.versions.entry(row.get(0)?).or_default() += 1;
+            Ok(())
+        })?;
+        let Some(place) = first.filter(|_| !versions.is_empty()) else {
+            return Ok(());
+        };
+        if let Some(found) = packs::at(connection, place)?
+            && versions.contains(&Body::decode(&found.body)?.version)
+        {
+            self.again.insert(place);
+        }
+        Ok(())
+    }
+
+    /// Takes the bundles out of their packs, and counts all that is gone.
+    fn end(self, connection: &Connection, all: &mut BTreeMap<i64, u64>) -> Result<(), StoreError> {
+        for (epoch, count) in self.versions {
+            *all.entry(epoch).or_default() += count;
+        }
+        packs::remove(connection, &self.places, &mut |place, epoch| {
+            *all.entry(epoch).or_default() += u64::from(!self.again.contains(&place));
+        })
+    }
+}
+
 /// Whatever was over before `before`, which itself is not before it.
 pub(super) fn purge(
     transaction: &mut Transaction<'_>,
@@ -30,10 +77,10 @@ pub(super) fn purge(
     connection
         .prepare_cached("DELETE FROM tokens WHERE expires_at < ?1 OR revoked_at < ?1")?
         .execute(params![column(before)?])?;
-    let mut places = Vec::new();
-    let authorizations = purge_authorizations(connection, before, at_most, &mut places)?;
-    let orders = over_orders(connection, before, at_most - authorizations, &mut places)?;
-    packs::remove(connection, &places)?;
+    let mut gone = Gone::default();
+    let authorizations = purge_authorizations(connection, before, at_most, &mut gone)?;
+    let orders = over_orders(connection, before, at_most - authorizations, &mut gone)?;
+    gone.end(connection, &mut transaction.gone)?;
     if authorizations > 0 {
         transaction.segments.forget_empty(connection)?;
     }
@@ -48,7 +95,7 @@ fn purge_authorizations(
     connection: &Connection,
     before: UnixTime,
     at_most: u32,
-    places: &mut Vec<Place>,
+    gone: &mut Gone,
 ) -> Result<u32, StoreError> {
     let mut over = connection.prepare_cached(
         "SELECT id, bundle, request FROM authorizations
@@ -64,7 +111,8 @@ fn purge_authorizations(
     over.sort_unstable();
     let mut purged = 0;
     for (id, bundle, request) in over {
-        places.extend(bundle);
+        gone.places.extend(bundle);
+        gone.reissues(connection, &id, bundle)?;
         if let Some((scope, _)) = request
             .as_ref()
             .and_then(|request| request.split_first_chunk::<32>())
@@ -77,7 +125,6 @@ fn purge_authorizations(
             .prepare_cached("DELETE FROM commands WHERE authorization = ?1")?
             .execute(params![id])?;
         for sql in [
-            "DELETE FROM reissues WHERE authorization = ?1",
             "DELETE FROM amendments WHERE authorization = ?1",
             "DELETE FROM authorizations WHERE id = ?1",
         ] {
@@ -96,12 +143,12 @@ fn over_orders(
     connection: &Connection,
     before: UnixTime,
     at_most: u32,
-    places: &mut Vec<Place>,
+    over: &mut Gone,
 ) -> Result<u32, StoreError> {
     let mut found = 0;
     let mut amended = Vec::new();
     // Orders whose rows have just gone.
-    let gone: HashSet<Place> = places.iter().copied().collect();
+    let gone: HashSet<Place> = over.places.iter().copied().collect();
     // Each pack has an order that is over, but for those of the last span.
     let sql = "SELECT number, format, body FROM packs INDEXED BY packs_by_end
                WHERE ends IS NOT NULL AND ends <= ?1 ORDER BY ends LIMIT ?2";
@@ -124,10 +171,8 @@ fn over_orders(
             if reissues::has_row(connection, &body.id)? {
                 amended.push(place);
             } else {
-                places.push(place);
-                connection
-                    .prepare_cached("DELETE FROM reissues WHERE authorization = ?1")?
-                    .execute(params![body.id.bytes()])?;
+                over.places.push(place);
+                over.reissues(connection, body.id.bytes(), Some(place))?;
                 found += 1;
             }
         }

@@ -13,7 +13,7 @@ const UNRELEASED: u32 = 1;
 
 /// The steps after [`UNRELEASED`]: each makes the next version of the one before. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     include_str!("schema_v2.sql"),
     include_str!("schema_v3_status.sql"),
     include_str!("schema_v4_epochs.sql"),
@@ -24,6 +24,7 @@ const STEPS: [&str; 10] = [
     include_str!("schema_v9_context.sql"),
     include_str!("schema_v10_asking.sql"),
     include_str!("schema_v11_acts.sql"),
+    include_str!("schema_v12_signatures.sql"),
 ];
 
 /// The version this program works with.
@@ -122,6 +123,23 @@ mod tests {
             update(&mut connection),
             Err(StoreError::Schema { found, known: VERSION, .. }) if found == VERSION + 2
         ));
+    }
+
+    #[test]
+    fn epochs_that_signed_before_signatures_were_counted_are_known_as_such() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, UNRELEASED, &STEPS[..10]).unwrap();
+        for (id, activated_at) in [("x'01'", "7"), ("x'02'", "NULL")] {
+            let sql = format!(
+                "INSERT INTO epochs (id, state, key, cka_id, token_serial, not_before, not_after,
+                 created_at, activated_at) VALUES ({id}, 1, x'', x'', '', 0, 1, 0, {activated_at})"
+            );
+            connection.execute(&sql, []).unwrap();
+        }
+        update(&mut connection).unwrap();
+        let sql = "SELECT epoch FROM signatures WHERE process = zeroblob(16) AND ended";
+        let epoch: Vec<u8> = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(epoch, [1]);
     }
 
     #[test]

@@ -7,11 +7,11 @@
 use rusqlite::{Connection, params};
 
 use super::error::{column, corrupt, number};
-use super::load::{Names, rows};
+use super::load::{Names, blob, rows};
 use super::packs::span;
 use super::registry::fleet_number;
-use crate::domain::{FleetId, KeyChange, Mark, Reasons, ShardId, UnixTime, VehicleId};
-use crate::store::{Applied, Contact, Listed, Row, Sent, StoreError};
+use crate::domain::{EpochId, FleetId, KeyChange, Mark, Reasons, ShardId, UnixTime, VehicleId};
+use crate::store::{Applied, Contact, Listed, Row, Sent, SignedList, StoreError};
 
 const REVOKED: i64 = 1;
 const SUSPENDED: i64 = 2;
@@ -63,8 +63,54 @@ pub(super) fn mark(connection: &Connection, marks: &[Mark]) -> Result<(), StoreE
     Ok(())
 }
 
+/// Keeps lists as they are about to be given out. An older one that comes late leaves the newer.
+pub(super) fn listed(connection: &Connection, lists: &[SignedList]) -> Result<Applied, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE status_lists SET revision = ?4, epoch = ?5, body = ?6
+         WHERE tag = ?1 AND shard = ?2 AND issued_at = ?3",
+    )?;
+    for list in lists {
+        note_times(connection, &[list.listed])?;
+        statement.execute(params![
+            list.listed.shard.tag,
+            column(list.listed.shard.number)?,
+            column(list.listed.issued_at)?,
+            column(list.revision)?,
+            list.epoch.0,
+            list.bytes
+        ])?;
+    }
+    Ok(Applied::Done)
+}
+
+/// Hands every list as it was given out last to `each`, where that is known.
+pub(super) fn given_out(
+    connection: &Connection,
+    each: &mut dyn FnMut(SignedList) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let sql = "SELECT tag, shard, issued_at, expires, revision, epoch, body FROM status_lists
+               WHERE body IS NOT NULL ORDER BY tag, shard";
+    rows(connection, sql, [], |row| {
+        each(SignedList {
+            listed: Listed {
+                shard: ShardId {
+                    tag: row.get(0)?,
+                    number: number(row.get(1)?)?,
+                },
+                issued_at: number(row.get(2)?)?,
+                expires: number(row.get(3)?)?,
+            },
+            epoch: EpochId(row.get(5)?),
+            revision: number(row.get(4)?)?,
+            // There is nobody else who gives it out.
+            content: [0; 32],
+            bytes: blob(row, 6)?.into(),
+        })
+    })
+}
+
 /// Notes when lists are signed, and when they end. None goes back.
-pub(super) fn listed(connection: &Connection, lists: &[Listed]) -> Result<Applied, StoreError> {
+pub(super) fn note_times(connection: &Connection, lists: &[Listed]) -> Result<Applied, StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO status_lists (tag, shard, issued_at, expires) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET issued_at = max(issued_at, excluded.issued_at),

@@ -3,10 +3,10 @@
 use std::sync::PoisonError;
 
 use super::writer::Writer;
-use super::{Sqlite, export, fences};
+use super::{Sqlite, export, fences, statuses};
 use crate::domain::{Restore, UnixTime};
 use crate::store::whole::{Entry, Fence, Fenced, FencedOff, Kind, Position, Whole};
-use crate::store::{Act, Row, StoreError};
+use crate::store::{Act, Row, SignedList, StoreError};
 
 impl Whole for Sqlite {
     fn export(
@@ -16,6 +16,14 @@ impl Whole for Sqlite {
     ) -> Result<(), StoreError> {
         self.readers()?
             .lend(|connection| export::export(connection, kind, each))
+    }
+
+    fn lists_given_out(
+        &self,
+        each: &mut dyn FnMut(SignedList) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.readers()?
+            .lend(|connection| statuses::given_out(connection, each))
     }
 
     fn about(&self, kind: Kind) -> Result<u64, StoreError> {

@@ -13,11 +13,11 @@ use super::segments::Segments;
 use super::standings::Standings;
 use super::{
     acts, amend, authorize, calls, erase, error, fences, purge, redeem, registry, renew, rulings,
-    statuses, steps, suspend,
+    signatures, statuses, steps, suspend,
 };
 use crate::domain::Restore;
 use crate::store::whole::{Entry, Fence, FencedOff, Position};
-use crate::store::{Act, Applied, Member, StoreError, Write};
+use crate::store::{Act, Applied, Member, StoreError, Write, signed};
 
 /// The connection that writes, and what it remembers from one transaction to the next.
 pub(super) struct Writer {
@@ -75,6 +75,8 @@ pub(super) struct Transaction<'a> {
     /// Bundles, and answers to orders, that are written at the end, many in a row.
     pub(super) pending: Pending,
     pub(super) answers: PendingAnswers,
+    /// Versions of bundles that were purged, by the number of the epoch that signed them.
+    pub(super) gone: BTreeMap<i64, u64>,
     /// Fleets' counters of status indexes to raise, by fleet number: written once, at the end.
     pub(super) status_next: BTreeMap<i64, i64>,
 }
@@ -236,6 +238,7 @@ impl Writer {
             scratch: &mut memory.scratch,
             pending: Pending::default(),
             answers: PendingAnswers::default(),
+            gone: BTreeMap::new(),
             status_next: BTreeMap::new(),
         })
     }
@@ -258,6 +261,9 @@ impl Writer {
         }
         transaction.flush()?;
         transaction.raise_status_next()?;
+        let gone = signatures::named(transaction.connection, &transaction.gone)?;
+        let counts = signed::counts(writes, &applied, &gone);
+        signatures::put(transaction.connection, &counts)?;
         Ok(applied)
     }
 
@@ -330,11 +336,9 @@ impl Transaction<'_> {
             Write::Suspend(suspension) => suspend::suspend(self, suspension),
             Write::Follow(following) => suspend::follow(connection, following),
             Write::Renew(renewal) => renew::renew(self, renewal),
-            Write::Listed(lists) => statuses::listed(connection, lists),
-            Write::Lists(lists) => {
-                let when: Vec<_> = lists.iter().map(|list| list.listed).collect();
-                statuses::listed(connection, &when)
-            }
+            Write::Lists(lists) => statuses::listed(connection, lists),
+            // Written at the end, with what became of the others.
+            Write::Signed(_) => Ok(Applied::Done),
             // There is nobody else to tell.
             Write::AskLists(_) => Ok(Applied::Done),
             Write::TakeIndexes(fleet, count) => {

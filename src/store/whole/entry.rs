@@ -9,7 +9,9 @@ use crate::domain::{
     Authorization, AuthorizationId, BundleId, Epoch, Fleet, FleetId, FunctionCode, Held, Identity,
     Restore, ShardId, Terminal, TerminalId, Token, TokenId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{Act, Contact, Frozen, Listed, QuotaDay, Request, Row, SignedBundle};
+use crate::store::{
+    Act, Contact, Frozen, Listed, QuotaDay, Request, Row, SignatureCount, SignedBundle,
+};
 
 mod spell;
 
@@ -32,6 +34,8 @@ pub enum Kind {
     Tokens,
     /// Epochs.
     Epochs,
+    /// Signatures counted.
+    Signatures,
     /// Trust lists, all versions.
     TrustLists,
     /// Records.
@@ -70,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they can be taken in.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Settings,
         Self::Fleets,
         Self::Functions,
@@ -79,6 +83,7 @@ impl Kind {
         Self::Terminals,
         Self::Tokens,
         Self::Epochs,
+        Self::Signatures,
         Self::TrustLists,
         Self::Records,
         Self::Revisions,
@@ -109,6 +114,7 @@ impl Kind {
             Self::Terminals => "terminals",
             Self::Tokens => "tokens",
             Self::Epochs => "epochs",
+            Self::Signatures => "signatures",
             Self::TrustLists => "trust_lists",
             Self::Records => "records",
             Self::Revisions => "revisions",
@@ -149,6 +155,8 @@ pub enum Entry {
     Token(Token),
     /// An epoch, and in which place it came.
     Epoch(u64, Epoch),
+    /// What was signed under an epoch's key, as one process has counted it.
+    Signatures(SignatureCount),
     /// A trust list.
     TrustList(u32, Arc<[u8]>),
     /// A record.
@@ -267,6 +275,7 @@ impl Entry {
             Self::Terminal(_) => Kind::Terminals,
             Self::Token(_) => Kind::Tokens,
             Self::Epoch(..) => Kind::Epochs,
+            Self::Signatures(_) => Kind::Signatures,
             Self::TrustList(..) => Kind::TrustLists,
             Self::Record(..) => Kind::Records,
             Self::Revision(_) => Kind::Revisions,

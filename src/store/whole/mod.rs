@@ -10,7 +10,7 @@
 //!
 //! Deliberately not here: how a store keeps any of it. Every store reads and writes its own rows.
 
-use super::{Act, Store, StoreError};
+use super::{Act, SignedList, Store, StoreError};
 use crate::domain::{Restore, UnixTime};
 
 mod copying;
@@ -33,6 +33,13 @@ pub trait Whole: Fenced {
         &self,
         kind: Kind,
         each: &mut dyn FnMut(Entry) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
+
+    /// Hands every status list to `each` as it was given out last, by list. Where that is not known,
+    /// since a copy or a restore, there is none.
+    fn lists_given_out(
+        &self,
+        each: &mut dyn FnMut(SignedList) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
 
     /// How many there are of a kind, about: what progress is shown by.

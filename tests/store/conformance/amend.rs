@@ -453,14 +453,7 @@ pub(crate) fn lists_and_contacts_are_kept<P: Place>() {
     let place = P::new();
     let store = place.open();
     done(&store, &world());
-    let listed = |issued_at, expires| {
-        let list = Listed {
-            shard: SHARD,
-            issued_at,
-            expires,
-        };
-        Write::Listed([list].into())
-    };
+    let listed = |issued_at, expires| Write::Lists([given_out(SHARD, issued_at, expires)].into());
     let sent = |n: u8| Sent {
         digest: [n; 32],
         revision: n.into(),

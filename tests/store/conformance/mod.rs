@@ -18,6 +18,7 @@ pub(super) mod redeem;
 pub(super) mod registry;
 pub(super) mod renew;
 pub(crate) mod rulings;
+pub(super) mod signatures;
 pub(super) mod steps;
 pub(super) mod suspend;
 pub(super) mod whole;
@@ -72,6 +73,7 @@ macro_rules! conformance {
                 a_key_suspended_by_itself_makes_a_change_look_again;
             renew: a_renewal_comes_back_whole, each_condition_of_a_renewal_counts,
                 what_an_epoch_has_signed_is_found, renewed_bundles_are_purged_when_they_are_over;
+            signatures: what_is_recorded_is_counted, what_goes_is_counted, a_transaction_without_it_is_not_counted;
             orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;

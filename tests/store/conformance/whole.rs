@@ -2,7 +2,7 @@
 
 use fob::domain::{AuthorizationState, KeyChange, Reason, Restore};
 use fob::store::whole::{Entry, Fence, Fenced, Kind, Position, Tally, Whole, compare, copy};
-use fob::store::{Contact, Listed, Ruling, Sent, Store, StoreError, Write};
+use fob::store::{Contact, Ruling, Sent, Store, StoreError, Write};
 
 use super::Place;
 use super::acts::{self, act};
@@ -11,7 +11,6 @@ use super::rulings::rule;
 use crate::store::sample::*;
 
 /// A store with something of every kind.
-#[expect(clippy::too_many_lines, reason = "one entry of each kind")]
 fn full(store: &impl Store) {
     let (_, mut change) = changing(store);
     done(
@@ -61,14 +60,8 @@ fn full(store: &impl Store) {
             Write::Redeem(order(50, order_request(1, 2, 3)).into()),
             Write::Redeem(order(51, order_request(1, 3, 3)).into()),
             Write::Redeem(order(52, None).into()),
-            Write::Listed(
-                [Listed {
-                    shard: mark(0, KeyChange::Revoke).shard,
-                    issued_at: 5,
-                    expires: 50,
-                }][..]
-                    .into(),
-            ),
+            Write::Lists([given_out(mark(0, KeyChange::Revoke).shard, 5, 50)].into()),
+            so_far(7, 9),
         ],
     );
     let sent = Sent {

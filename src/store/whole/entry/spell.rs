@@ -7,7 +7,8 @@ use crate::domain::{
 };
 use crate::store::encoding::{authorization_body, bundle_parts, cbor, context, registry, words};
 use crate::store::{
-    Act, Contact, Frozen, Listed, QuotaDay, Request, Sent, SignedBundle, StoreError,
+    Act, Contact, Frozen, Listed, Made, QuotaDay, Recorded, Request, Sent, SignatureCount,
+    SignedBundle, StoreError,
 };
 
 impl Entry {
@@ -31,6 +32,7 @@ impl Entry {
             Self::Terminal(terminal) => write_terminal(bytes, terminal),
             Self::Token(token) => write_token(bytes, token),
             Self::Epoch(place, epoch) => write_epoch(bytes, *place, epoch),
+            Self::Signatures(count) => write_signatures(bytes, count),
             Self::TrustList(version, body) => {
                 cbor::write(bytes, |e| e.array(2)?.u32(*version)?.bytes(body)?.ok())
             }
@@ -288,6 +290,38 @@ fn write_epoch(bytes: &mut Vec<u8>, place: u64, epoch: &Epoch) -> Result<(), Sto
         e.u64(window.not_before)?.u64(window.not_after)?;
         e.i64(words::epoch_state(*state))?.u64(*created_at)?;
         write_time(e, *activated_at)
+    })
+}
+
+fn write_signatures(bytes: &mut Vec<u8>, count: &SignatureCount) -> Result<(), StoreError> {
+    let SignatureCount {
+        epoch,
+        process,
+        made,
+        recorded,
+        ended,
+    } = count;
+    let Made {
+        signed,
+        synced,
+        tried,
+        given_up,
+        failed,
+        in_flight_max,
+    } = made;
+    let Recorded {
+        keys,
+        trees,
+        lists,
+        versions,
+        gone,
+    } = recorded;
+    cbor::write(bytes, |e| {
+        e.array(14)?.bytes(&epoch.0)?.bytes(process)?;
+        e.u64(*signed)?.u64(*synced)?.u64(*tried)?;
+        e.u64(*given_up)?.u64(*failed)?.u64(*in_flight_max)?;
+        e.u64(*keys)?.u64(*trees)?.u64(*lists)?;
+        e.u64(*versions)?.u64(*gone)?.bool(*ended)?.ok()
     })
 }
 
