@@ -78,9 +78,10 @@ pub(super) struct Checked {
 /// What follows from an entry, beyond its writes.
 #[derive(Clone, Debug)]
 enum Then {
-    /// The keys of an identity that was there before follow it: the entry names its status, or
-    /// changes its hold or its licences.
+    /// The keys of an identity that was there before follow it.
     Follow(IdentityId, Status),
+    /// The keys on a vehicle that was there before follow its model.
+    Model(VehicleId),
     /// A vehicle that was there before gets another owner, and the rest of its entry with it.
     HandOver(Vehicle),
 }
@@ -111,6 +112,7 @@ impl Engine {
     async fn conclude(&self, fleet: &Arc<FleetBook>, then: Option<Then>) -> Result<(), Failure> {
         match then {
             Some(Then::Follow(id, status)) => self.follow_identity(fleet, &id, status).await,
+            Some(Then::Model(id)) => self.follow_model(fleet, &id).await,
             Some(Then::HandOver(vehicle)) => self.give_to_owner(fleet, &vehicle).await,
             None => Ok(()),
         }
@@ -177,7 +179,9 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             owner.as_ref().map_or(Ok(()), known_owner)?;
             let functions = resolve(before, functions, &mut writes)?;
             let known = fleet.vehicle(id.as_str());
-            let handed_over = known.is_some_and(|known| known.owner != owner);
+            let handed_over = known.as_ref().is_some_and(|known| known.owner != owner);
+            // Whoever was cut off puts it again, and then they follow.
+            then = known.map(|known| Then::Model(known.id.clone()));
             let vehicle = Vehicle {
                 fleet: fleet_id,
                 id,
@@ -209,7 +213,6 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             let known = fleet.identity(id.as_str());
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let was = known.as_deref();
-            let named = status.is_some();
             let identity = Identity {
                 fleet: fleet_id,
                 id,
@@ -218,7 +221,8 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
                 proved: proved.or(was.and_then(|it| it.proved)),
                 licences,
             };
-            if known.is_some_and(|it| named || !it.meets_the_same(&identity)) {
+            // Whoever was cut off puts it again, and then they follow.
+            if known.is_some() {
                 then = Some(Then::Follow(identity.id.clone(), identity.status));
             }
             Write::Identity(identity)

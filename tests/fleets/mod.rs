@@ -16,5 +16,6 @@ mod owners;
 mod presets;
 mod rental;
 mod requests;
+mod ruled;
 mod terminals;
 mod tokens;

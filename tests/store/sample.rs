@@ -11,7 +11,7 @@ use fob::domain::{
 };
 use fob::store::{
     Applied, AuthorizationFilter, NewAuthorization, Order, OrderRequest, Proof, Redemption,
-    Request, Row, SignedBundle, Store, Suspension, TreeProof, Write,
+    ReliedOn, Request, Row, SignedBundle, Store, Suspension, TreeProof, Write,
 };
 use fob_verify::{Algorithm, HolderKey, IssuerKey, PublicKey};
 
@@ -234,7 +234,7 @@ pub(super) fn redemption(authorization: &Authorization) -> Redemption {
         terminal: Some(terminal_id("phone")),
         status_next: 2,
         order: None,
-        relies_on: None,
+        relies_on: ReliedOn::default(),
     }
 }
 

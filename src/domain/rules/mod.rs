@@ -116,6 +116,16 @@ impl Rules {
             ..Self::default()
         }
     }
+
+    /// Whether a licence is asked for by the vehicle's model.
+    pub fn asks_by_model(&self) -> bool {
+        self.licences.iter().any(LicenceRule::asks_by_model)
+    }
+
+    /// Whether who may keep a key is asked as these others ask it: then no key stands otherwise.
+    pub fn keep_as(&self, others: &Self) -> bool {
+        !(self.unreadable || others.unreadable) && self.licences == others.licences
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]

@@ -297,6 +297,18 @@ impl<'a> Survey<'a> {
             values![fleets, identities],
             conditions,
         );
+        let (fleets, vehicles) = names(&needs.models, VehicleId::as_str);
+        self.ask(
+            !fleets.is_empty(),
+            "SELECT v.fleet, v.id, v.model FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
+             JOIN vehicles v ON v.fleet = k.fleet AND v.id = k.id",
+            values![fleets, vehicles],
+            |ground, row| {
+                let place = (FleetId(id(row, 0)?), name(row, 1, VehicleId::parse)?);
+                ground.models.insert(place, text(row, 2)?.into());
+                Ok(())
+            },
+        );
         let (fleets, terminals) = names(&needs.terminals, TerminalId::as_str);
         self.ask(
             !fleets.is_empty(),
