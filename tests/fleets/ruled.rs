@@ -167,7 +167,7 @@ fn keys_of_orders_and_every_version_follow_and_what_else_suspends_them_stays() {
         &headers,
         order.to_string().as_bytes(),
     );
-    let ordered = ordered.value();
+    let ordered = ordered.value()["bundle"].clone();
     let shown = |bundle: &Value| {
         let all = statuses(&garage.bundle(text(&bundle["bundle"])));
         [UNLOCK, START].map(|function| all[function].clone())

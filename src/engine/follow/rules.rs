@@ -338,3 +338,31 @@ fn read_page(
     }
     Ok((page, found.next))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::rotation::tests::on;
+
+    #[test]
+    fn bundles_are_looked_for_where_they_come_from_before_where_they_go() {
+        let states = [
+            EpochState::Active,
+            EpochState::Retired,
+            EpochState::Revoked,
+            EpochState::Prepared,
+            EpochState::Active,
+        ];
+        let epoch = |(id, state)| Arc::new(on("one", id, (0, 100), state));
+        let epochs: Vec<_> = (1..).zip(states).map(epoch).collect();
+        let through = Through::new(&epochs);
+        let ids: Vec<_> = through.epochs.iter().map(|(id, _)| id.0[0]).collect();
+        assert_eq!(ids, [3, 2, 4, 1, 5]);
+        assert!(through.stands(&epochs));
+        // One that is revoked, or new, meanwhile: some may have gone by.
+        let mut after = epochs.clone();
+        after[1] = epoch((2, EpochState::Revoked));
+        assert!(!through.stands(&after));
+        assert!(!through.stands(&epochs[1..]));
+    }
+}
