@@ -317,8 +317,11 @@ pub(crate) fn what_relies_on_rules_and_models_counts_while_they_are_so<P: Place>
                 ..again
             });
             // What the store remembers of the fleet is from before.
-            done(&store, &[authorize(authorization(3))]);
-            done(&store, &[redeem(&authorization(3))]);
+            let early = Write::Redeem(Arc::new(Redemption {
+                relies_on: relied(Some(0), None),
+                ..redemption(&authorization(3))
+            }));
+            done(&store, &[authorize(authorization(3)), early]);
             done(&store, &[authorize(authorization(2))]);
             let writes = [
                 Write::Redeem(Arc::new(Redemption {
