@@ -195,7 +195,6 @@ impl Engine {
         let identity = fleet.identity(before.identity.as_str());
         let identity = identity.ok_or_else(|| Refusal::new(RefusalCode::UnknownIdentity))?;
         let now = self.clock().unix();
-        let version = fleet.ruled.rules().version;
         let mut case = Case::new(fleet, &plan.next, now);
         let (vehicle, window) = match anew {
             Anew::Same => (case.check_same()?, before.window),
@@ -236,11 +235,8 @@ impl Engine {
         let lost = |one: &&FunctionCode| !keeps(&rules, &identity, &vehicle, **one, window, now);
         let lost = plan.next.functions.iter().filter(lost);
         plan.suspended.conditions = lost.copied().collect();
-        plan.relies_on = ReliedOn {
-            rules: Some(version),
-            vehicle: Some(Arc::clone(&vehicle)).filter(|_| rules.asks_by_model()),
-            identity: Some(identity),
-        };
+        plan.relies_on = case.relies_on();
+        plan.relies_on.identity = Some(identity);
         let to = holder.unwrap_or(before.holder);
         plan.terminal = check_holder(fleet, before, &to, holder.is_some())?;
         if let (Some(_), Some(restrictions)) = (&holder, plan.next.restrictions.as_mut())

@@ -245,3 +245,23 @@ fn a_licence_lost_between_order_and_redemption_counts() {
         "and is not used up by it"
     );
 }
+
+#[test]
+fn an_order_begins_when_it_says_and_a_redemption_as_early_as_the_fleet_lets_it() {
+    let rental = Rental::new();
+    rental.rule(&json!({ "early_grace_s": 600 }));
+    let (from, until) = (now() + 1000, now() + 5000);
+    let spec = json!({ "vehicle": "CAR", "functions": [UNLOCK],
+        "not_before": time(from), "not_after": time(until) });
+    let mut order = spec.clone();
+    order["ref"] = json!("one");
+    order["recipient"] = json!({ "identity": "anna", "terminal": "annas" });
+    let ordered = rental.orders(&[order]).remove(0);
+    let begins = |bundle: &Value| bundle["keys"][0]["not_before"].clone();
+    assert_eq!(begins(&ordered["bundle"]), json!(time(from)), "{ordered}");
+    let made = rental.send("POST", "/v1/authorizations", &spec).value();
+    let redeemed = rental
+        .server
+        .redeem(text(&made["code_set"]), "anna", &rental.phone);
+    assert_eq!(begins(&redeemed.value()), json!(time(from - 600)));
+}
