@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use fob::domain::{Hold, IdentityId, Status};
+use fob::domain::{Hold, IdentityId, RulesText, Status};
 use fob::engine::registry::Entry;
 use fob_verify::key::SignedKey;
 use serde_json::json;
@@ -380,6 +380,36 @@ fn put(inside: &Inside, renter: &str, status: Option<Status>, hold: Option<Optio
         .unwrap();
     let caller = inside.back_end();
     runtime.block_on(inside.engine.put(&caller, entry)).unwrap();
+}
+
+#[test]
+fn what_is_let_in_under_rules_before_the_newest_is_let_in_anew() {
+    let inside = Inside::start("faults-rules", |_| {});
+    let redemption = Redemption::new(&inside);
+    inside.signer.hold();
+    let answer = thread::scope(|scope| {
+        let sent = scope.spawn(|| redemption.send(&inside));
+        until(|| inside.engine.in_flight() == 1);
+        let asked = r#"{"licences":[{"functions":["engine.start"],"classes":["D"]}]}"#;
+        rule(&inside, 0, asked);
+        inside.signer.release();
+        sent.join().unwrap()
+    });
+    answer.refused(403, "licence_missing");
+    rule(&inside, 1, "{}");
+    redemption.check(&inside);
+}
+
+/// Sets the demo fleet's rules, beside the pipeline.
+fn rule(inside: &Inside, version: u32, text: &str) {
+    let text = RulesText::read(text).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (engine, caller) = (&inside.engine, inside.back_end());
+    let set = runtime.block_on(engine.set_rules(&caller, version, &text, None));
+    assert_eq!(set.unwrap(), version + 1);
 }
 
 #[test]

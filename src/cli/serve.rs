@@ -13,6 +13,7 @@ use super::socket::Socket;
 use super::{Common, EXIT_HSM_STUCK, place};
 use crate::clock::SystemClock;
 use crate::config::{Config, IssuingToken};
+use crate::engine::follow::Sweep;
 use crate::engine::{Engine, Issuing, Parts};
 use crate::hsm::{Custody, Token, Tokens, leave, parked_threads};
 use crate::http::{ServeError, Server};
@@ -20,6 +21,12 @@ use crate::metrics::Exporter;
 
 /// How often epochs are looked at and what is over is purged.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether keys have rules to follow.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+/// Left to others between two slices of that.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is looked whether the HSM has let go of its threads.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
@@ -133,6 +140,7 @@ async fn serve(
     let operators = (Arc::clone(&engine), Arc::clone(&custody));
     let desk = actix_web::rt::spawn(async move { socket.serve(operators.0, operators.1).await });
     let keeper = actix_web::rt::spawn(keep(Arc::clone(&engine), custody));
+    let follower = actix_web::rt::spawn(follow(Arc::clone(&engine)));
     let watch = actix_web::rt::spawn(watch(Arc::clone(&engine), config.hsm.stuck_exit));
     let stopping = Arc::clone(&engine);
     actix_web::rt::spawn(async move {
@@ -150,6 +158,7 @@ async fn serve(
     let ended = server.run().await;
     desk.abort();
     keeper.abort();
+    follower.abort();
     watch.abort();
     engine.shutdown();
     tracing::info!("ended");
@@ -208,6 +217,22 @@ async fn keep(engine: Arc<Engine>, custody: Arc<dyn Custody>) {
             Err(refusal) => {
                 tracing::debug!(%refusal, "housekeeping waits");
                 KEEP_EVERY
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Has keys follow their fleets' rules.
+async fn follow(engine: Arc<Engine>) {
+    let mut sweep = Sweep::default();
+    loop {
+        let wait = match engine.follow_rules(&mut sweep).await {
+            Ok(true) => FOLLOW_PAUSE,
+            Ok(false) => FOLLOW_EVERY,
+            Err(failure) => {
+                tracing::debug!(%failure, "keys wait to follow the rules");
+                FOLLOW_EVERY
             }
         };
         tokio::time::sleep(wait).await;

@@ -74,13 +74,6 @@ pub struct Licence {
     pub expires: UnixTime,
 }
 
-impl Identity {
-    /// Whether both are asked for the same: what may keep keys from them, apart from their status.
-    pub fn meets_the_same(&self, other: &Self) -> bool {
-        self.hold == other.hold && self.licences == other.licences
-    }
-}
-
 /// A person or back end known to a fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

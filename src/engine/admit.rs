@@ -19,10 +19,10 @@ use super::{Engine, Failure, batch, jws, shutting_down};
 use crate::concurrent::channel::TrySendError;
 use crate::concurrent::{self, oneshot};
 use crate::domain::{
-    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, Identity, IdentityId, Refusal,
-    RefusalCode, TerminalId, UnixTime, Vehicle, Window,
+    Authorization, AuthorizationState, Bundle, BundleId, CodeSet, IdentityId, Refusal, RefusalCode,
+    TerminalId, UnixTime, Vehicle, Window,
 };
-use crate::store::{Order, Redemption};
+use crate::store::{Order, Redemption, ReliedOn};
 
 /// Times one request is admitted anew after somebody else's failure before it is told to wait.
 const ADMISSIONS_MAX: usize = 4;
@@ -105,8 +105,8 @@ pub struct Admitted {
     pub(super) order: Option<Order>,
     /// The bundle as it stands, where it is to be signed again as it is.
     pub(super) renews: Option<Box<Bundle>>,
-    /// Its identity, where the rules ask for a licence.
-    pub(super) relies_on: Option<Arc<Identity>>,
+    /// What of rules, identity and vehicle it was decided on.
+    pub(super) relies_on: ReliedOn,
 }
 
 impl Admitted {
@@ -405,7 +405,7 @@ impl Engine {
             terminal: None,
             status_next: 0,
             order: None,
-            relies_on: None,
+            relies_on: ReliedOn::default(),
         }))
     }
 }
@@ -428,8 +428,8 @@ struct Allowed {
     asks_pin: bool,
     /// What is remembered of it, where the fleet's rules ask for that.
     seen: Option<Seen>,
-    /// Whoever is to have the keys, where a licence was asked for.
-    relies_on: Option<Arc<Identity>>,
+    /// What of rules, identity and vehicle it was decided on.
+    relies_on: ReliedOn,
 }
 
 /// Every rule about who may redeem what, apart from the PIN's value.

@@ -12,6 +12,7 @@ use crate::domain::{
     Authorization, Identity, IdentityId, Refusal, RefusalCode, Status, Terminal, TerminalId,
     UnixTime, Vehicle, Window,
 };
+use crate::store::ReliedOn;
 
 mod context;
 
@@ -86,6 +87,8 @@ pub(super) struct Case<'a> {
     borrower: Option<Borrower<'a>>,
     judged: Option<Judged>,
     now: UnixTime,
+    /// The version of the rules when the first question was asked.
+    rules: u32,
 }
 
 /// Who redeems, and with which key.
@@ -110,6 +113,7 @@ impl<'a> Case<'a> {
             borrower: None,
             judged: None,
             now,
+            rules: fleet.ruled.rules().version,
         }
     }
 
@@ -212,11 +216,16 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whoever is to have the keys, where a licence was asked for: it is relied on until they are
-    /// committed.
-    pub(super) fn relies_on(&self) -> Option<Arc<Identity>> {
+    /// What is relied on until the keys are committed: the rules, whoever is to have them where a
+    /// licence was asked for, and the vehicle where it may be asked for by its model.
+    pub(super) fn relies_on(&self) -> ReliedOn {
         let asked = self.licensed_until().is_ok_and(|it| it < UnixTime::MAX);
-        self.identity.clone().filter(|_| asked)
+        let by_model = self.fleet.ruled.rules().asks_by_model();
+        ReliedOn {
+            rules: Some(self.rules),
+            identity: self.identity.clone().filter(|_| asked),
+            vehicle: self.vehicle.clone().filter(|_| by_model),
+        }
     }
 
     fn licensed_until(&self) -> Result<UnixTime, Refusal> {

@@ -149,6 +149,7 @@ impl Committer {
     /// Waits for something to be written. Returns whether more may come.
     fn wait(&mut self, group: &mut Group) -> bool {
         let due = self.hear_in().map_or_else(never, after);
+        let mut more = true;
         select! {
             recv(self.asks) -> told => match told {
                 Ok(told) => self.waiting.push(told),
@@ -160,9 +161,9 @@ impl Committer {
                 // The issuer has ended; jobs may still come.
                 Err(_) => self.batches = never(),
             },
-            recv(self.jobs) -> job => return add_job(group, job.unwrap_or(WriteJob::Stop)),
+            recv(self.jobs) -> job => more = add_job(group, job.unwrap_or(WriteJob::Stop)),
         }
-        true
+        more
     }
 
     /// In how long it is to be heard what other nodes have committed; never on one node.

@@ -1,10 +1,12 @@
-//! Keys that follow an identity or a vehicle: suspended with it, and valid again with it. Floor 3.
+//! Keys that follow an identity, a vehicle or their fleet's rules: suspended with it, and valid again
+//! with it. Floor 3.
 //!
 //! With an identity's status go the conditions on it. A key is suspended while its identity is held,
 //! or lacks the licence that the fleet's rules ask for that function on that vehicle; or has one that
 //! ends before the key. All of it is decided on the identity as it is in the book, under the
 //! condition that it still is so in the store: of two descriptions the later one holds, for its keys
-//! too. That a licence ends with time needs nobody to look: keys end with it.
+//! too. That a licence ends with time needs nobody to look: keys end with it. Rules that are set anew,
+//! and a vehicle's model, are asked of keys in `rules`.
 
 use std::sync::Arc;
 
@@ -18,9 +20,52 @@ use crate::domain::change::{Action, Followed};
 use crate::domain::rules::keeps;
 use crate::domain::{
     AuthorizationId, Bundle, Identity, IdentityId, KeyChange, KeyId, Mark, Reason, Refusal,
-    RefusalCode, Status, Subject, VehicleId,
+    RefusalCode, Rules, Status, Subject, Vehicle, VehicleId,
 };
-use crate::store::{Applied, Following, SignedBundle, Write};
+use crate::store::{Applied, Following, ReliedOn, SignedBundle, Write};
+
+mod rules;
+
+pub(super) use rules::followed;
+pub use rules::{Sweep, Swept};
+
+/// What decides whether somebody keeps keys on a vehicle.
+struct Conditions {
+    rules: Arc<Rules>,
+    identity: Arc<Identity>,
+    vehicle: Arc<Vehicle>,
+}
+
+impl Conditions {
+    /// As they are now; `None` where the vehicle is not known, or the rules cannot be read.
+    fn of(fleet: &FleetBook, identity: Arc<Identity>, vehicle: &VehicleId) -> Option<Self> {
+        let rules = Arc::clone(&fleet.ruled.rules());
+        Self::under(fleet, rules, identity, vehicle)
+    }
+
+    /// The same under other rules.
+    fn under(
+        fleet: &FleetBook,
+        rules: Arc<Rules>,
+        identity: Arc<Identity>,
+        vehicle: &VehicleId,
+    ) -> Option<Self> {
+        let vehicle = fleet.vehicle(vehicle.as_str())?;
+        (!rules.unreadable).then_some(Self {
+            rules,
+            identity,
+            vehicle,
+        })
+    }
+
+    fn relied_on(&self) -> ReliedOn {
+        ReliedOn {
+            rules: Some(self.rules.version),
+            identity: Some(Arc::clone(&self.identity)),
+            vehicle: Some(Arc::clone(&self.vehicle)).filter(|_| self.rules.asks_by_model()),
+        }
+    }
+}
 
 impl Engine {
     /// Has every key of an identity follow it, which was described by other means than a call to
@@ -58,67 +103,68 @@ impl Engine {
         of: &Followed,
         action: Action,
     ) -> Result<Done, Failure> {
-        let now = self.authorization(fleet.fleet.id, id).await?;
-        let now = now.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
-        let versions = self.versions_of(&now).await?;
-        // Whatever was done to its keys before identity or vehicle were made to stand so, and
-        // nothing that contradicts that comes after.
-        self.abreast().await?;
-        let mut marks = self.marks(&versions, action.on_keys(of.reason()), |_, _, _| true);
-        let identity = match of {
-            Followed::Identity(id) => fleet.identity(id.as_str()),
-            Followed::Vehicle(_) => None,
-        };
-        if let Some(identity) = &identity {
-            marks.extend(self.condition_marks(fleet, &versions, identity, &now.vehicle));
-        }
-        if marks.is_empty() {
-            let revision = self.book().statuses.revision();
-            return Ok(self.nothing_done(fleet, now, revision, &versions));
-        }
-        let outcome = self.outcome_of_marks(fleet, &now.vehicle, &marks);
-        let following = Following {
-            fleet: fleet.fleet.id,
-            of: of.clone(),
-            status: action.leaves(),
-            marks: marks.into_iter().map(|(_, mark)| mark).collect(),
-            relies_on: identity,
-        };
-        let lists = lists_of(&following.marks);
-        let applied = self.write(vec![Write::Follow(Arc::new(following))]).await?;
-        match applied.first() {
-            Some(Applied::Amended(_)) => Ok(Done {
-                authorization: now,
-                outcome,
-                lists,
-            }),
-            _ => Err(changed_meanwhile().into()),
+        loop {
+            let now = self.authorization(fleet.fleet.id, id).await?;
+            let now = now.ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
+            let versions = self.versions_of(&now).await?;
+            // Whatever was done to its keys before identity or vehicle were made to stand so, and
+            // nothing that contradicts that comes after.
+            self.abreast().await?;
+            let ruled = fleet.ruled.rules().version;
+            let mut marks = self.marks(&versions, action.on_keys(of.reason()), |_, _, _| true);
+            let mut relies_on = ReliedOn::default();
+            if let Followed::Identity(id) = of
+                && let Some(identity) = fleet.identity(id.as_str())
+            {
+                relies_on.identity = Some(Arc::clone(&identity));
+                // What is not known is decided when it is.
+                if let Some(conditions) = Conditions::of(fleet, identity, &now.vehicle) {
+                    marks.extend(self.condition_marks(&versions, &conditions));
+                    relies_on = conditions.relied_on();
+                }
+            }
+            if marks.is_empty() {
+                let revision = self.book().statuses.revision();
+                return Ok(self.nothing_done(fleet, now, revision, &versions));
+            }
+            let outcome = self.outcome_of_marks(fleet, &now.vehicle, &marks);
+            let following = Following {
+                fleet: fleet.fleet.id,
+                of: of.clone(),
+                status: action.leaves(),
+                marks: marks.into_iter().map(|(_, mark)| mark).collect(),
+                relies_on,
+            };
+            let lists = lists_of(&following.marks);
+            let applied = self.write(vec![Write::Follow(Arc::new(following))]).await?;
+            if let Some(Applied::Amended(_)) = applied.first() {
+                return Ok(Done {
+                    authorization: now,
+                    outcome,
+                    lists,
+                });
+            }
+            self.abreast().await?;
+            // It is nobody's fault that the rules were set at the same moment.
+            if fleet.ruled.rules().version == ruled {
+                return Err(changed_meanwhile().into());
+            }
         }
     }
 
-    /// Marks by which keys are suspended whose conditions `identity` does not meet, and those are
-    /// no longer whose conditions it does.
+    /// Marks by which keys are suspended whose conditions are not met, and those are no longer whose
+    /// conditions are.
     fn condition_marks(
         &self,
-        fleet: &FleetBook,
         versions: &[SignedBundle],
-        identity: &Identity,
-        vehicle: &VehicleId,
+        conditions: &Conditions,
     ) -> Vec<(KeyId, Mark)> {
-        let rules = fleet.ruled.rules();
-        // What is not known is decided when it is.
-        let Some(vehicle) = fleet
-            .vehicle(vehicle.as_str())
-            .filter(|_| !rules.unreadable)
-        else {
-            return Vec::new();
-        };
         let now = self.clock().unix();
         let kept = |bundle: &Bundle, subject: &Subject| {
             keeps(
-                &rules,
-                identity,
-                &vehicle,
+                &conditions.rules,
+                &conditions.identity,
+                &conditions.vehicle,
                 subject.function,
                 bundle.window,
                 now,

@@ -182,6 +182,12 @@ impl Hooks {
     }
 }
 
+/// How long an answer is remembered: as long as it says, within what the fleet's rules say.
+fn remembered_for(said: Option<u32>, most: u32) -> Duration {
+    let valid_s = said.unwrap_or(most).min(most).max(VALID_S_MIN);
+    Duration::from_secs(valid_s.into())
+}
+
 /// Held for a few lines, and never while anything is waited for.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -228,9 +234,7 @@ impl Engine {
         hooks.note(&question.url, answer.is_ok(), now());
         let (verdict, valid, word) = match answer {
             Ok(answer) => {
-                let said = answer.valid_s.unwrap_or(question.valid_s);
-                let valid_s = said.min(question.valid_s).max(VALID_S_MIN);
-                let valid = Duration::from_secs(valid_s.into());
+                let valid = remembered_for(answer.valid_s, question.valid_s);
                 if answer.allowed {
                     (Verdict::Allowed, valid, "allow")
                 } else {
@@ -274,6 +278,20 @@ mod tests {
             valid_s: 60,
             fails,
             asks: Value::Null,
+        }
+    }
+
+    #[test]
+    fn an_answer_is_remembered_as_long_as_it_says_and_no_longer_than_the_rules() {
+        for (said, seconds) in [
+            (None, 60),
+            (Some(0), 5),
+            (Some(4), 5),
+            (Some(6), 6),
+            (Some(60), 60),
+            (Some(61), 60),
+        ] {
+            assert_eq!(remembered_for(said, 60).as_secs(), seconds, "{said:?}");
         }
     }
 

@@ -15,7 +15,7 @@
 //! | [`rebuild`] | a bundle's keys again, from what is stored |
 //! | [`authenticate`] | who calls |
 //! | [`amend`], `change`, `plan`, `reissue`, [`certain`] | changes and ends, keys issued again, when that is certain |
-//! | [`revoke`], [`reset`], `follow` | the same for many at once, for a whole vehicle; keys that follow |
+//! | [`revoke`], [`reset`], [`follow`] | the same for many at once, for a whole vehicle; keys that follow |
 //! | [`erase`] | an identity's data go |
 //! | [`statuses`], [`lists`], [`sync`] | how keys stand; the lists that say so; what cars are told |
 //! | [`orders`] | authorization and redemption in one, many at once |
@@ -74,7 +74,7 @@ pub mod commit;
 pub mod consent;
 pub mod erase;
 pub mod explain;
-mod follow;
+pub mod follow;
 pub mod found;
 mod generate;
 mod hooks;

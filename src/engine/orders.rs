@@ -25,10 +25,10 @@ use super::{Engine, Failure, shutting_down};
 use crate::concurrent;
 use crate::domain::function::FunctionRef;
 use crate::domain::{
-    Author, Authorization, AuthorizationId, BundleId, Identity, IdentityId, Recipient, Refusal,
-    RefusalCode, Signing, Status, TerminalId, UnixTime, Vehicle, VehicleId,
+    Author, Authorization, AuthorizationId, BundleId, IdentityId, Recipient, Refusal, RefusalCode,
+    Signing, Status, TerminalId, UnixTime, Vehicle, VehicleId,
 };
-use crate::store::{self, OrderRequest, Redemption};
+use crate::store::{self, OrderRequest, Redemption, ReliedOn};
 
 mod asked;
 
@@ -117,7 +117,7 @@ struct Allowed {
     holder: HolderKey,
     terminal: TerminalId,
     order: store::Order,
-    relies_on: Option<Arc<Identity>>,
+    relies_on: ReliedOn,
 }
 
 type Answer = Result<Arc<Redemption>, Failure>;
@@ -368,18 +368,18 @@ impl Engine {
             terminal: None,
             status_next: 0,
             order: None,
-            relies_on: None,
+            relies_on: ReliedOn::default(),
         }))
     }
 }
 
-/// What an order asks for ends with what its holder needs to have keys at all. Says whom that was
-/// asked of, where it was.
+/// What an order asks for ends with what its holder needs to have keys at all. Says what that was
+/// decided on.
 fn limit_to_eligible(
     fleet: &FleetBook,
     authorization: &mut Authorization,
     now: UnixTime,
-) -> Result<Option<Arc<Identity>>, Refusal> {
+) -> Result<ReliedOn, Refusal> {
     let to = authorization.recipient().identity.as_ref();
     let identity = to.and_then(|id| fleet.identity(id.as_str()));
     let unknown = || Refusal::new(RefusalCode::UnknownIdentity).field("recipient.identity");

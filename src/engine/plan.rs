@@ -17,10 +17,10 @@ use crate::domain::id::VERSION_MAX;
 use crate::domain::restore::next_version;
 use crate::domain::rules::keeps;
 use crate::domain::{
-    Amended, Authorization, AuthorizationState, Bundle, FunctionCode, Identity, KeyChange, KeyId,
-    KeyRecord, Mark, Reason, Reasons, Refusal, RefusalCode, Status, Subject, TerminalId, Window,
+    Amended, Authorization, AuthorizationState, Bundle, FunctionCode, KeyChange, KeyId, KeyRecord,
+    Mark, Reason, Reasons, Refusal, RefusalCode, Status, Subject, TerminalId, Window,
 };
-use crate::store::{Amendment, Reissue, SignedBundle};
+use crate::store::{Amendment, Reissue, ReliedOn, SignedBundle};
 
 /// What is to become of an authorization.
 pub(super) struct Plan {
@@ -37,8 +37,8 @@ pub(super) struct Plan {
     pub(super) window: Window,
     /// What suspends its new keys from the beginning, beside the authorization's own state.
     pub(super) suspended: Suspended,
-    /// The identity on which that was decided.
-    pub(super) relies_on: Option<Arc<Identity>>,
+    /// What that was decided on.
+    pub(super) relies_on: ReliedOn,
 }
 
 /// What suspends the keys of a bundle that is issued again.
@@ -76,7 +76,7 @@ impl Plan {
             terminal: None,
             window: now.window,
             suspended: Suspended::default(),
-            relies_on: None,
+            relies_on: ReliedOn::default(),
         }
     }
 
@@ -235,7 +235,8 @@ impl Engine {
         let lost = |one: &&FunctionCode| !keeps(&rules, &identity, &vehicle, **one, window, now);
         let lost = plan.next.functions.iter().filter(lost);
         plan.suspended.conditions = lost.copied().collect();
-        plan.relies_on = Some(identity);
+        plan.relies_on = case.relies_on();
+        plan.relies_on.identity = Some(identity);
         let to = holder.unwrap_or(before.holder);
         plan.terminal = check_holder(fleet, before, &to, holder.is_some())?;
         if let (Some(_), Some(restrictions)) = (&holder, plan.next.restrictions.as_mut())

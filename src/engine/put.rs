@@ -52,6 +52,7 @@ impl Engine {
             Some(Then::Follow(id, status)) => {
                 self.follow_identity(&caller.fleet, &id, status).await
             }
+            Some(Then::Model(id)) => self.follow_model(&caller.fleet, &id).await,
             Some(Then::HandOver(vehicle)) => self.give_to_owner(caller, &vehicle).await,
             None => Ok(()),
         }

@@ -78,9 +78,10 @@ pub(super) struct Checked {
 /// What follows from an entry, beyond its writes.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
-    /// The keys of an identity that was there before follow it: the entry names its status, or
-    /// changes its hold or its licences.
+    /// The keys of an identity that was there before follow it.
     Follow(IdentityId, Status),
+    /// The keys on a vehicle that was there before follow its model.
+    Model(VehicleId),
     /// A vehicle that was there before gets another owner, and the rest of its entry with it.
     HandOver(Vehicle),
 }
@@ -145,7 +146,9 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             owner.as_ref().map_or(Ok(()), known_owner)?;
             let functions = resolve(before, functions, &mut writes)?;
             let known = fleet.vehicle(id.as_str());
-            let handed_over = known.is_some_and(|known| known.owner != owner);
+            let handed_over = known.as_ref().is_some_and(|known| known.owner != owner);
+            // Whoever was cut off puts it again, and then they follow.
+            then = known.map(|known| Then::Model(known.id.clone()));
             let vehicle = Vehicle {
                 fleet: fleet_id,
                 id,
@@ -177,7 +180,6 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
             let known = fleet.identity(id.as_str());
             // Left out they stay as they are: no update of licences lifts a suspension or a hold.
             let was = known.as_deref();
-            let named = status.is_some();
             let identity = Identity {
                 fleet: fleet_id,
                 id,
@@ -186,7 +188,8 @@ fn check(before: &mut Known<'_>, entry: Entry) -> Result<Checked, Refusal> {
                 proved: proved.or(was.and_then(|it| it.proved)),
                 licences,
             };
-            if known.is_some_and(|it| named || !it.meets_the_same(&identity)) {
+            // Whoever was cut off puts it again, and then they follow.
+            if known.is_some() {
                 then = Some(Then::Follow(identity.id.clone(), identity.status));
             }
             Write::Identity(identity)

@@ -23,7 +23,7 @@ use crate::domain::{
     Author, Authorization, AuthorizationState, Bundle, EpochId, EpochState, KeyStatus, Refusal,
     RefusalCode, TokenId, UnixTime,
 };
-use crate::store::Cursor;
+use crate::store::{Cursor, ReliedOn};
 
 /// How long one slice goes on taking up more.
 const SLICE: Duration = Duration::from_secs(2);
@@ -254,7 +254,7 @@ impl Parts {
             window: self.bundle.window,
             order: None,
             renews: Some(Box::new(self.bundle)),
-            relies_on: None,
+            relies_on: ReliedOn::default(),
         }
     }
 }

@@ -223,3 +223,49 @@ fn invalid(why: &'static str) -> Refusal {
         .field("request")
         .detail(format!("the request: {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::authorization::tests::sample;
+
+    /// Made at 1000, to be answered before 2000.
+    fn asked() -> BorrowRequest {
+        let authorization = sample();
+        BorrowRequest {
+            fleet: FleetName::parse("first").expect("a name"),
+            identity: IdentityId::parse("anna").expect("an id"),
+            key: crate::domain::bundle::tests::issued(&authorization).holder,
+            vehicle: authorization.vehicle,
+            functions: vec![FunctionRef::Code(1)],
+            not_before: 1_500,
+            not_after: 2_500,
+            expires: 2_000,
+            made_at: 1_000,
+            jti: "one".into(),
+            text: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_in_its_time_to_the_second() {
+        use RefusalCode::{RequestExpired, RequestInvalid};
+        for (now, expected) in [
+            (1_000 - CLOCK_SKEW_MAX_S - 1, Err(RequestInvalid)),
+            (1_000 - CLOCK_SKEW_MAX_S, Ok(())),
+            (1_999, Ok(())),
+            (2_000, Err(RequestExpired)),
+        ] {
+            let checked = asked().check_time(now).map_err(|it| it.code);
+            assert_eq!(checked, expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_remembered_for_as_long_as_it_may_be_answered() {
+        for (retain_for_s, fits) in [(1_000, true), (999, false)] {
+            let checked = asked().check_remembered(1_000, retain_for_s);
+            assert_eq!(checked.is_ok(), fits, "{retain_for_s}");
+        }
+    }
+}

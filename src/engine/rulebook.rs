@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -19,6 +19,8 @@ pub type FrozenThings = BTreeMap<Option<VehicleId>, Frozen>;
 pub struct Rulebook {
     rules: ArcSwap<Rules>,
     text: ArcSwap<RulesText>,
+    /// The rules by which every key stands, by their version.
+    followed: AtomicU32,
     frozen: ArcSwap<FrozenThings>,
     day: ArcSwap<QuotaDay>,
     /// The second in which somebody last asked for a day to begin.
@@ -81,6 +83,12 @@ impl Rulebook {
     /// The same as the fleet has written them.
     pub fn text(&self) -> Arc<RulesText> {
         self.text.load_full()
+    }
+
+    /// The version of the rules by which every key stands; those after it have not been asked of
+    /// the keys that were out when they were set.
+    pub fn followed(&self) -> u32 {
+        self.followed.load(Ordering::Relaxed)
     }
 
     /// What is frozen.
@@ -213,6 +221,7 @@ impl Book {
         };
         match what {
             Ruling::Rules(version, text) => self.put_ruled(fleet, Ruled::Rules(version, text)),
+            Ruling::Followed(_, to) => self.put_ruled(fleet, Ruled::Followed(to)),
             Ruling::Freeze(vehicle) => {
                 let since = at;
                 self.put_ruled(fleet, Ruled::Frozen(vehicle, Frozen { since, by, why }));
@@ -254,6 +263,7 @@ impl Book {
                     }
                 }
             }
+            Ruled::Followed(version) => ruled_by.followed.store(version, Ordering::Relaxed),
             Ruled::Frozen(what, frozen) => {
                 ruled_by.change_frozen(|all| drop(all.insert(what, frozen)));
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::authenticate::BackEnd;
 use super::book::FleetBook;
+use super::follow::{Swept, followed};
 use super::recent::Replay;
 use super::{Engine, Failure};
 use crate::concurrent;
@@ -24,6 +25,8 @@ pub struct Trial {
     pub refused: BTreeMap<&'static str, usize>,
     /// What their rules about context would have decided about what was redeemed lately.
     pub context: Option<Replay>,
+    /// What would become of keys that are out, where the rules ask otherwise who may keep them.
+    pub keys: Option<Swept>,
 }
 
 impl Engine {
@@ -40,8 +43,9 @@ impl Engine {
     ) -> Result<u32, Failure> {
         check_why(why.as_deref())?;
         let next = self.look(|| check_version(&caller.fleet, version)).await?;
-        text.check(&caller.fleet.catalogue(), next)?;
+        let rules = text.check(&caller.fleet.catalogue(), next)?;
         self.check_elsewhere(text)?;
+        let before = Arc::clone(&caller.fleet.ruled.rules());
         let body = serde_json::to_string(text)
             .map_err(|error| Failure::Fault(format!("rules that are not written: {error}")))?;
         let ruled = Rulings {
@@ -51,11 +55,12 @@ impl Engine {
             why,
             what: Ruling::Rules(next, body.into()),
         };
-        match self
-            .write(vec![Write::Rule(Box::new(ruled))])
-            .await?
-            .first()
-        {
+        let mut writes = vec![Write::Rule(Box::new(ruled))];
+        if before.version == version && before.keep_as(&rules) {
+            let (fleet, at) = (caller.fleet.fleet.id, self.clock().unix());
+            writes.push(followed(fleet, at, version, next));
+        }
+        match self.write(writes).await?.first() {
             Some(Applied::Done) => Ok(next),
             _ => Err(conflict("they have been set meanwhile").into()),
         }
@@ -82,13 +87,20 @@ impl Engine {
         let next = self.look(|| check_version(fleet, version)).await?;
         let rules = text.check(&fleet.catalogue(), next)?;
         self.check_elsewhere(text)?;
+        let rules = Arc::new(rules);
+        let ruled = &fleet.ruled;
+        let keys = match ruled.followed() == version && ruled.rules().keep_as(&rules) {
+            true => None,
+            false => Some(self.try_on_keys(fleet, &rules).await?),
+        };
         let (shared, fleet) = (Arc::clone(&self.shared), Arc::clone(fleet));
         let now = self.clock().unix();
         // Every authorization is looked at: that may take a while.
         let trial = concurrent::spawn_blocking(move || trial(&shared.book, &fleet, &rules, now));
-        trial
+        let trial = trial
             .await
-            .map_err(|error| Failure::Fault(format!("rules that were not tried: {error}")))
+            .map_err(|error| Failure::Fault(format!("rules that were not tried: {error}")))?;
+        Ok(Trial { keys, ..trial })
     }
 }
 

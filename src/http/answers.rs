@@ -247,7 +247,7 @@ mod tests {
             terminal: None,
             status_next: 0,
             order: None,
-            relies_on: None,
+            relies_on: crate::store::ReliedOn::default(),
         })))
     }
 
@@ -299,7 +299,7 @@ mod tests {
             terminal: None,
             status_next: 0,
             order: None,
-            relies_on: None,
+            relies_on: crate::store::ReliedOn::default(),
         };
         for form in [Form::Lines, Form::Sequence] {
             let mut out = Vec::new();

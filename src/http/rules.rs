@@ -16,6 +16,7 @@ use super::problem::Problem;
 use super::shapes::{FunctionArg, WeeklyShape};
 use crate::domain::json::object;
 use crate::domain::{Refusal, RefusalCode, RulesText, Scope};
+use crate::engine::follow::Swept;
 use crate::engine::recent::Replay;
 
 /// What a fleet rules; what is left out refuses nothing.
@@ -154,6 +155,10 @@ pub(super) struct RulesCommand {
 pub(super) struct RulesView {
     /// How often they were set.
     version: u32,
+    /// By which version keys that are out stand. While it is a lower one they are looked at: those
+    /// whose holder does not meet the conditions of the rules any more are suspended, and those
+    /// whose holder does are valid again.
+    followed: u32,
     #[schema(value_type = RulesShape)]
     rules: RulesText,
     /// Of a dry run: what they would come to.
@@ -171,6 +176,33 @@ pub(super) struct TrialView {
     /// What `context` would have decided about what was redeemed lately, while the fleet had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<ReplayView>,
+    /// What would become of keys that are out, where `licences` differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<SweptView>,
+}
+
+/// What would become of keys that are out.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SweptView {
+    /// Live bundles that were looked at.
+    bundles: u64,
+    /// Keys in them that would be suspended.
+    suspended: u64,
+    /// Keys in them that would be valid again.
+    resumed: u64,
+    /// Whether these are all; a look ends after a second.
+    all: bool,
+}
+
+impl From<Swept> for SweptView {
+    fn from(it: Swept) -> Self {
+        Self {
+            bundles: it.bundles,
+            suspended: it.suspended,
+            resumed: it.resumed,
+            all: it.all,
+        }
+    }
 }
 
 /// What rules about context would have decided.
@@ -205,6 +237,7 @@ pub(super) async fn read(
     let (version, rules) = (ruled.rules().version, ruled.text());
     Ok(answer(RulesView {
         version,
+        followed: ruled.followed(),
         rules: RulesText::clone(&rules),
         trial: None,
     }))
@@ -239,9 +272,11 @@ pub(super) async fn set(
             looked_at: trial.looked_at,
             refused: trial.refused,
             context: trial.context.map(Into::into),
+            keys: trial.keys.map(Into::into),
         };
         return Ok(answer(RulesView {
             version: at,
+            followed: caller.fleet.ruled.followed(),
             rules,
             trial: Some(trial),
         }));
@@ -249,6 +284,7 @@ pub(super) async fn set(
     let version = engine.set_rules(&caller, at, &rules, why).await?;
     Ok(answer(RulesView {
         version,
+        followed: caller.fleet.ruled.followed(),
         rules,
         trial: None,
     }))

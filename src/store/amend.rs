@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{Request, SignedBundle};
+use super::{ReliedOn, Request, SignedBundle};
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
-    Authorization, AuthorizationState, Bundle, FleetId, Identity, KeyChange, Mark, Reason, Reasons,
-    ShardId, Status, TerminalId, UnixTime, Vehicle, VehicleId,
+    Authorization, AuthorizationState, Bundle, FleetId, KeyChange, Mark, Reason, Reasons, ShardId,
+    Status, TerminalId, UnixTime, Vehicle, VehicleId,
 };
 
 /// An authorization as it becomes, with all that follows from it, in one piece.
@@ -17,8 +17,8 @@ use crate::domain::{
 /// `reissue` those of a redemption, apart from the authorization's own, and but for this: identity
 /// and vehicle may be suspended, if `marks` suspend every key of the new bundle for that reason, and
 /// for neither reason where it does not hold; where its keys grant no more than before, the
-/// identity may be held, and vehicle or fleet frozen; and hold and licences of the identity are
-/// those of [`Reissue::relies_on`]. An order's authorization has no row until its first amendment
+/// identity may be held, and vehicle or fleet frozen; and what [`Reissue::relies_on`] is so. An
+/// order's authorization has no row until its first amendment
 /// makes one; its revision is 0.
 ///
 /// Where `request` was answered before, nothing is written: [`super::Applied::Repeated`] for the
@@ -61,8 +61,7 @@ pub struct Suspension {
 
 /// Keys that follow an identity or a vehicle.
 ///
-/// Conditions: it stands so, and hold and licences of the identity are those of `relies_on`, where
-/// that is given; otherwise [`super::Applied::Stale`]. Done, it is answered
+/// Conditions: it stands so, and what was relied on is so; otherwise [`super::Applied::Stale`]. Done, it is answered
 /// [`super::Applied::Amended`].
 #[derive(Clone, Debug)]
 pub struct Following {
@@ -74,8 +73,8 @@ pub struct Following {
     pub status: Status,
     /// Changes of keys.
     pub marks: Vec<Mark>,
-    /// The identity, as hold and licences were believed to be when these were decided.
-    pub relies_on: Option<Arc<Identity>>,
+    /// What was believed when these were decided.
+    pub relies_on: ReliedOn,
 }
 
 /// A bundle issued again.
@@ -90,8 +89,8 @@ pub struct Reissue {
     /// Whether its keys may grant something else than those before, and not just less: then nothing
     /// may be frozen, and its identity not held.
     pub changed: bool,
-    /// Its identity, as hold and licences were believed to be.
-    pub relies_on: Option<Arc<Identity>>,
+    /// What was believed when it was decided.
+    pub relies_on: ReliedOn,
 }
 
 /// A request to amend that may be sent again.

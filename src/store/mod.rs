@@ -17,6 +17,7 @@ mod answers;
 mod encoding;
 mod nodes;
 pub mod postgres;
+mod relied;
 mod renew;
 mod ruling;
 mod signed;
@@ -27,6 +28,7 @@ pub use amend::{
     AmendRequest, Amendment, Contact, Following, Listed, Reissue, Reset, Sent, Suspension,
 };
 pub use nodes::{Lease, News, Nodes, SignedList, Task};
+pub use relied::ReliedOn;
 pub use renew::{Cursor, Renewal, SignedBy};
 pub use ruling::{Act, ActFilter, Acts, Frozen, QuotaDay, Ruled, Ruling, Rulings};
 pub use signed::{Made, Recorded, SignatureCount, SignedSoFar, borne, recorded};
@@ -350,9 +352,8 @@ pub struct TreeProof {
 ///
 /// Conditions, all of them or [`Applied::Stale`]: the epoch is not revoked; the vehicle is active
 /// and at `signed.bundle.vehicle_epoch`; fleet and identity are active, and so is `terminal` where
-/// one is named; the identity is not held, and its licences are those of `relies_on` where that is
-/// given; neither fleet nor vehicle is frozen ([`Ruling::Freeze`]). [`Applied::Conflict`] where the
-/// bundle's id is taken. With it the fleet's counter of status indexes becomes at least
+/// one is named; the identity is not held; what it `relies_on` is so; neither fleet nor vehicle is
+/// frozen ([`Ruling::Freeze`]). [`Applied::Conflict`] where the bundle's id is taken. With it the fleet's counter of status indexes becomes at least
 /// `status_next`.
 ///
 /// Without `order`: the authorization is open and at `signed.bundle.version`, and becomes redeemed.
@@ -370,8 +371,8 @@ pub struct Redemption {
     pub status_next: u64,
     /// What makes it an order: authorization and redemption in one.
     pub order: Option<Order>,
-    /// Its identity, as hold and licences were believed to be where the rules ask for a licence.
-    pub relies_on: Option<Arc<Identity>>,
+    /// What was believed of the fleet's rules, and of identity and vehicle where they ask for that.
+    pub relies_on: ReliedOn,
 }
 
 /// What an order brings beside its bundle.

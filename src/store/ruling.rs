@@ -122,6 +122,10 @@ pub enum Ruling {
     /// So many keys (last) are approved for this day beyond the quota, in place of what was
     /// approved for it before. Where the day has not begun, it begins, as with `Day`.
     Approve(u64, u64, u64),
+    /// Every key stands as the rules of the second version say; so far that was true of the first,
+    /// or of 0 where it never was said. The newest rules must be of the second or a later one.
+    /// Nobody decides that, and it is not kept as a decision.
+    Followed(u32, u32),
 }
 
 /// What stands.
@@ -129,6 +133,8 @@ pub enum Ruling {
 pub enum Ruled {
     /// The fleet's newest rules: version and JSON.
     Rules(u32, Arc<str>),
+    /// The rules by which every key stands, by their version.
+    Followed(u32),
     /// Issuing is frozen, for one vehicle or the whole fleet.
     Frozen(Option<VehicleId>, Frozen),
     /// All that is frozen; anything else is not, or not any more.

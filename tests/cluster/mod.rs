@@ -7,6 +7,7 @@ mod lease;
 mod outage;
 mod pair;
 mod race;
+mod ruled;
 mod standing;
 mod together;
 

@@ -161,7 +161,7 @@ fn whoever_is_held_gets_no_keys_until_the_hold_is_lifted() {
 fn rules_are_set_at_a_version_tried_and_kept() {
     let rental = Rental::new();
     let read = || rental.send("GET", "/v1/rules", &json!({}));
-    let nothing = json!({ "version": 0, "rules": { "limits": {}, "brake": {} } });
+    let nothing = json!({ "version": 0, "followed": 0, "rules": { "limits": {}, "brake": {} } });
     assert_eq!(read().value(), nothing);
     let body = json!({ "rules": lorries(), "why": "the insurer asks for it" });
     let missing = rental.send("PUT", "/v1/rules", &body);
@@ -188,7 +188,8 @@ fn rules_are_set_at_a_version_tried_and_kept() {
     }
     let tried = rental.set_rules(0, "?dry_run=true", &body);
     assert_eq!(tried.status, 200, "{}", tried.text());
-    let trial = json!({ "looked_at": 2, "refused": { "licence_missing": 1 } });
+    let trial = json!({ "looked_at": 2, "refused": { "licence_missing": 1 },
+        "keys": { "bundles": 0, "suspended": 0, "resumed": 0, "all": true } });
     assert_eq!(tried.value()["trial"], trial);
     assert_eq!(read().value(), nothing, "nothing was set");
     let set = rental.set_rules(0, "", &body);
@@ -218,7 +219,13 @@ fn rules_are_set_at_a_version_tried_and_kept() {
     let server = issuer.serve();
     let token = issuer.fob(&["token", "create", "--fleet", "rental", "--scopes", "read"]);
     let after = server.json_as(&token, "GET", "/v1/rules", &json!({}));
-    assert_eq!(after.value(), before, "they outlive a crash");
+    for member in ["version", "rules"] {
+        assert_eq!(
+            after.value()[member],
+            before[member],
+            "they outlive a crash"
+        );
+    }
 }
 
 #[test]
@@ -237,4 +244,24 @@ fn a_licence_lost_between_order_and_redemption_counts() {
         201,
         "and is not used up by it"
     );
+}
+
+#[test]
+fn an_order_begins_when_it_says_and_a_redemption_as_early_as_the_fleet_lets_it() {
+    let rental = Rental::new();
+    rental.rule(&json!({ "early_grace_s": 600 }));
+    let (from, until) = (now() + 1000, now() + 5000);
+    let spec = json!({ "vehicle": "CAR", "functions": [UNLOCK],
+        "not_before": time(from), "not_after": time(until) });
+    let mut order = spec.clone();
+    order["ref"] = json!("one");
+    order["recipient"] = json!({ "identity": "anna", "terminal": "annas" });
+    let ordered = rental.orders(&[order]).remove(0);
+    let begins = |bundle: &Value| bundle["keys"][0]["not_before"].clone();
+    assert_eq!(begins(&ordered["bundle"]), json!(time(from)), "{ordered}");
+    let made = rental.send("POST", "/v1/authorizations", &spec).value();
+    let redeemed = rental
+        .server
+        .redeem(text(&made["code_set"]), "anna", &rental.phone);
+    assert_eq!(begins(&redeemed.value()), json!(time(from - 600)));
 }

@@ -178,6 +178,26 @@ fn a_key_that_would_outlast_a_licence_is_replaced_by_one_that_does_not() {
 }
 
 #[test]
+fn a_change_that_gives_more_asks_for_all_of_it_and_one_that_takes_away_for_the_licence() {
+    let lent = Lent::new();
+    let far = now() + 10_000_000;
+    let id = text(&lent.bundle["authorization"]);
+    let more = json!({ "functions": [UNLOCK, START, "trunk.open"] });
+    let less = json!({ "functions": [START] });
+    let change = |body: &Value| lent.garage.change(id, 1, body);
+    let mut held = licensed(far);
+    held["hold"] = json!("payment");
+    lent.put(&held);
+    change(&more).refused(403, "identity_held");
+    lent.put(&json!({ "licences": [] }));
+    change(&less).refused(403, "licence_missing");
+    lent.put(&licensed(far));
+    let less = change(&less);
+    assert_eq!(less.status, 200, "still held: {}", less.text());
+    assert_eq!(lent.shown(), ["suspended"]);
+}
+
+#[test]
 fn keys_issued_while_a_condition_is_lost_come_suspended() {
     let lent = Lent::new();
     lent.put(&json!({ "licences": [] }));

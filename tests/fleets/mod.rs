@@ -17,5 +17,6 @@ mod presets;
 mod recorded;
 mod rental;
 mod requests;
+mod ruled;
 mod terminals;
 mod tokens;

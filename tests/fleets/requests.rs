@@ -208,6 +208,17 @@ fn what_is_not_as_it_was_signed_is_no_request() {
         check(server, &late).refused(410, "request_expired");
         answer(&garage, &late, &json!({})).refused(410, "request_expired");
     }
+    // Seven days are the longest, to the second.
+    let lasting = |seconds: u64| {
+        let at = now();
+        made(&|it| {
+            it["iat"] = json!(at);
+            it["exp"] = json!(at + seconds);
+            it["request"]["not_after"] = json!(time(at + 2 * seconds));
+        })
+    };
+    check(server, &lasting(604_801)).refused(422, "request_invalid");
+    assert_eq!(check(server, &lasting(604_800)).status, 200);
     let good = made(&|_| {});
     assert_eq!(check(server, &good).status, 200);
     assert_eq!(answer(&garage, &good, &json!({})).status, 201);
@@ -222,9 +233,15 @@ fn nothing_is_given_that_was_not_asked_for() {
         change(&mut asked);
         phone.request(&server.url, "renter-1", &asked)
     };
-    let request = asked(&|_| {});
+    let from = now();
+    let request = asked(&|it| {
+        it["not_before"] = json!(time(from));
+        it["not_after"] = json!(time(from + 3600));
+    });
     for (more, field) in [
         (json!({ "vehicle": "DEMO-0002" }), "vehicle"),
+        (json!({ "not_before": time(from - 1) }), "not_before"),
+        (json!({ "not_after": time(from + 3601) }), "not_after"),
         (json!({ "functions": [UNLOCK, "trunk.open"] }), "functions"),
         (json!({ "not_before": time(now() - 60) }), "not_before"),
         (json!({ "not_after": time(now() + 7200) }), "not_after"),

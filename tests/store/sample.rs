@@ -11,8 +11,8 @@ use fob::domain::{
 };
 use fob::store::{
     Applied, AuthorizationFilter, Listed, Made, NewAuthorization, Order, OrderRequest, Proof,
-    Redemption, Request, Row, SignedBundle, SignedList, SignedSoFar, Store, Suspension, TreeProof,
-    Write,
+    Redemption, ReliedOn, Request, Row, SignedBundle, SignedList, SignedSoFar, Store, Suspension,
+    TreeProof, Write,
 };
 use fob_verify::{Algorithm, HolderKey, IssuerKey, PublicKey};
 
@@ -235,7 +235,7 @@ pub(super) fn redemption(authorization: &Authorization) -> Redemption {
         terminal: Some(terminal_id("phone")),
         status_next: 2,
         order: None,
-        relies_on: None,
+        relies_on: ReliedOn::default(),
     }
 }
 

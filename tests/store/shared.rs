@@ -12,7 +12,8 @@ use fob::domain::{
 };
 use fob::store::postgres::Postgres;
 use fob::store::{
-    Applied, Contact, Lease, Listed, News, Nodes, Row, Sent, SignedList, Store, Task, Write,
+    Applied, Contact, Lease, Listed, News, Nodes, ReliedOn, Row, Sent, SignedList, Store, Task,
+    Write,
 };
 
 use super::conformance::Place;
@@ -130,7 +131,7 @@ fn a_row_is_told_as_it_is_and_not_as_it_was() {
             of: fob::domain::change::Followed::Vehicle(vehicle_id("V-1")),
             status: Status::Active,
             marks,
-            relies_on: None,
+            relies_on: ReliedOn::default(),
         }))
     };
     let held = |rows: &[Row]| {

@@ -56,6 +56,10 @@ impl LicenceText {
 }
 
 impl LicenceRule {
+    pub(super) fn asks_by_model(&self) -> bool {
+        !self.models.is_empty()
+    }
+
     /// Whether somebody who gets keys of `functions` on this model has to meet it.
     fn concerns(&self, model: &str, functions: &[FunctionCode]) -> bool {
         (self.models.is_empty() || self.models.iter().any(|one| one == model))

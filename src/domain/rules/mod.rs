@@ -116,6 +116,16 @@ impl Rules {
             ..Self::default()
         }
     }
+
+    /// Whether a licence is asked for by the vehicle's model.
+    pub fn asks_by_model(&self) -> bool {
+        self.licences.iter().any(LicenceRule::asks_by_model)
+    }
+
+    /// Whether who may keep a key is asked as these others ask it: then no key stands otherwise.
+    pub fn keep_as(&self, others: &Self) -> bool {
+        !(self.unreadable || others.unreadable) && self.licences == others.licences
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -222,6 +232,12 @@ mod tests {
         let many = vec![r#"{"functions":[3],"classes":["B"]}"#; 65].join(",");
         let one_less = vec![r#"{"functions":[3],"classes":["B"]}"#; 64].join(",");
         assert!(check(&format!(r#"{{"licences":[{one_less}]}}"#)).is_ok());
+        let models = |count: usize| {
+            let models = vec!["Car"; count];
+            format!(r#"{{"licences":[{{"functions":[3],"models":{models:?},"classes":["B"]}}]}}"#)
+        };
+        let of = |count: usize| classes(&format!("{:?}", vec!["B"; count]));
+        assert!(check(&models(256)).is_ok() && check(&of(32)).is_ok());
         assert!(check(r#"{"early_grace_s":86400}"#).is_ok());
         assert!(check(r#"{"keys_per_day":1000000000000}"#).is_ok());
         assert!(check(&rate(1, 1)).is_ok() && check(&rate(1_000_000, 86_400)).is_ok());
@@ -241,6 +257,8 @@ mod tests {
                 RefusalCode::Malformed,
                 "licences[0].functions",
             ),
+            (models(257), RefusalCode::Malformed, "licences[0].models"),
+            (of(33), RefusalCode::Malformed, "licences[0].classes"),
             (classes("[]"), RefusalCode::Malformed, "licences[0].classes"),
             (
                 classes(r#"["B E"]"#),

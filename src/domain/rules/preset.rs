@@ -237,7 +237,21 @@ mod tests {
             let refusal = one(preset).expect_err(preset);
             assert_eq!(refusal.field.as_deref(), Some(field), "{preset}");
         }
-        let refusal = rules(r#"{"presets":{"Valet":{"functions":[1]}}}"#).expect_err("a name");
-        assert_eq!(refusal.field.as_deref(), Some("presets"));
+        let named = |names: &[String]| {
+            let one = |name: &String| format!(r#""{name}":{{"functions":[1]}}"#);
+            let all: Vec<_> = names.iter().map(one).collect();
+            rules(&format!(r#"{{"presets":{{{}}}}}"#, all.join(",")))
+        };
+        let many = |count: usize| (0..count).map(|n| format!("p{n}")).collect::<Vec<_>>();
+        assert!(named(&many(64)).is_ok() && named(&["v".repeat(32)]).is_ok());
+        for bad in [
+            many(65),
+            vec!["v".repeat(33)],
+            vec!["Valet".into()],
+            vec![String::new()],
+        ] {
+            let refusal = named(&bad).expect_err("names");
+            assert_eq!(refusal.field.as_deref(), Some("presets"), "{bad:?}");
+        }
     }
 }

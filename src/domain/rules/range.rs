@@ -110,6 +110,14 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_names_so_many_ranges_and_no_more() {
+        let all = vec!["10.0.0.0/8".to_owned(); 257];
+        assert_eq!(check("inside", &all[1..]).map(|it| it.len()), Ok(256));
+        let refusal = check("inside", &all).expect_err("one too many");
+        assert_eq!(refusal.field.as_deref(), Some("inside"));
+    }
+
+    #[test]
     fn what_is_no_range_is_none() {
         for bad in [
             "",

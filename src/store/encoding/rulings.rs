@@ -11,7 +11,7 @@ pub(in crate::store) fn act(what: &Ruling) -> Option<(&'static str, String)> {
         Ruling::Freeze(vehicle) => ("freeze", name(vehicle.as_ref()).into()),
         Ruling::Release(vehicle) => ("release", name(vehicle.as_ref()).into()),
         Ruling::Approve(_, _, keys) => ("approve", keys.to_string()),
-        Ruling::Day(..) => return None,
+        Ruling::Day(..) | Ruling::Followed(..) => return None,
     })
 }
 

@@ -134,7 +134,7 @@ fn comes_as_it_should(ground: &Ground, amendment: &Amendment, again: &Reissue) -
     let suspended = with_suspended(ground, bundle, again.terminal.as_ref());
     (!again.changed || may_have_keys(ground, bundle))
         && suspended.is_some_and(|suspended| comes_suspended(bundle, &amendment.marks, suspended))
-        && meets(ground, again.relies_on.as_deref())
+        && meets(ground, bundle.fleet, &again.relies_on)
 }
 
 /// Suspends an identity, a vehicle or a terminal, or makes it active again.
@@ -188,7 +188,7 @@ pub(super) fn follow(ground: &mut Ground, following: &Following) -> Applied {
             .map(|row| row.status == words::ACTIVE),
     };
     let wanted = words::status(following.status) == words::ACTIVE;
-    if active != Some(wanted) || !meets(ground, following.relies_on.as_deref()) {
+    if active != Some(wanted) || !meets(ground, fleet, &following.relies_on) {
         return Applied::Stale;
     }
     let revision = count(ground);

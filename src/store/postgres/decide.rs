@@ -188,6 +188,9 @@ fn put_vehicle(ground: &mut Ground, vehicle: &Vehicle) -> Applied {
     if known.owner != vehicle.owner {
         return Applied::Conflict;
     }
+    if let Some(model) = ground.models.get_mut(&name) {
+        model.clone_from(&vehicle.model);
+    }
     ground.changes.vehicles.insert(name, vehicle.clone());
     Applied::Done
 }

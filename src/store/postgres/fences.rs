@@ -136,7 +136,7 @@ pub(super) async fn unspoken(session: &Session) -> Result<Vec<String>, Trouble> 
 /// Every table with its columns, and what empties it of entries; nothing does where it is the
 /// store's own. A test compares them with the schema: whoever adds a table or a column says here
 /// that [`super::export`] gives it out.
-const TABLES: [(&str, &str, &str); 35] = [
+const TABLES: [(&str, &str, &str); 36] = [
     ("settings", "name value", "DELETE FROM settings"),
     (
         "fleets",
@@ -227,6 +227,8 @@ const TABLES: [(&str, &str, &str); 35] = [
         "DELETE FROM contacts",
     ),
     ("rules", "fleet version body", "DELETE FROM rules"),
+    // Where it is not known, keys are looked at again.
+    ("followed", "fleet version", "DELETE FROM followed"),
     (
         "acts",
         "fleet number at by act object why",

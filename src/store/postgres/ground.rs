@@ -38,6 +38,8 @@ pub(super) struct Ground {
     pub(super) identities: HashMap<(FleetId, IdentityId), IdentityRow>,
     /// Hold and licences of identities, where they are relied on or changed.
     pub(super) conditions: HashMap<(FleetId, IdentityId), Conditions>,
+    /// Models of vehicles on which something relies.
+    pub(super) models: HashMap<(FleetId, VehicleId), String>,
     pub(super) terminals: HashMap<(FleetId, TerminalId), TerminalRow>,
     pub(super) tokens: HashMap<TokenId, TokenRow>,
     pub(super) epochs: HashMap<EpochId, EpochRow>,
@@ -90,6 +92,8 @@ pub(super) type Conditions = (Option<Hold>, Vec<Licence>);
 pub(super) struct RuledRow {
     /// The version of its newest rules; 0 is none.
     pub(super) version: u32,
+    /// By which version every key stands.
+    pub(super) followed: u32,
     /// What is frozen, as its column has it.
     pub(super) frozen: HashSet<String>,
     pub(super) day: Option<QuotaDay>,
@@ -201,6 +205,8 @@ pub(super) struct Changes {
     pub(super) contacts: BTreeMap<(FleetId, VehicleId), Contact>,
     /// Rules that were set: fleet, version and text.
     pub(super) rules: Vec<(FleetId, u32, Arc<str>)>,
+    /// By which rules every key of a fleet stands.
+    pub(super) followed: BTreeMap<FleetId, u32>,
     /// Acts, each with its number in its fleet.
     pub(super) acts: Vec<(u64, Act)>,
     /// What is frozen from now on, and what not any more (`None`).
@@ -293,6 +299,14 @@ impl Ground {
         !frozen.is_empty() && (is_frozen(None) || is_frozen(Some(vehicle)))
     }
 
+    /// The version of a fleet's newest rules; 0 where it has none.
+    pub(super) fn rules(&self, fleet: FleetId) -> u32 {
+        match self.known.get(&fleet) {
+            Some(of) => of.rules,
+            None => self.ruled.get(&fleet).map_or(0, |row| row.version),
+        }
+    }
+
     /// Whether the lease of this number is held.
     pub(super) fn holds(&self, lease: Lease) -> bool {
         self.leases.get(lease.task.name()) == Some(&lease.number)
@@ -328,6 +342,7 @@ impl Ground {
                 && c.identities_stand.is_empty()
                 && c.terminals_stand.is_empty()
                 && c.rules.is_empty()
+                && c.followed.is_empty()
                 && c.acts.is_empty()
                 && c.brakes.is_empty()
                 && c.days.is_empty()

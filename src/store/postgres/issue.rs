@@ -7,12 +7,12 @@ use super::ground::{
 };
 use crate::domain::authorization::PIN_ATTEMPTS_MAX;
 use crate::domain::{
-    Author, Authorization, AuthorizationId, Bundle, FleetId, Identity, Reason, Reasons, TerminalId,
+    Author, Authorization, AuthorizationId, Bundle, FleetId, Reason, Reasons, TerminalId,
 };
 use crate::store::encoding::words;
 use crate::store::{
-    Applied, NewAuthorization, OrderRequest, Proof, Redemption, Renewal, Request, SignedBundle,
-    StoreError,
+    Applied, NewAuthorization, OrderRequest, Proof, Redemption, ReliedOn, Renewal, Request,
+    SignedBundle, StoreError,
 };
 
 pub(super) fn authorize(
@@ -148,7 +148,7 @@ pub(super) fn redeem(
     {
         return Ok(Applied::Stale);
     }
-    if !meets(ground, redemption.relies_on.as_deref()) {
+    if !meets(ground, bundle.fleet, &redemption.relies_on) {
         return Ok(Applied::Stale);
     }
     if ground.bundles.contains_key(&bundle.id) {
@@ -218,12 +218,22 @@ pub(super) fn may_have_keys(ground: &Ground, bundle: &Bundle) -> bool {
     identity.is_some_and(|row| !row.held) && !ground.is_frozen(bundle.fleet, &bundle.vehicle)
 }
 
-/// Whether hold and licences of an identity are those that something was decided on.
-pub(super) fn meets(ground: &Ground, relies_on: Option<&Identity>) -> bool {
-    relies_on.is_none_or(|it| {
-        let found = ground.conditions.get(&(it.fleet, it.id.clone()));
-        found.is_some_and(|(hold, licences)| *hold == it.hold && *licences == it.licences)
-    })
+/// Whether what something was decided on is so.
+pub(super) fn meets(ground: &Ground, fleet: FleetId, relies_on: &ReliedOn) -> bool {
+    let ReliedOn {
+        rules,
+        identity,
+        vehicle,
+    } = relies_on;
+    rules.is_none_or(|version| ground.rules(fleet) == version)
+        && vehicle.as_ref().is_none_or(|it| {
+            let model = ground.models.get(&(it.fleet, it.id.clone()));
+            model.is_some_and(|model| *model == it.model)
+        })
+        && identity.as_ref().is_none_or(|it| {
+            let found = ground.conditions.get(&(it.fleet, it.id.clone()));
+            found.is_some_and(|(hold, licences)| *hold == it.hold && *licences == it.licences)
+        })
 }
 
 /// The same where vehicle or identity may be suspended, and new keys withheld; and which of them are

@@ -6,12 +6,12 @@ use super::calls::CallId;
 use super::standings::Standings;
 use crate::domain::change::{Followed, Registered};
 use crate::domain::{
-    Author, AuthorizationId, BundleId, EpochId, FleetId, Identity, IdentityId, Mark, TerminalId,
-    TokenId, VehicleId,
+    Author, AuthorizationId, BundleId, EpochId, FleetId, IdentityId, Mark, TerminalId, TokenId,
+    VehicleId,
 };
 use crate::store::{
-    AmendRequest, Amendment, Member, NewAuthorization, Redemption, Reset, SignedBundle, Suspension,
-    Task, Write,
+    AmendRequest, Amendment, Member, NewAuthorization, Redemption, ReliedOn, Reset, SignedBundle,
+    Suspension, Task, Write,
 };
 
 /// The rows to read, by their keys; sorted, because that is the order they are locked in.
@@ -29,6 +29,8 @@ pub(super) struct Needs {
     pub(super) identities: BTreeSet<(FleetId, IdentityId)>,
     /// Identities whose hold and licences are relied on, or changed.
     pub(super) conditions: BTreeSet<(FleetId, IdentityId)>,
+    /// Vehicles whose models are relied on.
+    pub(super) models: BTreeSet<(FleetId, VehicleId)>,
     pub(super) terminals: BTreeSet<(FleetId, TerminalId)>,
     pub(super) tokens: BTreeSet<TokenId>,
     /// Epochs to hold shared.
@@ -50,7 +52,7 @@ pub(super) struct Needs {
     pub(super) marks: BTreeSet<(u32, u64, u32)>,
     /// Fleets whose rulings are read.
     pub(super) ruled: BTreeSet<FleetId>,
-    /// Fleets of which is read what is frozen.
+    /// Fleets of which is read what is frozen, and the version of their rules.
     pub(super) braked: BTreeSet<FleetId>,
     /// Fleets whose status indexes are counted out.
     pub(super) counters: BTreeSet<FleetId>,
@@ -85,7 +87,7 @@ impl Needs {
                     let bundle = &it.signed.bundle;
                     needs.fleets.insert(bundle.fleet);
                     needs.epochs.insert(bundle.epoch);
-                    needs.relied(it.relies_on.as_deref());
+                    needs.relied(bundle.fleet, &it.relies_on);
                     needs.redeemed(it);
                     relied.insert(bundle.fleet);
                 }
@@ -119,7 +121,8 @@ impl Needs {
                 self.fleets_alone.insert(identity.fleet);
                 self.identities
                     .insert((identity.fleet, identity.id.clone()));
-                self.relied(Some(identity));
+                self.conditions
+                    .insert((identity.fleet, identity.id.clone()));
             }
             Write::Terminal(terminal) | Write::New(Member::Terminal(terminal)) => {
                 self.fleets_alone.insert(terminal.fleet);
@@ -162,7 +165,7 @@ impl Needs {
                 self.amendments = true;
                 self.fleets.insert(following.fleet);
                 self.followed(following.fleet, &following.of);
-                self.relied(following.relies_on.as_deref());
+                self.relied(following.fleet, &following.relies_on);
                 self.marks(&following.marks);
             }
             Write::Renew(renewal) => {
@@ -230,7 +233,7 @@ impl Needs {
         if !self.trusting {
             self.claimed.insert(bundle.id);
         }
-        self.relied(redemption.relies_on.as_deref());
+        self.relied(bundle.fleet, &redemption.relies_on);
         self.redeemed(redemption);
     }
 
@@ -270,7 +273,7 @@ impl Needs {
         if let Some(again) = &amendment.reissue {
             self.signed(&again.signed, again.terminal.as_ref());
             self.braked.insert(authorization.fleet);
-            self.relied(again.relies_on.as_deref());
+            self.relied(authorization.fleet, &again.relies_on);
         }
         self.command(authorization.fleet, amendment.by.as_ref());
         self.request(amendment.request.as_ref());
@@ -294,9 +297,15 @@ impl Needs {
         }
     }
 
-    fn relied(&mut self, identity: Option<&Identity>) {
-        let place = |it: &Identity| (it.fleet, it.id.clone());
-        self.conditions.extend(identity.map(place));
+    fn relied(&mut self, fleet: FleetId, relies_on: &ReliedOn) {
+        let identity = relies_on.identity.as_ref();
+        let identity = identity.map(|it| (it.fleet, it.id.clone()));
+        self.conditions.extend(identity);
+        let vehicle = relies_on.vehicle.as_ref();
+        self.models
+            .extend(vehicle.map(|it| (it.fleet, it.id.clone())));
+        // How a fleet's rules stand comes with what it has frozen.
+        self.braked.extend(relies_on.rules.map(|_| fleet));
     }
 
     fn marks(&mut self, marks: &[Mark]) {

@@ -248,6 +248,12 @@ impl<'a> Reading<'a> {
             fleets(),
             rulings::rules,
         );
+        self.each(
+            wanted,
+            "SELECT fleet, version FROM followed WHERE fleet = ANY($1)",
+            fleets(),
+            rulings::followed,
+        );
         self.ask(
             wanted,
             "SELECT f.id, b.vehicle, b.since, b.by, b.why FROM unnest($1::uuid[]) f (id)

@@ -19,10 +19,14 @@ use crate::store::whole::{Entry, Kind};
 use crate::store::{Act, Applied, Frozen, QuotaDay, Row, Ruled, Ruling, Rulings, StoreError};
 
 /// What stands, in the order it is handed on.
-pub(super) const TABLES: [(&str, Read); 3] = [
+pub(super) const TABLES: [(&str, Read); 4] = [
     (
         "SELECT DISTINCT ON (fleet) fleet, version, body FROM rules ORDER BY fleet, version DESC",
         rules,
+    ),
+    (
+        "SELECT fleet, version FROM followed ORDER BY fleet",
+        followed,
     ),
     (
         "SELECT fleet, vehicle, since, by, why FROM brakes ORDER BY fleet, vehicle",
@@ -41,6 +45,13 @@ pub(super) fn of_day(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
 pub(super) fn rules(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
     let ruled = Ruled::Rules(small(row, 1)?, text(row, 2)?.into());
     Ok(Row::Ruled(FleetId(id(row, 0)?), ruled))
+}
+
+pub(super) fn followed(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
+    Ok(Row::Ruled(
+        FleetId(id(row, 0)?),
+        Ruled::Followed(small(row, 1)?),
+    ))
 }
 
 fn frozen(row: &SqlRow, _: &mut Names) -> Result<Row, StoreError> {
@@ -120,16 +131,28 @@ impl<'a> Survey<'a> {
                 Ok(())
             },
         );
+        let relied = needs.braked.difference(&needs.ruled);
+        self.ask(
+            !needs.braked.is_subset(&needs.ruled),
+            "SELECT fleet, max(version) FROM rules WHERE fleet = ANY($1) GROUP BY fleet",
+            values![uuids(relied.map(|id| &id.0))],
+            |ground, row| {
+                of(ground, row)?.version = small(row, 1)?;
+                Ok(())
+            },
+        );
         let wanted = !needs.ruled.is_empty();
         let fleets = || uuids(needs.ruled.iter().map(|id| &id.0));
         self.ask(
             wanted,
             "SELECT f.id, (SELECT coalesce(max(version), 0) FROM rules WHERE fleet = f.id),
-                    (SELECT coalesce(max(number), 0) FROM acts WHERE fleet = f.id)
+                    (SELECT coalesce(max(number), 0) FROM acts WHERE fleet = f.id),
+                    coalesce((SELECT version FROM followed WHERE fleet = f.id), 0)
              FROM unnest($1::uuid[]) f (id)",
             values![fleets()],
             |ground, row| {
-                of(ground, row)?.version = small(row, 1)?;
+                let ruled = of(ground, row)?;
+                (ruled.version, ruled.followed) = (small(row, 1)?, small(row, 3)?);
                 ground.acts.insert(FleetId(id(row, 0)?), number(row, 2)?);
                 Ok(())
             },
@@ -180,9 +203,19 @@ fn apply(ground: &mut Ground, ruled: &Rulings) -> bool {
             let follows = known.version.checked_add(1) == Some(*version);
             if follows {
                 known.version = *version;
+                // Whoever relies on it is to ask again.
+                changes.standings.insert(fleet);
                 changes.rules.push((fleet, *version, body.clone()));
             }
             follows
+        }
+        Ruling::Followed(from, to) => {
+            let right = known.followed == *from && *to <= known.version;
+            if right {
+                known.followed = *to;
+                changes.followed.insert(fleet, *to);
+            }
+            right
         }
         Ruling::Freeze(vehicle) => {
             let place = name(vehicle.as_ref()).to_owned();
@@ -246,6 +279,18 @@ impl<'a> Writing<'a> {
                     each(rows, |(fleet, ..)| uuid(&fleet.0)),
                     each(rows, |(_, version, _)| i64::from(*version)),
                     each(rows, |(.., body)| &**body),
+                ],
+            );
+        }
+        let followed = &changes.followed;
+        if !followed.is_empty() {
+            self.put(
+                "INSERT INTO followed (fleet, version)
+                 SELECT * FROM unnest($1::uuid[], $2::bigint[])
+                 ON CONFLICT (fleet) DO UPDATE SET version = excluded.version",
+                vec![
+                    each(followed, |(fleet, _)| uuid(&fleet.0)),
+                    each(followed, |(_, version)| i64::from(*version)),
                 ],
             );
         }

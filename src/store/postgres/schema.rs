@@ -8,13 +8,14 @@ use crate::store::StoreError;
 
 /// Each makes the next version of the one before, from 0, where there is nothing. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     include_str!("schema_v1.sql"),
     include_str!("schema_v2_standing.sql"),
     include_str!("schema_v3_context.sql"),
     include_str!("schema_v4_asking.sql"),
     include_str!("schema_v5_acts.sql"),
     include_str!("schema_v6_signatures.sql"),
+    include_str!("schema_v7_rules_followed.sql"),
 ];
 
 /// The version this program works with.

@@ -25,6 +25,8 @@ pub(super) struct OfFleet {
     count: i64,
     /// What is frozen, all of it, as its column has it.
     pub(super) frozen: HashSet<String>,
+    /// The version of its newest rules; 0 is none.
+    pub(super) rules: u32,
     pub(super) vehicles: HashMap<VehicleId, VehicleRow>,
     pub(super) identities: HashMap<IdentityId, IdentityRow>,
     pub(super) terminals: HashMap<TerminalId, TerminalRow>,
@@ -84,10 +86,12 @@ impl Standings {
             let Some(count) = ground.counts.get(fleet) else {
                 continue;
             };
-            let frozen = ground.ruled.get(fleet).map(|row| row.frozen.clone());
+            let ruled = ground.ruled.get(fleet);
+            let frozen = ruled.map(|row| row.frozen.clone());
             let new = OfFleet {
                 count: *count,
                 frozen: frozen.unwrap_or_default(),
+                rules: ruled.map_or(0, |row| row.version),
                 vehicles: HashMap::new(),
                 identities: HashMap::new(),
                 terminals: HashMap::new(),

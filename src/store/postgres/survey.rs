@@ -48,6 +48,7 @@ impl<'a> Survey<'a> {
         survey.keys(needs);
         survey.registry(needs);
         survey.members(needs);
+        survey.models(needs);
         survey.issued(needs);
         survey.ruled(needs);
         survey
@@ -259,6 +260,22 @@ impl<'a> Survey<'a> {
             |ground, row| {
                 let place = (FleetId(id(row, 0)?), small(row, 1)?);
                 ground.functions.insert(place, text(row, 2)?.into());
+                Ok(())
+            },
+        );
+    }
+
+    /// Models of vehicles.
+    fn models(&mut self, needs: &'a Needs) {
+        let (fleets, vehicles) = names(&needs.models, VehicleId::as_str);
+        self.ask(
+            !fleets.is_empty(),
+            "SELECT v.fleet, v.id, v.model FROM unnest($1::uuid[], $2::text[]) k (fleet, id)
+             JOIN vehicles v ON v.fleet = k.fleet AND v.id = k.id",
+            values![fleets, vehicles],
+            |ground, row| {
+                let place = (FleetId(id(row, 0)?), name(row, 1, VehicleId::parse)?);
+                ground.models.insert(place, text(row, 2)?.into());
                 Ok(())
             },
         );

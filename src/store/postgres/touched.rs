@@ -87,6 +87,7 @@ impl Touched {
         self.contacts.extend(changes.contacts.keys().cloned());
         self.ruled
             .extend(changes.rules.iter().map(|(fleet, ..)| *fleet));
+        self.ruled.extend(changes.followed.keys());
         self.ruled
             .extend(changes.brakes.keys().map(|(fleet, _)| *fleet));
         self.ruled.extend(&changes.days);

@@ -192,7 +192,7 @@ fn check(
                 Some((numbers, suspended))
                     if first.id == new.id
                         && comes_suspended(new, &amendment.marks, suspended)
-                        && suspend::meets(connection, again.relies_on.as_deref())? =>
+                        && suspend::meets(transaction, &new.fleet, &again.relies_on)? =>
                 {
                     Some((numbers, first.basis))
                 }

@@ -26,7 +26,7 @@ enum Holds {
 
 /// Every table with its columns, and what it holds. A test compares them with the schema: whoever
 /// adds a table or a column says here where [`super::export`] gives it out.
-const TABLES: [(&str, &str, Holds); 34] = [
+const TABLES: [(&str, &str, Holds); 35] = [
     ("settings", "name value", Holds::Entries(Kind::Settings)),
     (
         "fleets",
@@ -137,6 +137,8 @@ const TABLES: [(&str, &str, Holds); 34] = [
         Holds::Entries(Kind::Contacts),
     ),
     ("rules", "fleet version body", Holds::Entries(Kind::Rules)),
+    // Where it is not known, keys are looked at again.
+    ("followed", "fleet version", Holds::Index),
     (
         "acts",
         "number fleet at by act object why",

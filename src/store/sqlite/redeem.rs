@@ -31,7 +31,7 @@ pub(super) fn redeem(
     else {
         return Ok(Applied::Stale);
     };
-    if !suspend::meets(connection, redemption.relies_on.as_deref())? {
+    if !suspend::meets(transaction, &bundle.fleet, &redemption.relies_on)? {
         return Ok(Applied::Stale);
     }
     let pending = &mut transaction.pending;

@@ -43,6 +43,13 @@ fn write(connection: &Connection, fleet: i64, ruled: &Rulings) -> Result<bool, S
                        (SELECT coalesce(max(version), 0) FROM rules WHERE fleet = ?1)";
             changed(connection, sql, params![fleet, version, body])
         }
+        Ruling::Followed(from, to) => {
+            let sql = "INSERT INTO followed (fleet, version) SELECT ?1, ?3
+                       WHERE ?2 = coalesce((SELECT version FROM followed WHERE fleet = ?1), 0)
+                       AND ?3 <= (SELECT max(version) FROM rules WHERE fleet = ?1)
+                       ON CONFLICT DO UPDATE SET version = ?3";
+            changed(connection, sql, params![fleet, from, to])
+        }
         Ruling::Freeze(vehicle) => {
             let sql = "INSERT INTO brakes (fleet, vehicle, since, by, why)
                        VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
@@ -87,6 +94,12 @@ pub(super) fn load(
                   (SELECT max(version) FROM rules WHERE fleet = r.fleet) ORDER BY fleet";
     rows(connection, newest, [], |row| {
         let ruled = Ruled::Rules(row.get(1)?, text(row, 2)?.into());
+        each(Row::Ruled(names.fleet(row.get(0)?)?, ruled));
+        Ok(())
+    })?;
+    let followed = "SELECT fleet, version FROM followed ORDER BY fleet";
+    rows(connection, followed, [], |row| {
+        let ruled = Ruled::Followed(row.get(1)?);
         each(Row::Ruled(names.fleet(row.get(0)?)?, ruled));
         Ok(())
     })?;

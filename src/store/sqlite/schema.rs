@@ -13,7 +13,7 @@ const UNRELEASED: u32 = 1;
 
 /// The steps after [`UNRELEASED`]: each makes the next version of the one before. A step once
 /// released is never edited: the next one is appended.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     include_str!("schema_v2.sql"),
     include_str!("schema_v3_status.sql"),
     include_str!("schema_v4_epochs.sql"),
@@ -25,6 +25,7 @@ const STEPS: [&str; 11] = [
     include_str!("schema_v10_asking.sql"),
     include_str!("schema_v11_acts.sql"),
     include_str!("schema_v12_signatures.sql"),
+    include_str!("schema_v13_rules_followed.sql"),
 ];
 
 /// The version this program works with.

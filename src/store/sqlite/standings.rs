@@ -32,6 +32,8 @@ struct OfFleet {
     active: bool,
     /// What is frozen, as its column has it; `None` until it is asked.
     frozen: Option<HashSet<String>>,
+    /// The version of its newest rules; `None` until it is asked.
+    rules: Option<u32>,
     vehicles: HashMap<VehicleId, Standing>,
     identities: HashMap<IdentityId, Standing>,
     terminals: HashMap<TerminalId, bool>,
@@ -180,11 +182,29 @@ impl Standings {
         }
     }
 
-    /// Forgets what a fleet has frozen, where that is written.
-    pub(super) fn forget_frozen(&mut self, fleet: &FleetId) {
+    /// Forgets what a fleet has ruled and frozen, where that is written.
+    pub(super) fn forget_ruled(&mut self, fleet: &FleetId) {
         if let Some(fleet) = self.fleets.get_mut(fleet) {
-            fleet.frozen = None;
+            (fleet.frozen, fleet.rules) = (None, None);
         }
+    }
+
+    /// The version of a fleet's newest rules; 0 where it has none.
+    pub(super) fn rules(
+        &mut self,
+        connection: &Connection,
+        fleet: &FleetId,
+    ) -> Result<u32, StoreError> {
+        let Some(fleet) = self.fleet(connection, fleet)? else {
+            return Ok(0);
+        };
+        if let Some(known) = fleet.rules {
+            return Ok(known);
+        }
+        let newest = connection
+            .prepare_cached("SELECT coalesce(max(version), 0) FROM rules WHERE fleet = ?1")?
+            .query_row([fleet.number], |row| row.get(0))?;
+        Ok(*fleet.rules.insert(newest))
     }
 
     /// Forgets an epoch that is written.
@@ -240,6 +260,7 @@ impl OfFleet {
             number,
             active,
             frozen: None,
+            rules: None,
             vehicles: HashMap::new(),
             identities: HashMap::new(),
             terminals: HashMap::new(),

@@ -7,9 +7,9 @@ use super::amend::{answer_again, count, keep, may_command};
 use super::registry::fleet_number;
 use super::writer::Transaction;
 use super::{statuses, words};
-use crate::domain::Identity;
 use crate::domain::change::{Followed, Registered};
-use crate::store::{Applied, Following, StoreError, Suspension, encoding};
+use crate::domain::{FleetId, Vehicle};
+use crate::store::{Applied, Following, ReliedOn, StoreError, Suspension, encoding};
 
 /// Suspends an identity, a vehicle or a terminal, or makes it active again.
 pub(super) fn suspend(
@@ -55,12 +55,24 @@ pub(super) fn suspend(
     Ok(Applied::Done)
 }
 
-/// Whether hold and licences of an identity are those that something was decided on.
+/// Whether what something was decided on is so.
 pub(super) fn meets(
-    connection: &Connection,
-    relies_on: Option<&Identity>,
+    transaction: &mut Transaction<'_>,
+    fleet: &FleetId,
+    relies_on: &ReliedOn,
 ) -> Result<bool, StoreError> {
-    let Some(identity) = relies_on else {
+    let connection = transaction.connection;
+    if let Some(version) = relies_on.rules
+        && transaction.standings.rules(connection, fleet)? != version
+    {
+        return Ok(false);
+    }
+    if let Some(vehicle) = &relies_on.vehicle
+        && !is_of_its_model(connection, vehicle)?
+    {
+        return Ok(false);
+    }
+    let Some(identity) = relies_on.identity.as_deref() else {
         return Ok(true);
     };
     Ok(connection
@@ -76,11 +88,20 @@ pub(super) fn meets(
         ])?)
 }
 
+/// Whether a vehicle's model is what it is said to be.
+fn is_of_its_model(connection: &Connection, vehicle: &Vehicle) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM fleets f CROSS JOIN vehicles v ON v.fleet = f.number
+               WHERE f.id = ?1 AND v.id = ?2 AND v.model = ?3";
+    let values = params![vehicle.fleet.bytes(), vehicle.id.as_str(), vehicle.model];
+    Ok(connection.prepare_cached(sql)?.exists(values)?)
+}
+
 /// Marks keys that follow an identity or a vehicle, if that stands so.
 pub(super) fn follow(
-    connection: &Connection,
+    transaction: &mut Transaction<'_>,
     following: &Following,
 ) -> Result<Applied, StoreError> {
+    let connection = transaction.connection;
     let Some(fleet) = fleet_number(connection, &following.fleet)? else {
         return Ok(Applied::Stale);
     };
@@ -101,7 +122,7 @@ pub(super) fn follow(
     if !stands {
         return Ok(Applied::Stale);
     }
-    if !meets(connection, following.relies_on.as_deref())? {
+    if !meets(transaction, &following.fleet, &following.relies_on)? {
         return Ok(Applied::Stale);
     }
     let revision = count(connection)?;

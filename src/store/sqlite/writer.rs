@@ -334,7 +334,7 @@ impl Transaction<'_> {
             Write::Amend(amendment) => amend::amend(self, amendment),
             Write::Reset(reset) => amend::reset(self, reset),
             Write::Suspend(suspension) => suspend::suspend(self, suspension),
-            Write::Follow(following) => suspend::follow(connection, following),
+            Write::Follow(following) => suspend::follow(self, following),
             Write::Renew(renewal) => renew::renew(self, renewal),
             Write::Lists(lists) => statuses::listed(connection, lists),
             // Written at the end, with what became of the others.
@@ -351,7 +351,7 @@ impl Transaction<'_> {
                 statuses::contact(connection, fleet, vehicle, contact)
             }
             Write::Rule(ruled) => {
-                self.standings.forget_frozen(&ruled.fleet);
+                self.standings.forget_ruled(&ruled.fleet);
                 rulings::rule(connection, ruled)
             }
             Write::Act(act, write) => {

@@ -7,8 +7,8 @@ use fob::domain::{
     KeyChange, Mark, Reason, ShardId, Status, Terminal, VehicleId, Window,
 };
 use fob::store::{
-    AmendRequest, Amendment, Applied, BundleKey, Contact, Listed, Redemption, Reissue, Request,
-    Reset, Row, Sent, SignedBundle, Store, Write,
+    AmendRequest, Amendment, Applied, BundleKey, Contact, Listed, Redemption, Reissue, ReliedOn,
+    Request, Reset, Row, Sent, SignedBundle, Store, Write,
 };
 
 use super::Place;
@@ -63,7 +63,7 @@ fn again(first: &SignedBundle, authorization: &Authorization) -> Reissue {
         terminal: None,
         status_next: 9,
         changed: true,
-        relies_on: None,
+        relies_on: ReliedOn::default(),
     }
 }
 

@@ -70,6 +70,7 @@ macro_rules! conformance {
                 each_condition_of_a_suspension_counts, keys_follow_what_stands_so,
                 what_is_issued_again_is_suspended_with_what_it_hangs_on,
                 what_relies_on_conditions_counts_while_they_are_so,
+                what_relies_on_rules_and_models_counts_while_they_are_so,
                 a_key_suspended_by_itself_makes_a_change_look_again;
             renew: a_renewal_comes_back_whole, each_condition_of_a_renewal_counts,
                 what_an_epoch_has_signed_is_found, renewed_bundles_are_purged_when_they_are_over;
@@ -77,7 +78,7 @@ macro_rules! conformance {
             orders: an_order_is_found_by_all_its_names, orders_and_authorizations_share_their_pages,
                 the_same_order_is_issued_once, many_calls_in_one_transaction,
                 each_condition_counts, a_bundle_id_is_taken_once, orders_are_purged;
-            rulings: rules_follow_each_other, what_is_frozen_stays_so_until_it_is_released,
+            rulings: rules_follow_each_other, keys_follow_rules_in_their_order, what_is_frozen_stays_so_until_it_is_released,
                 what_is_frozen_is_asked_at_the_commit, withheld_keys_may_be_the_same_ones_again,
                 days_of_a_quota_begin_once_and_in_order;
             acts: an_act_is_kept_with_what_it_tells_of, what_does_not_take_place_leaves_no_act,

@@ -82,6 +82,43 @@ pub(crate) fn rules_follow_each_other<P: Place>() {
     );
 }
 
+pub(crate) fn keys_follow_rules_in_their_order<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    let fleets = [(FLEET, "first", 1), (OTHER_FLEET, "other", 2)];
+    done(
+        &store,
+        &fleets.map(|(id, name, tag)| Write::NewFleet(fleet(id, name, tag))),
+    );
+    let followed = |from, to| rule(FLEET, Ruling::Followed(from, to));
+    let set = |version| rule(FLEET, rules(version, "{}"));
+    let (done, stale) = (Applied::Done, Applied::Stale);
+    // Not before there are such rules, and each from where it stands.
+    let writes = [
+        followed(0, 1),
+        set(1),
+        followed(1, 1),
+        followed(0, 2),
+        followed(0, 1),
+        followed(0, 1),
+        set(2),
+        set(3),
+        followed(1, 2),
+    ];
+    let expected = [stale, done, stale, stale, done, stale, done, done, done];
+    assert_eq!(commit(&store, &writes), expected);
+    let writes = [followed(1, 3), followed(2, 4), followed(2, 3)];
+    assert_eq!(commit(&store, &writes), [stale, stale, done]);
+    let acts = |store: &P::Store| super::acts::all(store).len();
+    assert_eq!(acts(&store), 3, "nobody decides it");
+    drop(store);
+    let stands = [
+        (FLEET, Ruled::Rules(3, "{}".into())),
+        (FLEET, Ruled::Followed(3)),
+    ];
+    assert_eq!(ruled(&place.open()), stands);
+}
+
 pub(crate) fn what_is_frozen_stays_so_until_it_is_released<P: Place>() {
     let place = P::new();
     let store = place.open();

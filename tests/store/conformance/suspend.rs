@@ -5,14 +5,16 @@ use std::sync::Arc;
 use fob::domain::change::{Followed, Registered};
 use fob::domain::{
     Author, AuthorizationId, AuthorizationState, Hold, Identity, KeyChange, Mark, Reason, ShardId,
-    Status,
+    Status, Vehicle,
 };
 use fob::store::{
-    Amendment, Applied, Following, Redemption, Reissue, Row, Store, Suspension, Write,
+    Amendment, Applied, Following, Redemption, Reissue, ReliedOn, Row, Ruling, Store, Suspension,
+    Write,
 };
 
 use super::Place;
 use super::amend::{amend, amendment, asked, changing, mark, marked};
+use super::rulings::rule;
 use crate::store::sample::*;
 
 fn ben() -> Followed {
@@ -43,7 +45,7 @@ fn follow(of: Followed, status: Status, marks: Vec<Mark>) -> Write {
         of,
         status,
         marks,
-        relies_on: None,
+        relies_on: ReliedOn::default(),
     }))
 }
 
@@ -210,7 +212,10 @@ pub(crate) fn what_relies_on_conditions_counts_while_they_are_so<P: Place>() {
     // Each is so in one store, and is believed in all.
     for (at, is) in believed.iter().enumerate() {
         for (as_, said) in believed.iter().enumerate() {
-            let relies_on = Some(Arc::new(said.clone()));
+            let relies_on = ReliedOn {
+                identity: Some(Arc::new(said.clone())),
+                ..ReliedOn::default()
+            };
             let store = P::new().open();
             let (_, change) = changing(&store);
             let again = change.reissue.clone().map(|again| Reissue {
@@ -259,12 +264,95 @@ pub(crate) fn what_relies_on_conditions_counts_while_they_are_so<P: Place>() {
     done(&store, &world());
     done(&store, &[authorize(authorization(1))]);
     let redeem = Write::Redeem(Arc::new(Redemption {
-        relies_on: Some(Arc::new(identity("ben"))),
+        relies_on: ReliedOn {
+            identity: Some(Arc::new(identity("ben"))),
+            ..ReliedOn::default()
+        },
         ..redemption(&authorization(1))
     }));
     let lost = Write::Identity(believed[2].clone());
     let applied = commit(&store, &[lost, redeem]);
     assert_eq!(applied, [Applied::Done, Applied::Stale], "in one go");
+}
+
+/// Of the rules, each version but the newest; of a vehicle, each model but its own.
+pub(crate) fn what_relies_on_rules_and_models_counts_while_they_are_so<P: Place>() {
+    let set = |version: u32| rule(FLEET, Ruling::Rules(version, "{}".into()));
+    let remodelled = || Vehicle {
+        model: "Model Z".into(),
+        ..vehicle("V-1")
+    };
+    let relied = |rules, vehicle: Option<Vehicle>| ReliedOn {
+        rules,
+        vehicle: vehicle.map(Arc::new),
+        ..ReliedOn::default()
+    };
+    // What comes before, in a transaction of its own or in the same; what is believed; whether so.
+    let cases = [
+        (vec![], relied(Some(0), None), true),
+        (vec![], relied(Some(1), None), false),
+        (vec![set(1)], relied(Some(0), None), false),
+        (vec![set(1)], relied(Some(1), None), true),
+        (vec![set(1), set(2)], relied(Some(1), None), false),
+        (vec![set(1), set(2)], relied(Some(2), None), true),
+        (vec![], relied(None, Some(vehicle("V-1"))), true),
+        (vec![], relied(None, Some(remodelled())), false),
+        (
+            vec![Write::Vehicle(remodelled())],
+            relied(None, Some(vehicle("V-1"))),
+            false,
+        ),
+        (
+            vec![Write::Vehicle(remodelled())],
+            relied(None, Some(remodelled())),
+            true,
+        ),
+    ];
+    for (at, (before, relies_on, right)) in cases.into_iter().enumerate() {
+        for together in [false, true] {
+            let store = P::new().open();
+            let (_, change) = changing(&store);
+            let again = change.reissue.clone().map(|again| Reissue {
+                relies_on: relies_on.clone(),
+                ..again
+            });
+            // What the store remembers of the fleet is from before.
+            let early = Write::Redeem(Arc::new(Redemption {
+                relies_on: relied(Some(0), None),
+                ..redemption(&authorization(3))
+            }));
+            done(&store, &[authorize(authorization(3)), early]);
+            done(&store, &[authorize(authorization(2))]);
+            let writes = [
+                Write::Redeem(Arc::new(Redemption {
+                    relies_on: relies_on.clone(),
+                    ..redemption(&authorization(2))
+                })),
+                Write::Follow(Arc::new(Following {
+                    fleet: FLEET,
+                    of: ben(),
+                    status: Status::Active,
+                    marks: vec![mark(7, KeyChange::Suspend(Reason::Condition))],
+                    relies_on: relies_on.clone(),
+                })),
+                amend(Amendment {
+                    reissue: again,
+                    ..change
+                }),
+            ];
+            let applied = if together {
+                let all: Vec<_> = before.iter().chain(&writes).cloned().collect();
+                commit(&store, &all).split_off(before.len())
+            } else {
+                done(&store, &before);
+                commit(&store, &writes)
+            };
+            for applied in applied {
+                let stands = applied != Applied::Stale;
+                assert_eq!(stands, right, "{at} {together}: {applied:?}");
+            }
+        }
+    }
 }
 
 pub(crate) fn what_is_issued_again_is_suspended_with_what_it_hangs_on<P: Place>() {
