@@ -23,7 +23,7 @@ pub fn redeem(authorization: AuthorizationId) -> Write {
         terminal: None,
         status_next: 0,
         order: None,
-        relies_on: None,
+        relies_on: fob::store::ReliedOn::default(),
     }))
 }
 
