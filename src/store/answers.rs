@@ -9,13 +9,16 @@ use crate::domain::BundleId;
 /// nothing is committed meanwhile.
 const PARTS: usize = 64;
 
-/// Digests and bundles of orders, by their references.
+/// What an order asked (its digest), and the bundle it was answered with.
+pub(super) type Answer = ([u8; 16], BundleId);
+
+/// Answers by the references of their orders.
 #[derive(Default)]
-pub(super) struct Answers(Vec<HashMap<[u8; 16], ([u8; 16], BundleId)>>);
+pub(super) struct Answers(Vec<HashMap<[u8; 16], Answer>>);
 
 impl Answers {
     /// What the order of that reference asked, and was answered with.
-    pub(super) fn get(&self, reference: &[u8; 16]) -> Option<&([u8; 16], BundleId)> {
+    pub(super) fn get(&self, reference: &[u8; 16]) -> Option<&Answer> {
         self.0.get(part(reference))?.get(reference)
     }
 

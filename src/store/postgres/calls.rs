@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use super::error::Trouble;
 use super::needs::Needs;
 use crate::domain::{BundleId, UnixTime};
-use crate::store::answers::Answers;
+use crate::store::answers::{Answer, Answers};
 use crate::store::encoding::answered;
 use crate::store::{AnsweredOrder, OrderRequest, StoreError};
 
@@ -57,7 +57,7 @@ pub(super) fn rows(orders: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 impl Call {
     /// What this order asked and was answered with, if it was.
-    pub(super) fn find(&self, request: &OrderRequest) -> Option<&([u8; 16], BundleId)> {
+    pub(super) fn find(&self, request: &OrderRequest) -> Option<&Answer> {
         self.answered.get(&request.reference)
     }
 
