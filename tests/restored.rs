@@ -529,14 +529,25 @@ fn every_backup_of_a_database_is_noticed() {
 
 #[test]
 fn a_database_that_is_put_back_beneath_a_server_is_served_no_more() {
+    put_back_beneath_a_server(true);
+}
+
+#[test]
+fn nor_one_that_is_put_back_while_the_server_stays_connected() {
+    put_back_beneath_a_server(false);
+}
+
+fn put_back_beneath_a_server(restarts: bool) {
     let mut database = Database::start();
     let schema = database.schema();
     let mut garage = Garage::with(&["--store", &schema.url()]);
     let made = garage.authorize("DEMO-0001", &TWO);
     let backup = schema.dump();
     garage.authorize("DEMO-0002", &TWO);
-    database.kill();
-    database.start_again();
+    if restarts {
+        database.kill();
+        database.start_again();
+    }
     schema.put_back(&backup);
     let phone = Phone::new();
     for _ in 0..3 {

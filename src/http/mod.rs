@@ -23,7 +23,6 @@ mod address;
 mod amendments;
 mod answers;
 mod asked;
-mod author;
 mod authorizations;
 mod batches;
 mod body;

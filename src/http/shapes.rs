@@ -8,7 +8,6 @@ use fob_verify::window::Recurring;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::author::AuthorView;
 use super::recipient::RecipientArg;
 use super::region::RegionArg;
 use crate::domain::function::FunctionRef;
@@ -271,8 +270,6 @@ pub(super) fn functions(authorization: &Authorization, catalogue: &Catalogue) ->
 pub(super) struct AuthorizationView {
     authorization: String,
     version: u32,
-    /// Who made it.
-    author: AuthorView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) code_set: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -344,7 +341,6 @@ impl AuthorizationView {
         Self {
             authorization: authorization.id.to_string(),
             version: authorization.version,
-            author: (&authorization.author).into(),
             code_set: None,
             link: None,
             pin: None,

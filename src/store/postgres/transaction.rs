@@ -331,10 +331,13 @@ impl Writer {
     }
 
     /// What every transaction ends with: its own row, what others have to hear of it, and `COMMIT`.
+    /// Where the last one of this process is gone, the database was put back beneath it, and there
+    /// is no row without a number.
     fn end(&self, asks: &mut Vec<Ask<'_>>, touched: &Touched) -> Result<(), StoreError> {
         asks.push(Ask::Query(
-            "INSERT INTO transactions (process, number) VALUES ($1, $2)",
-            values![self.process, self.number],
+            "INSERT INTO transactions (process, number) VALUES ($1, CASE WHEN $3 = 0 OR EXISTS (
+                 SELECT 1 FROM transactions WHERE process = $1 AND number >= $3) THEN $2 END)",
+            values![self.process, self.number, self.committed],
         ));
         if !touched.is_empty() {
             asks.push(Ask::Query(

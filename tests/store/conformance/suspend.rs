@@ -196,8 +196,24 @@ pub(crate) fn keys_follow_what_stands_so<P: Place>() {
     }
 }
 
+fn redeem_on(number: u8, relies_on: ReliedOn) -> Write {
+    Write::Redeem(Arc::new(Redemption {
+        relies_on,
+        ..redemption(&authorization(number))
+    }))
+}
+
+fn follow_on(relies_on: ReliedOn) -> Write {
+    Write::Follow(Arc::new(Following {
+        fleet: FLEET,
+        of: ben(),
+        status: Status::Active,
+        marks: vec![mark(7, KeyChange::Suspend(Reason::Condition))],
+        relies_on,
+    }))
+}
+
 pub(crate) fn what_relies_on_conditions_counts_while_they_are_so<P: Place>() {
-    use Status::Active;
     let believed = [
         identity("ben"),
         Identity {
@@ -224,17 +240,7 @@ pub(crate) fn what_relies_on_conditions_counts_while_they_are_so<P: Place>() {
                 changed: false,
                 ..again
             });
-            let redeem = Write::Redeem(Arc::new(Redemption {
-                relies_on: relies_on.clone(),
-                ..redemption(&authorization(2))
-            }));
-            let follow = Write::Follow(Arc::new(Following {
-                fleet: FLEET,
-                of: ben(),
-                status: Active,
-                marks: vec![mark(7, KeyChange::Suspend(Reason::Condition))],
-                relies_on,
-            }));
+            let (redeem, follow) = (redeem_on(2, relies_on.clone()), follow_on(relies_on));
             let amended = amend(Amendment {
                 reissue: again,
                 ..change
@@ -263,13 +269,11 @@ pub(crate) fn what_relies_on_conditions_counts_while_they_are_so<P: Place>() {
     let store = P::new().open();
     done(&store, &world());
     done(&store, &[authorize(authorization(1))]);
-    let redeem = Write::Redeem(Arc::new(Redemption {
-        relies_on: ReliedOn {
-            identity: Some(Arc::new(identity("ben"))),
-            ..ReliedOn::default()
-        },
-        ..redemption(&authorization(1))
-    }));
+    let relies_on = ReliedOn {
+        identity: Some(Arc::new(identity("ben"))),
+        ..ReliedOn::default()
+    };
+    let redeem = redeem_on(1, relies_on);
     let lost = Write::Identity(believed[2].clone());
     let applied = commit(&store, &[lost, redeem]);
     assert_eq!(applied, [Applied::Done, Applied::Stale], "in one go");
@@ -317,24 +321,12 @@ pub(crate) fn what_relies_on_rules_and_models_counts_while_they_are_so<P: Place>
                 ..again
             });
             // What the store remembers of the fleet is from before.
-            let early = Write::Redeem(Arc::new(Redemption {
-                relies_on: relied(Some(0), None),
-                ..redemption(&authorization(3))
-            }));
+            let early = redeem_on(3, relied(Some(0), None));
             done(&store, &[authorize(authorization(3)), early]);
             done(&store, &[authorize(authorization(2))]);
             let writes = [
-                Write::Redeem(Arc::new(Redemption {
-                    relies_on: relies_on.clone(),
-                    ..redemption(&authorization(2))
-                })),
-                Write::Follow(Arc::new(Following {
-                    fleet: FLEET,
-                    of: ben(),
-                    status: Status::Active,
-                    marks: vec![mark(7, KeyChange::Suspend(Reason::Condition))],
-                    relies_on: relies_on.clone(),
-                })),
+                redeem_on(2, relies_on.clone()),
+                follow_on(relies_on.clone()),
                 amend(Amendment {
                     reissue: again,
                     ..change
