@@ -507,6 +507,7 @@ fn what_is_said_again_is_kept_with_who_and_why() {
         format!("token.revoke {}: said again", before[0]),
         "restore 1: said again".into(),
     ];
+    expected.sort();
     assert_eq!(acts_of(&garage.issuer, "ben"), expected);
     let more = ["--even-so", "--end-tokens"];
     restore(&garage.issuer, &[&more[..], &by].concat());
