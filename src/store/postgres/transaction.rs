@@ -335,8 +335,8 @@ impl Writer {
     /// is no row without a number.
     fn end(&self, asks: &mut Vec<Ask<'_>>, touched: &Touched) -> Result<(), StoreError> {
         asks.push(Ask::Query(
-            "INSERT INTO transactions (process, number) VALUES ($1, CASE WHEN $3 = 0 OR EXISTS (
-                 SELECT 1 FROM transactions WHERE process = $1 AND number >= $3) THEN $2 END)",
+            "INSERT INTO transactions (process, number) VALUES ($1, CASE WHEN $3::bigint = 0 OR EXISTS (
+                 SELECT 1 FROM transactions WHERE process = $1 AND number >= $3) THEN $2::bigint END)",
             values![self.process, self.number, self.committed],
         ));
         if !touched.is_empty() {
