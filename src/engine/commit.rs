@@ -17,6 +17,9 @@ use crate::concurrent::oneshot;
 use crate::domain::{BundleId, Refusal, RefusalCode};
 use crate::store::{Applied, News, Redemption, Renewal, Write};
 
+/// The most batches of one transaction.
+const BATCHES_MAX: usize = 2;
+
 /// The most callers whose other writes one transaction takes beside its batches and the write that
 /// began it.
 const WRITES_MAX: usize = 1024;
@@ -74,6 +77,13 @@ impl Group {
     }
 }
 
+/// Batches that are made ready for the next transaction.
+#[derive(Default)]
+struct Next {
+    group: Group,
+    batches: usize,
+}
+
 /// The thread that commits.
 pub(super) struct Committer {
     shared: Arc<Shared>,
@@ -83,7 +93,7 @@ pub(super) struct Committer {
     asks: Receiver<Told>,
     waiting: Vec<Told>,
     /// What was made ready while the store worked.
-    next: Group,
+    next: Next,
     /// When it was looked last what others have committed, and whether in vain.
     heard_at: Duration,
     deaf: bool,
@@ -103,7 +113,7 @@ impl Committer {
             jobs,
             asks,
             waiting: Vec::new(),
-            next: Group::default(),
+            next: Next::default(),
             deaf: false,
         }
     }
@@ -111,26 +121,24 @@ impl Committer {
     pub(super) fn run(mut self) {
         let mut open = true;
         while open {
-            let mut group = std::mem::take(&mut self.next);
-            if group.writes.is_empty() {
-                open = self.wait(&mut group);
+            let mut next = std::mem::take(&mut self.next);
+            if next.group.writes.is_empty() {
+                open = self.wait(&mut next);
             }
-            open = open && self.gather(&mut group);
-            self.commit(group);
+            open = open && self.gather(&mut next);
+            self.commit(next.group);
             if self.hear_in() == Some(Duration::ZERO) {
                 self.hear();
             }
         }
         // The issuer has ended before anybody says stop: what it signed last may still wait here.
         loop {
-            let mut group = std::mem::take(&mut self.next);
-            if group.writes.is_empty() {
-                let Ok(batch) = self.batches.try_recv() else {
-                    break;
-                };
-                self.add_batch(&mut group, batch);
+            let mut next = std::mem::take(&mut self.next);
+            self.add_batches(&mut next);
+            if next.batches == 0 {
+                break;
             }
-            self.commit(group);
+            self.commit(next.group);
         }
         self.write_tally();
     }
@@ -147,7 +155,7 @@ impl Committer {
     }
 
     /// Waits for something to be written. Returns whether more may come.
-    fn wait(&mut self, group: &mut Group) -> bool {
+    fn wait(&mut self, next: &mut Next) -> bool {
         let due = self.hear_in().map_or_else(never, after);
         let mut more = true;
         select! {
@@ -157,11 +165,13 @@ impl Committer {
             },
             recv(due) -> _ => self.hear(),
             recv(self.batches) -> batch => match batch {
-                Ok(batch) => self.add_batch(group, batch),
+                Ok(batch) => self.add_batch(next, batch),
                 // The issuer has ended; jobs may still come.
                 Err(_) => self.batches = never(),
             },
-            recv(self.jobs) -> job => more = add_job(group, job.unwrap_or(WriteJob::Stop)),
+            recv(self.jobs) -> job => {
+                more = add_job(&mut next.group, job.unwrap_or(WriteJob::Stop));
+            },
         }
         more
     }
@@ -218,7 +228,9 @@ impl Committer {
     }
 
     /// Adds a signed batch, once its sample has been verified.
-    fn add_batch(&self, group: &mut Group, batch: SignedBatch) {
+    fn add_batch(&self, next: &mut Next, batch: SignedBatch) {
+        let group = &mut next.group;
+        next.batches += 1;
         let signed = sign::finish(&self.shared, batch);
         group.writes.reserve(signed.len());
         group.waiters.reserve(signed.len());
@@ -230,17 +242,24 @@ impl Committer {
         }
     }
 
-    /// Adds what else waits already. Returns whether more may come.
-    fn gather(&mut self, group: &mut Group) -> bool {
-        self.waiting.extend(self.asks.try_iter());
-        if let Ok(batch) = self.batches.try_recv() {
-            self.add_batch(group, batch);
+    /// Adds signed batches that wait already.
+    fn add_batches(&self, next: &mut Next) {
+        while next.batches < BATCHES_MAX
+            && let Ok(batch) = self.batches.try_recv()
+        {
+            self.add_batch(next, batch);
         }
+    }
+
+    /// Adds what else waits already. Returns whether more may come.
+    fn gather(&mut self, next: &mut Next) -> bool {
+        self.waiting.extend(self.asks.try_iter());
+        self.add_batches(next);
         // Whatever the batches take: others must not wait for as long as orders come.
         self.jobs
             .try_iter()
             .take(WRITES_MAX)
-            .all(|job| add_job(group, job))
+            .all(|job| add_job(&mut next.group, job))
     }
 
     fn commit(&mut self, mut group: Group) {
@@ -265,7 +284,7 @@ impl Committer {
             let committed = self
                 .shared
                 .store
-                .commit_beside(&group.writes, &mut || self.prepare(&mut next));
+                .commit_beside(&group.writes, &mut || self.add_batches(&mut next));
             self.next = next;
             match committed {
                 Ok(applied) if applied.len() == group.writes.len() => {
@@ -293,15 +312,6 @@ impl Committer {
             self.shared.tally.let_go(&group.writes, &[]);
         }
         refuse(group);
-    }
-
-    /// Makes the next batch ready, where one waits and none was.
-    fn prepare(&self, next: &mut Group) {
-        if next.writes.is_empty()
-            && let Ok(batch) = self.batches.try_recv()
-        {
-            self.add_batch(next, batch);
-        }
     }
 
     /// Brings the book up to date, then answers: who has been answered finds the book so.

@@ -21,9 +21,9 @@ use crate::store::{Applied, Made, Recorded, SignedSoFar, Write, borne, recorded}
 /// one that signs lists, and a few syncs.
 const BESIDE: u64 = 8;
 
-/// Batches that are signed and not committed, beside those of each station: two in a transaction and
-/// one that waits.
-const BEHIND: u64 = 3;
+/// Batches that are signed and not committed, beside those of each station: two in a transaction, two
+/// that are ready for the next, and one that waits.
+const BEHIND: u64 = 5;
 
 /// The count.
 pub(crate) struct Tally {
@@ -197,7 +197,7 @@ mod tests {
             signed: 8,
             tried: 1,
             failed: 4,
-            in_flight_max: 5 * 15,
+            in_flight_max: 5 * 17,
             ..Made::default()
         };
         tally.come_along(&mut writes);

@@ -47,7 +47,7 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError>;
 
     /// As [`Store::commit`]. A store that waits for others to work calls `beside` meanwhile, so that
-    /// the caller's thread can do something too: once for each attempt, or never.
+    /// the caller's thread can do something too: any number of times, or never.
     ///
     /// # Errors
     /// As [`Store::commit`].

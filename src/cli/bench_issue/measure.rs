@@ -24,7 +24,7 @@ use crate::store::{BundleKey, Store};
 const TURNS: usize = 4;
 
 /// Orders under way at once, in batches.
-const BATCHES_IN_FLIGHT: usize = 4;
+const BATCHES_IN_FLIGHT: usize = 8;
 
 /// Bundles read back and verified afterwards.
 const SAMPLE_LEN: usize = 64;

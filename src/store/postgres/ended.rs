@@ -16,10 +16,7 @@ pub(super) async fn finish<'a>(
 ) -> Result<(), Ended> {
     let count = line.len() + asks.len();
     let answered = match line.send(asks).await {
-        Ok(()) => {
-            beside();
-            line.answers().await.map(drop)
-        }
+        Ok(()) => line.answers_beside(beside).await.map(drop),
         Err(unanswered) => Err(unanswered),
     };
     let Err(Unanswered { at, error }) = answered else {

@@ -68,9 +68,17 @@ impl<'a> Line<'a> {
     }
 
     /// Waits for all answers. The first that is none, in their order, is the error.
-    pub(super) async fn answers(mut self) -> Result<Vec<Vec<Row>>, Unanswered> {
+    pub(super) async fn answers(self) -> Result<Vec<Vec<Row>>, Unanswered> {
+        self.answers_beside(&mut || {}).await
+    }
+
+    /// The same, calling `beside` whenever there is nothing to do but to wait.
+    pub(super) async fn answers_beside(
+        mut self,
+        beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Vec<Row>>, Unanswered> {
         self.session.count_round();
-        let answering = in_order(&mut self.asked);
+        let answering = in_order(&mut self.asked, beside);
         match tokio::time::timeout(self.session.answer_within, answering).await {
             Ok(()) => ended(self.asked).map_err(|(at, error)| Unanswered {
                 at,
@@ -130,7 +138,7 @@ async fn prepare<'b, 'a: 'b>(
             Asked::Waits(preparing)
         };
         let mut asked: Vec<_> = missing.iter().map(prepare).collect();
-        in_order(&mut asked).await;
+        in_order(&mut asked, &mut || {}).await;
         let prepared = ended(asked).map_err(|(_, error)| Unanswered {
             at: 0,
             error: Some(error),
@@ -153,13 +161,16 @@ async fn send_all<T>(asked: &mut [Asked<'_, T>]) {
 }
 
 /// The same until each has ended.
-async fn in_order<T>(asked: &mut [Asked<'_, T>]) {
+async fn in_order<T>(asked: &mut [Asked<'_, T>], beside: &mut dyn FnMut()) {
     poll_fn(|context| {
         let mut all = Poll::Ready(());
         for one in asked.iter_mut() {
             if one.poll(context).is_pending() {
                 all = Poll::Pending;
             }
+        }
+        if all.is_pending() {
+            beside();
         }
         all
     })

@@ -112,7 +112,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits, trying again where others were in the way. Calls `beside` once everything is sent.
+    /// Commits, trying again where others were in the way. Calls `beside` while it waits
+    /// for what was sent last.
     pub(super) async fn commit(
         &mut self,
         address: &Address,
