@@ -141,7 +141,7 @@ fn the_caller_has_time_while_the_database_works() {
     let mut called = 0;
     let applied = store.commit_beside(&writes, &mut || called += 1);
     assert!(applied.unwrap().iter().all(|it| *it == Applied::Done));
-    assert_eq!(called, 1);
+    assert!(called > 0, "it was not called");
 }
 
 #[test]
