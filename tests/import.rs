@@ -149,6 +149,7 @@ fn what_is_there_stays_as_it_is_and_the_refusal_names_what_differs() {
             vec![
                 ("status", json!("suspended")),
                 ("hold", json!("payment")),
+                ("proved", json!("2026-01-01T00:00:00Z")),
                 ("licences", json!([])),
             ],
         ),

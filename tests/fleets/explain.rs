@@ -25,7 +25,11 @@ fn first(explained: &Value) -> Option<(String, String, String)> {
 /// What makes a redemption fail, one after the other, and which rule says so.
 type Trouble = (&'static str, &'static str, fn(&Rental));
 
-const TROUBLES: [Trouble; 7] = [
+const TROUBLES: [Trouble; 8] = [
+    ("terminal", "terminal_mismatch", |rental| {
+        let lost = json!({ "terminal": "annas" });
+        assert_eq!(rental.send("POST", "/v1/suspensions", &lost).status, 200);
+    }),
     ("brake", "issuing_frozen", |rental| {
         let frozen = rental.send("POST", "/v1/brake", &json!({ "vehicle": "CAR" }));
         assert_eq!(frozen.status, 200);

@@ -153,7 +153,11 @@ fn without_an_answer_each_function_fails_as_its_fleet_says() {
         "302 Found\r\nlocation: https://127.0.0.1:{}/there",
         world.elsewhere.port
     );
-    let long = format!(r#"{{"question":"{}"}}"#, "q".repeat(20_000));
+    // So many octets, all of them an answer.
+    let long = |length: usize| {
+        let question = "q".repeat(length - r#"{"question":"","verdict":"allow"}"#.len());
+        format!(r#"{{"question":"{question}","verdict":"allow"}}"#)
+    };
     for (at, (answers, logged)) in [
         (raw("200 OK", "<html>"), "is no answer"),
         (raw("200 OK", r#"{"verdict":"allow"}"#), "is no answer"),
@@ -161,7 +165,8 @@ fn without_an_answer_each_function_fails_as_its_fleet_says() {
             raw("200 OK", r#"{"question":"q","verdict":"allow"}"#),
             "another question",
         ),
-        (raw("200 OK", &long), "16 KiB"),
+        (raw("200 OK", &long(16 * 1024)), "another question"),
+        (raw("200 OK", &long(16 * 1024 + 1)), "16 KiB"),
         (raw(&elsewhere, ""), "not 200"),
         (raw("500 Internal Server Error", "{}"), "not 200"),
         (raw("201 Created", "{}"), "not 200"),

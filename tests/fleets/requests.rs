@@ -320,6 +320,10 @@ fn who_has_terminals_asks_with_one_of_them() {
     };
     let stranger = Phone::new();
     ask(&stranger, "anna").refused(403, "terminal_mismatch");
+    let own = json!({ "terminal": "annas" });
+    assert_eq!(rental.send("POST", "/v1/suspensions", &own).status, 200);
+    ask(&rental.phone, "anna").refused(403, "terminal_mismatch");
+    assert_eq!(rental.send("POST", "/v1/resumptions", &own).status, 200);
     let made = ask(&rental.phone, "anna");
     assert_eq!(made.status, 201, "{}", made.text());
     let code_set = made.value()["code_set"].clone();
