@@ -253,6 +253,22 @@ fn a_change_is_counted_by_the_functions_it_adds() {
 }
 
 #[test]
+fn what_is_approved_is_beyond_a_quota_and_has_an_end() {
+    let rental = Rental::new();
+    let token = approver(&rental);
+    let approve = |keys: u64| {
+        let body = json!({ "approved": keys });
+        let answer = rental.server.json_as(&token, "PUT", "/v1/quota", &body);
+        (answer.status, answer.value()["field"].clone())
+    };
+    let refused = (400, json!("approved"));
+    assert_eq!(approve(1), refused, "there is no quota");
+    rental.rule(&json!({ "keys_per_day": 1 }));
+    assert_eq!(approve(1_000_000_000_000), (200, Value::Null));
+    assert_eq!(approve(1_000_000_000_001), refused);
+}
+
+#[test]
 fn what_was_released_is_released_though_the_store_did_not_say_so() {
     let inside = Inside::start("limits-release", |_| {});
     let runtime = tokio::runtime::Builder::new_current_thread()
