@@ -117,6 +117,8 @@ fn what_was_sent_early_is_taken_back_with_its_transaction() {
     let writes: Vec<_> = orders.iter().map(ordered).collect();
     // Its id is found to be taken when most of the others have been sent.
     done(&schema.open(), &writes[9..10]);
+    // What bundles have in common is taken back too, and written once more.
+    schema.execute("DELETE FROM contexts");
     let answers = commit(&store, &writes);
     for (at, answer) in answers.iter().enumerate() {
         let expected = match at {
@@ -129,6 +131,20 @@ fn what_was_sent_early_is_taken_back_with_its_transaction() {
         let found = store.bundle(BundleKey::Id(signed.bundle.id));
         assert_eq!(found.unwrap().as_ref(), Some(signed));
     }
+}
+
+#[test]
+fn a_store_whose_last_transaction_is_gone_commits_no_more() {
+    let schema = <Schema as Place>::new();
+    let store = schema.open();
+    done(&store, &world());
+    schema.execute("DELETE FROM transactions");
+    let writes = [authorize(authorization(1))];
+    assert!(store.commit(&writes).is_err());
+    let why = store.reopen().unwrap_err().to_string();
+    assert!(why.contains("put back from a backup"), "{why}");
+    let made = "SELECT count(*) FROM authorizations";
+    assert_eq!(schema.execute(made).as_deref(), Some("0"));
 }
 
 #[test]
