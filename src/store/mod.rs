@@ -44,7 +44,9 @@ pub trait Store: Send + Sync + 'static {
     /// A write whose conditions do not hold is answered so and leaves nothing behind; the others
     /// of the transaction stand. When it returns `Err`, [`StoreError::may_have_happened`] says
     /// whether the transaction may be on disk all the same; it is there whole or not at all.
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError>;
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        self.commit_beside(writes, &mut || {})
+    }
 
     /// As [`Store::commit`]. A store that waits for others to work calls `beside` meanwhile, so that
     /// the caller's thread can do something too: any number of times, or never.
@@ -55,10 +57,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         writes: &[Write],
         beside: &mut dyn FnMut(),
-    ) -> Result<Vec<Applied>, StoreError> {
-        let _ = beside;
-        self.commit(writes)
-    }
+    ) -> Result<Vec<Applied>, StoreError>;
 
     /// Hands everything the book is made of to `each`: settings, fleets, functions, vehicles,
     /// identities, terminals, tokens, epochs, trust list, records (ascending), authorizations, and

@@ -148,13 +148,17 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+    fn commit_beside(
+        &self,
+        writes: &[Write],
+        beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Applied>, StoreError> {
         assert!(
             !self.poisoned.load(Ordering::SeqCst),
             "a failed store is used before it is reopened"
         );
         let Some(fault) = self.faults.lock().unwrap().pop_front() else {
-            return self.store.commit(writes);
+            return self.store.commit_beside(writes, beside);
         };
         self.poisoned.store(true, Ordering::SeqCst);
         match fault {

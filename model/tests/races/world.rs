@@ -154,7 +154,11 @@ pub struct Counted {
 }
 
 impl Store for Counted {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+    fn commit_beside(
+        &self,
+        writes: &[Write],
+        _beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Applied>, StoreError> {
         let redemptions = writes.iter().filter(|it| matches!(it, Write::Redeem(_)));
         let count = redemptions.count() as u64;
         self.redemptions.fetch_add(count, Ordering::Relaxed);

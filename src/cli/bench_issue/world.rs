@@ -227,10 +227,6 @@ impl Counted {
 }
 
 impl Store for Counted {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
-        self.commit_beside(writes, &mut || {})
-    }
-
     fn commit_beside(
         &self,
         writes: &[Write],

@@ -101,20 +101,20 @@ where
     Box::pin(async move {
         let client = &session.client;
         let columns;
-        let values: &[Value<'_>] = match ask.borrow() {
-            Ask::Plain(sql) => return client.batch_execute(sql).await.map(|()| Vec::new()),
-            Ask::Query(_, values) => values,
-            Ask::Rows(_, rows) => {
+        let (sql, values): (_, &[Value<'_>]) = match ask.borrow() {
+            Ask::Plain(sql) => (sql, &[]),
+            Ask::Query(sql, values) => (sql, values),
+            Ask::Rows(sql, rows) => {
                 columns = rows.columns();
-                &columns
+                (sql, &columns)
             }
+        };
+        let Some(statement) = statement else {
+            return client.batch_execute(sql).await.map(|()| Vec::new());
         };
         let values = values.iter().map(|value| &**value as &(dyn ToSql + Sync));
         let values: Vec<_> = values.collect();
-        match (statement, ask.borrow().prepared()) {
-            (Some(statement), _) => client.query(&statement, &values).await,
-            (None, sql) => client.query(sql.unwrap_or_default(), &values).await,
-        }
+        client.query(&statement, &values).await
     })
 }
 

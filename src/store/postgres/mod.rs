@@ -284,10 +284,6 @@ impl Drop for Postgres {
 }
 
 impl Store for Postgres {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
-        self.commit_beside(writes, &mut || {})
-    }
-
     fn commit_beside(
         &self,
         writes: &[Write],

@@ -142,7 +142,11 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
+    fn commit_beside(
+        &self,
+        writes: &[Write],
+        _beside: &mut dyn FnMut(),
+    ) -> Result<Vec<Applied>, StoreError> {
         self.write(|writer| writer.commit(writes))
     }
 

@@ -289,10 +289,6 @@ impl Drop for Witnessed {
 }
 
 impl Store for Witnessed {
-    fn commit(&self, writes: &[Write]) -> Result<Vec<Applied>, StoreError> {
-        self.commit_beside(writes, &mut || {})
-    }
-
     fn commit_beside(
         &self,
         writes: &[Write],
